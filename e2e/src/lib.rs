@@ -1,0 +1,1 @@
+//! landfall-e2e.

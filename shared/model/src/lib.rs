@@ -1,0 +1,9 @@
+//! The words both Landfall programs share: which object is meant, and what is wrong with it.
+//!
+//! This crate is pure: no input or output, no clock, no randomness.
+
+mod key;
+mod problem;
+
+pub use key::{ObjectKey, ObjectRef};
+pub use problem::{Location, Problem, Reason, Severity};
