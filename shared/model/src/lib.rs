@@ -2,8 +2,10 @@
 //!
 //! This crate is pure: no input or output, no clock, no randomness.
 
+mod change;
 mod key;
 mod problem;
 
+pub use change::Change;
 pub use key::{ObjectKey, ObjectRef};
 pub use problem::{Location, Problem, Reason, Severity};
