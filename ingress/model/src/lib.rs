@@ -1,1 +1,16 @@
-//! landfall-ingress-model.
+//! The pure model of the Ingress controller: Kubernetes objects in, routing table and problems out.
+//!
+//! Nothing here opens a socket, reads a clock or talks to an API server. The flow is
+//! [`Input`](input::Input) -> [`Compiler`](compiler::Compiler) -> [`Built`](compiler::Built); what the data path
+//! reads is the [`Table`](table::Table) in it, and what it does with a request is decided by
+//! [`pipeline`].
+
+pub mod backend;
+pub mod balance;
+pub mod host;
+pub mod input;
+pub mod path;
+pub mod pipeline;
+pub mod settings;
+pub mod table;
+pub mod tls;

@@ -1,0 +1,130 @@
+//! A backend: what a route sends to, and the one cell that changes under a running table.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use landfall_model::ObjectKey;
+
+use crate::balance::{Balance, Balancer};
+
+/// The port of a Service as an Ingress names it.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum PortRef {
+    /// `port.number`.
+    Number(u16),
+    /// `port.name`.
+    Name(Arc<str>),
+}
+
+impl std::fmt::Display for PortRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// A Service and one of its ports. All routes to the same one share one [`Backend`].
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct BackendKey {
+    /// The Service.
+    pub service: ObjectKey,
+    /// The port.
+    pub port: PortRef,
+}
+
+impl std::fmt::Display for BackendKey {
+    /// `shop/api:http`
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.service, self.port)
+    }
+}
+
+/// The protocol spoken to the endpoints; from `appProtocol` of the Service port (KEP-3726).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Protocol {
+    /// HTTP/1.1 in the clear, WebSocket upgrades included.
+    #[default]
+    Http,
+    /// HTTP/2 in the clear with prior knowledge (`kubernetes.io/h2c`).
+    H2c,
+    /// TLS, HTTP/2 or HTTP/1.1 by ALPN; the certificate is not verified, as nothing in an Ingress names a CA.
+    Https,
+}
+
+/// Where the endpoints come from.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// Addresses from EndpointSlices or Endpoints, in a stable order, without duplicates.
+    Endpoints(Arc<Balancer>),
+    /// `ExternalName`: a DNS name that the proxy resolves, and the port.
+    Dns {
+        /// The name, without a trailing dot.
+        name: Arc<str>,
+        /// The port of the Service.
+        port: u16,
+    },
+}
+
+/// `sessionAffinity` of the Service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Affinity {
+    /// No affinity.
+    #[default]
+    None,
+    /// Requests of one client address go to one endpoint until this long after the last of them.
+    ClientIp(Duration),
+}
+
+/// What is known of a backend at one moment; replaced whole when its Service or endpoints change.
+#[derive(Clone, Debug)]
+pub struct BackendState {
+    /// The protocol to the endpoints.
+    pub protocol: Protocol,
+    /// Client affinity.
+    pub affinity: Affinity,
+    /// How the next endpoint is chosen.
+    pub balance: Balance,
+    /// The endpoints.
+    pub target: Target,
+    /// Why there is nothing to send to, if so: the text of the 503 page's log line.
+    pub unavailable: Option<Arc<str>>,
+}
+
+impl BackendState {
+    /// The endpoint addresses, empty for a DNS target.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        match &self.target {
+            Target::Endpoints(balancer) => balancer.addresses().collect(),
+            Target::Dns { .. } => Vec::new(),
+        }
+    }
+}
+
+/// A backend that routes point to. Its state is the only thing that changes under a published table.
+#[derive(Debug)]
+pub struct Backend {
+    /// Service and port.
+    pub key: BackendKey,
+    state: ArcSwap<BackendState>,
+}
+
+impl Backend {
+    /// A backend with its first state.
+    pub fn new(key: BackendKey, state: Arc<BackendState>) -> Self {
+        Self { key, state: ArcSwap::new(state) }
+    }
+
+    /// The state now; a request loads it once.
+    pub fn state(&self) -> Arc<BackendState> {
+        self.state.load_full()
+    }
+
+    /// Publishes a new state. Done by the publisher of a build, never by the compiler.
+    pub fn publish(&self, state: Arc<BackendState>) {
+        self.state.store(state);
+    }
+}

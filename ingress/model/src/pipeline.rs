@@ -1,0 +1,268 @@
+//! What to do with a request: the pure decision between its head and the bytes that move.
+//!
+//! Nothing here knows the engine that carries the bytes. A request head, the facts of its connection and the
+//! table give a [`Decision`]; an engine carries it out.
+
+mod forwarding;
+mod page;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use http::header::{CONTENT_LENGTH, HOST, LOCATION};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use ipnet::IpNet;
+
+use crate::backend::{Backend, BackendState};
+use crate::host::HostName;
+use crate::path::CanonicalPath;
+use crate::table::{Action, HttpsRedirect, Route, Table};
+
+pub use forwarding::{Upgraded, is_hop_by_hop, response_edits};
+pub use page::{Answer, error_page};
+
+/// What is known of the connection a request came on.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Who is served: the source in the PROXY header where there is one, else the peer.
+    pub client: SocketAddr,
+    /// The other end of the TCP connection.
+    pub peer: SocketAddr,
+    /// Where the client connected to: the destination in the PROXY header, else our own end.
+    pub local: SocketAddr,
+    /// TLS facts; `None` in the clear.
+    pub tls: Option<Tls>,
+}
+
+/// What the TLS handshake said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tls {
+    /// The server name indication, if it was a host name.
+    pub server_name: Option<HostName>,
+}
+
+/// Settings of the pipeline.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct PipelineSettings {
+    /// Peers whose `X-Forwarded-*` and `X-Real-IP` are believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+impl PipelineSettings {
+    /// Whether forwarding headers from this address are believed.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.trusted_proxies.iter().any(|net| net.contains(&address))
+    }
+}
+
+/// The head of a request as the client sent it.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestHead<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The protocol version.
+    pub version: Version,
+    /// Path and query in origin form, or `*`.
+    pub target: &'a str,
+    /// The host of an absolute-form target or the `:authority` of HTTP/2.
+    pub authority: Option<&'a str>,
+    /// The fields.
+    pub headers: &'a HeaderMap,
+}
+
+/// Changes to a header section: first the removals, then the settings.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct HeaderEdits {
+    /// Fields to remove.
+    pub remove: Vec<HeaderName>,
+    /// Fields to set, each replacing all former values.
+    pub set: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl HeaderEdits {
+    /// Carries the edits out on a plain header map.
+    pub fn apply(&self, headers: &mut HeaderMap) {
+        for name in &self.remove {
+            headers.remove(name);
+        }
+        for (name, value) in &self.set {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+}
+
+/// A request that goes to a backend.
+#[derive(Clone, Debug)]
+pub struct Forward {
+    /// The route that took it; its policy has the limits.
+    pub route: Arc<Route>,
+    /// The backend.
+    pub backend: Arc<Backend>,
+    /// The backend's state, loaded once for this request.
+    pub state: Arc<BackendState>,
+    /// Canonical path, and the query as it came.
+    pub target: String,
+    /// Edits to the request's fields.
+    pub edits: HeaderEdits,
+    /// The client behind trusted proxies: what affinity, limits and the access log go by.
+    pub client: IpAddr,
+    /// Whether the client asked to switch protocols and may.
+    pub upgrade: bool,
+}
+
+/// What happens to a request.
+#[derive(Clone, Debug)]
+pub enum Decision {
+    /// It goes to a backend.
+    Forward(Box<Forward>),
+    /// It is answered here. The route is named where one was found.
+    Answer(Answer, Option<Arc<Route>>),
+}
+
+/// Decides what happens to a request.
+///
+/// `request_id` is used when the client sent none that can be passed on; see [`request_id`].
+pub fn decide(
+    head: &RequestHead<'_>,
+    connection: &Connection,
+    table: &Table,
+    settings: &PipelineSettings,
+    request_id: &HeaderValue,
+) -> Decision {
+    let refuse = |status: StatusCode, reason: &str| {
+        Decision::Answer(error_page(status, reason, head.headers, request_id), None)
+    };
+    let (host, authority) = match request_host(head) {
+        Ok(found) => found,
+        Err(reason) => return refuse(StatusCode::BAD_REQUEST, &reason),
+    };
+    if head.target == "*" {
+        // RFC 9110 section 9.3.7: "OPTIONS *" is about the server, not about a resource of a backend.
+        return if head.method == Method::OPTIONS {
+            Decision::Answer(Answer::empty(StatusCode::NO_CONTENT, request_id), None)
+        } else {
+            refuse(StatusCode::BAD_REQUEST, "only OPTIONS may be asked of *")
+        };
+    }
+    let (raw_path, query) = match head.target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (head.target, None),
+    };
+    if head.target.contains('#') {
+        return refuse(StatusCode::BAD_REQUEST, "the request target has a fragment");
+    }
+    let path = match CanonicalPath::parse(raw_path) {
+        Ok(path) => path,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    let Some(route) = table.find(host.as_ref(), &path) else {
+        return refuse(StatusCode::NOT_FOUND, "no Ingress has a rule for this host and path");
+    };
+    let mut target = String::from(path.as_str());
+    if let Some(query) = query {
+        target.push('?');
+        target.push_str(query);
+    }
+    let answer = |answer: Answer| Decision::Answer(answer, Some(route.clone()));
+    let facts = forwarding::Facts { head, connection, settings, authority, request_id };
+    if route.policy.https_redirect != HttpsRedirect::Never && !facts.secure() {
+        return answer(redirect_to_https(host.as_ref(), &target, connection, request_id));
+    }
+    if let Some(limit) = route.policy.max_body
+        && content_length(head.headers).is_some_and(|length| length > limit)
+    {
+        let reason = format!("the request body is larger than {limit} bytes");
+        return answer(error_page(StatusCode::PAYLOAD_TOO_LARGE, &reason, head.headers, request_id));
+    }
+    let unavailable = |reason: &str| error_page(StatusCode::SERVICE_UNAVAILABLE, reason, head.headers, request_id);
+    let backend = match &route.action {
+        Action::Forward(backend) => backend,
+        Action::Unavailable(_) => return answer(unavailable("this route is out of service")),
+    };
+    let state = backend.state();
+    if state.unavailable.is_some() {
+        return answer(unavailable("no endpoint of the service is ready"));
+    }
+    Decision::Forward(Box::new(Forward {
+        route: route.clone(),
+        backend: backend.clone(),
+        target,
+        edits: facts.request_edits(route.dialect),
+        client: facts.client(),
+        upgrade: facts.upgrade().is_some(),
+        state,
+    }))
+}
+
+/// The request id to use: the client's own where it can be passed on, else a fresh one of 32 hexadecimal digits
+/// made from `random`.
+pub fn request_id(headers: &HeaderMap, random: u128) -> HeaderValue {
+    let usable = |value: &&HeaderValue| {
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:=+/@".contains(byte);
+        (1..=128).contains(&value.len()) && value.as_bytes().iter().all(plain)
+    };
+    match headers.get("x-request-id").filter(usable) {
+        Some(value) => value.clone(),
+        None => HeaderValue::from_str(&format!("{random:032x}")).expect("hexadecimal digits are visible ASCII"),
+    }
+}
+
+/// The host that is asked for, parsed and as it was written.
+fn request_host<'a>(head: &RequestHead<'a>) -> Result<(Option<HostName>, Option<&'a str>), String> {
+    let mut fields = head.headers.get_all(HOST).iter();
+    let field = fields.next();
+    if fields.next().is_some() {
+        return Err("the request has more than one Host field".into());
+    }
+    let field = match field.map(HeaderValue::to_str).transpose() {
+        Ok(field) => field,
+        Err(_) => return Err("the Host field is not ASCII".into()),
+    };
+    // RFC 9113 section 8.3.1: an :authority and a Host that differ are malformed. In HTTP/1.1 the host of an
+    // absolute-form target wins (RFC 9112 section 3.2.2).
+    if let (Version::HTTP_2, Some(authority), Some(field)) = (head.version, head.authority, field)
+        && HostName::from_authority(authority) != HostName::from_authority(field)
+    {
+        return Err("the :authority and the Host field differ".into());
+    }
+    match head.authority.or(field) {
+        None if head.version >= Version::HTTP_11 => Err("the request names no host".into()),
+        // HTTP/1.0 needs no host, and HTTP/1.1 allows an empty one where the target has none.
+        None | Some("") => Ok((None, None)),
+        Some(authority) => match HostName::from_authority(authority) {
+            Ok(host) => Ok((Some(host), Some(authority))),
+            Err(error) => Err(error.to_string()),
+        },
+    }
+}
+
+/// The declared length of the body.
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// 308 to the same place by HTTPS. The port is left out, so it is the well-known one.
+fn redirect_to_https(
+    host: Option<&HostName>,
+    target: &str,
+    connection: &Connection,
+    request_id: &HeaderValue,
+) -> Answer {
+    let place = match host {
+        Some(host) => format!("https://{host}{target}"),
+        None => match connection.local.ip().to_canonical() {
+            IpAddr::V4(address) => format!("https://{address}{target}"),
+            IpAddr::V6(address) => format!("https://[{address}]{target}"),
+        },
+    };
+    let mut answer = Answer::empty(StatusCode::PERMANENT_REDIRECT, request_id);
+    match HeaderValue::from_str(&place) {
+        Ok(location) => answer.headers.push((LOCATION, location)),
+        Err(_) => answer.status = StatusCode::BAD_REQUEST,
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests;

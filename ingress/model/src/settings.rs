@@ -1,0 +1,50 @@
+//! What the command line decides about the model.
+
+use std::sync::Arc;
+
+use landfall_model::ObjectKey;
+use rustls::crypto::CryptoProvider;
+
+/// Whether an endpoint, or an `ExternalName`, may be a loopback address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Loopback {
+    /// A cluster: a Service must not reach into the proxy's own host.
+    Refused,
+    /// A folder of manifests: whoever writes the folder owns the host.
+    Allowed,
+}
+
+/// Where the addresses in `status.loadBalancer` of the Ingresses come from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Publish {
+    /// `--publish-status-address`: addresses or host names as given.
+    Addresses(Vec<String>),
+    /// `--publish-service`: the addresses in that Service's own status, its `externalIPs`, or its cluster address.
+    Service(ObjectKey),
+    /// The addresses of the nodes that run a pod of the ingress (host network).
+    Nodes,
+    /// Nothing is published.
+    Nothing,
+}
+
+/// Settings of the model.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Values of `IngressClass.spec.controller` that are ours.
+    pub controller_classes: Vec<String>,
+    /// Values of the annotation `kubernetes.io/ingress.class` that are ours, and class names that are ours while
+    /// no `IngressClass` of that name exists.
+    pub ingress_classes: Vec<String>,
+    /// Whether an Ingress without any class is ours.
+    pub watch_without_class: bool,
+    /// The certificate for names that have none.
+    pub default_certificate: Option<ObjectKey>,
+    /// The Service for requests that no rule takes.
+    pub default_backend: Option<ObjectKey>,
+    /// Loopback endpoints.
+    pub loopback: Loopback,
+    /// Status addresses.
+    pub publish: Publish,
+    /// Checks and loads private keys; chosen by the binary.
+    pub crypto: Arc<CryptoProvider>,
+}

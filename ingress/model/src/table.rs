@@ -1,0 +1,193 @@
+//! The routing table: what the data path reads. Immutable; swapped whole.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use landfall_model::ObjectKey;
+
+use crate::backend::Backend;
+use crate::host::{HostName, HostPattern};
+use crate::path::CanonicalPath;
+use crate::tls::CertificateTable;
+
+/// Whose rules an Ingress follows; decided by its class.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Dialect {
+    /// The Kubernetes specification to the letter.
+    Kubernetes,
+    /// The specification and ingress-nginx's documented quirks.
+    IngressNginx,
+}
+
+/// The path part of a rule in the form it is matched.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum PathRule {
+    /// `Exact`: this canonical path only.
+    Exact(Box<str>),
+    /// `Prefix` and `ImplementationSpecific`: by path element. Held without a trailing slash; empty means all.
+    Prefix(Box<str>),
+}
+
+impl PathRule {
+    /// Whether `path` is meant (Kubernetes: Ingress, "Path types").
+    pub fn matches(&self, path: &CanonicalPath) -> bool {
+        let path = path.as_str();
+        match self {
+            Self::Exact(exact) => path == &**exact,
+            Self::Prefix(prefix) => {
+                path.strip_prefix(&**prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for PathRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exact(path) => write!(f, "Exact {path}"),
+            Self::Prefix(path) if path.is_empty() => f.write_str("Prefix /"),
+            Self::Prefix(path) => write!(f, "Prefix {path}"),
+        }
+    }
+}
+
+/// Which rule of which Ingress a route was made from.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct RouteId {
+    /// The Ingress.
+    pub ingress: ObjectKey,
+    /// The rule's host.
+    pub host: HostPattern,
+    /// The rule's path; `None` for a default backend.
+    pub path: Option<PathRule>,
+}
+
+/// What a route does with a request.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Sends it to a backend.
+    Forward(Arc<Backend>),
+    /// Answers 503, because what the Ingress asks for can't be done safely; the text says why.
+    Unavailable(Arc<str>),
+}
+
+/// Whether a plain request is sent to HTTPS; resolved when the table is built.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum HttpsRedirect {
+    /// It is served as it is.
+    #[default]
+    Never,
+    /// It is answered with 308.
+    Always,
+}
+
+/// Limits and time-outs of a route.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RoutePolicy {
+    /// Time to connect to an endpoint, TLS included.
+    pub connect_timeout: Duration,
+    /// Longest pause between two reads from the endpoint; also the idle limit of a WebSocket.
+    pub read_timeout: Duration,
+    /// Longest pause between two writes to the endpoint.
+    pub write_timeout: Duration,
+    /// Attempts in all, the first included.
+    pub tries: u32,
+    /// Largest request body in bytes; `None` is unlimited.
+    pub max_body: Option<u64>,
+    /// What a request without TLS gets.
+    pub https_redirect: HttpsRedirect,
+}
+
+impl Default for RoutePolicy {
+    /// ingress-nginx's defaults for the times and tries, since its users' applications are tuned to them.
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            read_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(60),
+            tries: 3,
+            max_body: None,
+            https_redirect: HttpsRedirect::Never,
+        }
+    }
+}
+
+/// A typed route: everything about it is decided when the table is built.
+#[derive(Debug)]
+pub struct Route {
+    /// Where it comes from.
+    pub id: RouteId,
+    /// Whose rules it follows.
+    pub dialect: Dialect,
+    /// What it does.
+    pub action: Action,
+    /// Its limits; shared by the routes of one Ingress.
+    pub policy: Arc<RoutePolicy>,
+}
+
+/// The routes of one host pattern.
+#[derive(Debug, Default)]
+pub struct HostRoutes {
+    /// By canonical path.
+    pub exact: HashMap<Box<str>, Arc<Route>>,
+    /// By path without its trailing slash; the empty key matches all.
+    pub prefix: HashMap<Box<str>, Arc<Route>>,
+    /// `spec.defaultBackend` of an Ingress that names this host.
+    pub default: Option<Arc<Route>>,
+}
+
+impl HostRoutes {
+    /// The route of the longest matching path, Exact before Prefix.
+    ///
+    /// > If multiple paths within an Ingress match a request, precedence is given first to the longest matching
+    /// > path. If two paths are still equally matched, precedence is given to paths with an exact path type.
+    pub fn find(&self, path: &CanonicalPath) -> Option<&Arc<Route>> {
+        let path = path.as_str();
+        if let Some(route) = self.exact.get(path) {
+            return Some(route);
+        }
+        if self.prefix.is_empty() {
+            return None;
+        }
+        let mut end = path.len();
+        loop {
+            if let Some(route) = self.prefix.get(&path[..end]) {
+                return Some(route);
+            }
+            end = path[..end].rfind('/')?;
+        }
+    }
+}
+
+/// Everything the data path needs to answer a request or a handshake.
+#[derive(Debug, Default)]
+pub struct Table {
+    /// Counts the tables of this process, from 1.
+    pub generation: u64,
+    /// Routes of exact hosts.
+    pub exact: HashMap<HostName, Arc<HostRoutes>>,
+    /// Routes of wildcard hosts, by the domain behind the `*.`.
+    pub wildcard: HashMap<HostName, Arc<HostRoutes>>,
+    /// Routes of rules without a host.
+    pub any: Arc<HostRoutes>,
+    /// Takes what no rule and no host's default takes.
+    pub default: Option<Arc<Route>>,
+    /// Certificates by server name.
+    pub certificates: Arc<CertificateTable>,
+}
+
+impl Table {
+    /// The route for a request, or `None`: then the answer is 404.
+    ///
+    /// Rules of the exact host come first, then those of the wildcard, then those without a host; a rule without
+    /// a host "applies to all inbound HTTP traffic", so it also takes what a known host's rules leave. Only then
+    /// come the default backends, in the same order.
+    pub fn find(&self, host: Option<&HostName>, path: &CanonicalPath) -> Option<&Arc<Route>> {
+        let exact = host.and_then(|host| self.exact.get(host));
+        let wildcard = host.and_then(HostName::parent).and_then(|domain| self.wildcard.get(domain));
+        let levels = [exact, wildcard, Some(&self.any)];
+        let rule = levels.iter().flatten().find_map(|routes| routes.find(path));
+        rule.or_else(|| levels.iter().flatten().find_map(|routes| routes.default.as_ref())).or(self.default.as_ref())
+    }
+}

@@ -1,0 +1,46 @@
+//! Certificates by server name.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use landfall_model::ObjectKey;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::UnixTime;
+
+use crate::host::HostName;
+
+/// A usable certificate from a Secret of type `kubernetes.io/tls`.
+#[derive(Debug)]
+pub struct Certificate {
+    /// The Secret.
+    pub secret: ObjectKey,
+    /// Chain and key, checked to belong together.
+    pub key: Arc<CertifiedKey>,
+    /// DNS names (subject alternative names, else the common name) in lower case; wildcards with their `*.`.
+    pub names: Vec<Box<str>>,
+    /// Seconds since the epoch after which it is invalid.
+    pub not_after: UnixTime,
+}
+
+/// Which certificate answers which server name.
+#[derive(Debug, Default)]
+pub struct CertificateTable {
+    /// By exact name.
+    pub exact: HashMap<HostName, Arc<Certificate>>,
+    /// By the domain behind the `*.`.
+    pub wildcard: HashMap<HostName, Arc<Certificate>>,
+    /// The one of `--default-ssl-certificate`.
+    pub default: Option<Arc<Certificate>>,
+}
+
+impl CertificateTable {
+    /// The certificate for a server name: exact, then wildcard, then the default.
+    ///
+    /// `None`: the listener's self-signed certificate.
+    pub fn find(&self, name: Option<&HostName>) -> Option<&Arc<Certificate>> {
+        name.and_then(|name| {
+            self.exact.get(name).or_else(|| name.parent().and_then(|domain| self.wildcard.get(domain)))
+        })
+        .or(self.default.as_ref())
+    }
+}
