@@ -1,1 +1,11 @@
-//! landfall-shared.
+//! What both programs need around their models, and nothing else.
+//!
+//! - [`source`]: objects from an API server or from a folder of YAML
+//! - [`readiness`], [`drain`]: when to be sent traffic, and how to leave
+//! - [`admin`], [`telemetry`]: health, metrics, status; the log
+
+// readiness, drain, telemetry and admin are finished (by the lead); events, lease and publish are still to come.
+pub mod admin;
+pub mod drain;
+pub mod readiness;
+pub mod telemetry;

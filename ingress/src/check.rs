@@ -1,0 +1,60 @@
+//! `check`: every problem in a folder of manifests.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use landfall_ingress_model::compiler::Compiler;
+use landfall_ingress_model::settings::{Loopback, Publish};
+use landfall_model::{Problem, Severity};
+use landfall_shared::source::manifests::{self, Reading};
+use serde_json::json;
+
+use crate::cli::{CheckArgs, ModelArgs, Output};
+use crate::control::unix_now;
+use crate::inputs;
+
+/// Prints the problems; exits with 1 if there is one.
+pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let (compiler, mut problems) = compile(&args.manifests, &args.model)?;
+    drop(compiler);
+    problems.sort_by(|a, b| (&a.location, &a.object).cmp(&(&b.location, &b.object)));
+    match args.output {
+        Output::Text => print_text(&problems),
+        Output::Json => println!("{}", serde_json::to_string_pretty(&json!({ "problems": problems }))?),
+    }
+    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// Reads and compiles a folder; the problems are those of the reader and those of the model.
+pub fn compile(dir: &std::path::Path, model: &ModelArgs) -> anyhow::Result<(Compiler, Vec<Problem>)> {
+    let reading: Reading<_> =
+        manifests::read(dir, &inputs::folder()).with_context(|| format!("cannot read {}", dir.display()))?;
+    let mut compiler = Compiler::new(model.settings(Loopback::Allowed, Publish::Nothing));
+    compiler.apply(reading.changes);
+    let built = compiler.build(unix_now());
+    let mut problems = reading.problems;
+    for problem in built.problems.iter().cloned() {
+        let location = reading.locations.get(&problem.object).filter(|_| problem.location.is_none()).cloned();
+        problems.push(match location {
+            Some(location) => problem.in_file(location),
+            None => problem,
+        });
+    }
+    Ok((compiler, problems))
+}
+
+fn print_text(problems: &[Problem]) {
+    for problem in problems {
+        let severity = match problem.severity {
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        };
+        let place = problem.location.as_ref().map(|place| format!("{place}: ")).unwrap_or_default();
+        println!("{place}{severity}: {} [{}]", problem.message(), problem.reason);
+    }
+    match problems.len() {
+        0 => println!("no problems"),
+        1 => println!("1 problem"),
+        count => println!("{count} problems"),
+    }
+}

@@ -1,0 +1,244 @@
+//! The command line. Names and defaults are a contract: they are added to, never renamed.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+use landfall_ingress_model::settings::{Loopback, Publish, Settings};
+use landfall_model::ObjectKey;
+use landfall_shared::telemetry::LogArgs;
+
+/// An Ingress controller for bare-metal Kubernetes.
+#[derive(Parser, Debug)]
+#[command(name = "landfall-ingress", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Serve traffic, from an API server or from a folder of manifests.
+    Serve(Box<ServeArgs>),
+    /// Name every problem in a folder of manifests; exit with 1 if there is one.
+    Check(CheckArgs),
+    /// Say which rule of a folder of manifests answers a URL, and why no other does.
+    Explain(ExplainArgs),
+}
+
+/// What decides which Ingresses are ours and what stands behind them.
+#[derive(Args, Clone, Debug)]
+pub struct ModelArgs {
+    /// A value of `IngressClass.spec.controller` that is ours.
+    #[arg(long = "controller-class", env = "LANDFALL_CONTROLLER_CLASS", value_name = "NAME", value_delimiter = ',',
+          default_values = ["landfall.dev/ingress", "k8s.io/ingress-nginx"])]
+    pub controller_classes: Vec<String>,
+    /// A value of the annotation `kubernetes.io/ingress.class` that is ours; also a class taken as ours while no
+    /// `IngressClass` of that name exists.
+    #[arg(long = "ingress-class", env = "LANDFALL_INGRESS_CLASS", value_name = "NAME", value_delimiter = ',',
+          default_values = ["landfall", "nginx"])]
+    pub ingress_classes: Vec<String>,
+    /// Serve Ingresses that name no class.
+    #[arg(long, env = "LANDFALL_WATCH_INGRESS_WITHOUT_CLASS")]
+    pub watch_ingress_without_class: bool,
+    /// The certificate for server names that have none.
+    #[arg(long, env = "LANDFALL_DEFAULT_SSL_CERTIFICATE", value_name = "NS/NAME", value_parser = object_key)]
+    pub default_ssl_certificate: Option<ObjectKey>,
+    /// The Service for requests that no rule takes.
+    #[arg(long, env = "LANDFALL_DEFAULT_BACKEND_SERVICE", value_name = "NS/NAME", value_parser = object_key)]
+    pub default_backend_service: Option<ObjectKey>,
+}
+
+impl ModelArgs {
+    /// The model's settings; what a folder may do differs from what a cluster may.
+    pub fn settings(&self, loopback: Loopback, publish: Publish) -> Settings {
+        Settings {
+            controller_classes: self.controller_classes.clone(),
+            ingress_classes: self.ingress_classes.clone(),
+            watch_without_class: self.watch_ingress_without_class,
+            default_certificate: self.default_ssl_certificate.clone(),
+            default_backend: self.default_backend_service.clone(),
+            loopback,
+            publish,
+            crypto: crate::crypto_provider(),
+        }
+    }
+}
+
+/// `serve`.
+#[derive(Args, Debug)]
+pub struct ServeArgs {
+    /// Serve from this folder of Kubernetes YAML instead of from an API server.
+    #[arg(long, env = "LANDFALL_MANIFESTS", value_name = "DIR")]
+    pub manifests: Option<PathBuf>,
+    /// Where to listen for HTTP; `[::]` takes IPv4 too.
+    #[arg(long, env = "LANDFALL_HTTP", value_name = "ADDR:PORT", value_delimiter = ',', default_value = "[::]:80")]
+    pub http: Vec<SocketAddr>,
+    /// Where to listen for HTTPS; `[::]` takes IPv4 too.
+    #[arg(long, env = "LANDFALL_HTTPS", value_name = "ADDR:PORT", value_delimiter = ',', default_value = "[::]:443")]
+    pub https: Vec<SocketAddr>,
+    /// Where to answer /healthz, /readyz, /metrics and /status.
+    #[arg(long, env = "LANDFALL_ADMIN", value_name = "ADDR:PORT", default_value = "[::]:10254")]
+    pub admin: SocketAddr,
+    /// Which Ingresses are ours.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Publish this Service's addresses in the status of the Ingresses.
+    #[arg(long, env = "LANDFALL_PUBLISH_SERVICE", value_name = "NS/NAME", value_parser = object_key,
+          conflicts_with = "publish_status_address")]
+    pub publish_service: Option<ObjectKey>,
+    /// Publish these addresses or host names in the status of the Ingresses.
+    #[arg(long, env = "LANDFALL_PUBLISH_STATUS_ADDRESS", value_name = "LIST", value_delimiter = ',')]
+    pub publish_status_address: Vec<String>,
+    /// The pods of the ingress itself, whose nodes' addresses are published when neither a Service nor addresses
+    /// are given.
+    #[arg(long, env = "LANDFALL_POD_SELECTOR", value_name = "LABELS",
+          default_value = "app.kubernetes.io/name=landfall,app.kubernetes.io/component=ingress")]
+    pub pod_selector: String,
+    /// Write no status, no Events and no Lease; for running beside another controller.
+    #[arg(long, env = "LANDFALL_NO_STATUS")]
+    pub no_status: bool,
+    /// The `ConfigMap` with global options.
+    #[arg(long, env = "LANDFALL_CONFIG_MAP", value_name = "NS/NAME", value_parser = object_key)]
+    pub config_map: Option<ObjectKey>,
+    /// Watch this namespace only; repeatable.
+    #[arg(long = "watch-namespace", env = "LANDFALL_WATCH_NAMESPACE", value_name = "NAME", value_delimiter = ',')]
+    pub watch_namespaces: Vec<String>,
+    /// Our own namespace, for the Lease.
+    #[arg(long, env = "LANDFALL_NAMESPACE", value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// The name of the Lease whose holder writes status.
+    #[arg(long, env = "LANDFALL_LEASE", value_name = "NAME", default_value = "landfall-ingress")]
+    pub lease: String,
+    /// How this replica is called in the Lease.
+    #[arg(long, env = "LANDFALL_IDENTITY", value_name = "NAME")]
+    pub identity: Option<String>,
+    /// How traffic is carried.
+    #[command(flatten)]
+    pub traffic: TrafficArgs,
+    /// What is logged.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Limits and times of the data plane.
+#[derive(Args, Debug)]
+pub struct TrafficArgs {
+    /// Data worker threads; 0 is one for each core.
+    #[arg(long, env = "LANDFALL_WORKERS", value_name = "N", default_value_t = 0)]
+    pub workers: usize,
+    /// Connections from clients at one time; more are closed at once.
+    #[arg(long, env = "LANDFALL_MAX_CONNECTIONS", value_name = "N", default_value_t = 65_536)]
+    pub max_connections: usize,
+    /// Connections from one client address at one time; 0 is no limit.
+    #[arg(long, env = "LANDFALL_MAX_CONNECTIONS_PER_CLIENT", value_name = "N", default_value_t = 0)]
+    pub max_connections_per_client: usize,
+    /// Peers that must begin each connection with a PROXY header, version 1 or 2.
+    #[arg(long, env = "LANDFALL_PROXY_PROTOCOL", value_name = "CIDR", value_delimiter = ',')]
+    pub proxy_protocol: Vec<IpNet>,
+    /// Proxies in front of us whose X-Forwarded-* fields are believed.
+    #[arg(long, env = "LANDFALL_TRUSTED_PROXIES", value_name = "CIDR", value_delimiter = ',')]
+    pub trusted_proxies: Vec<IpNet>,
+    /// Idle connections kept to backends, for each worker.
+    #[arg(long, env = "LANDFALL_UPSTREAM_KEEPALIVE", value_name = "N", default_value_t = 320)]
+    pub upstream_keepalive: usize,
+    /// How long to go on accepting after SIGTERM, so that nobody is sent to a closed port.
+    #[arg(long, env = "LANDFALL_LAME_DUCK", value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    pub lame_duck: Duration,
+    /// How long requests and WebSockets may go on after that.
+    #[arg(long, env = "LANDFALL_DRAIN_TIMEOUT", value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub drain_timeout: Duration,
+    /// Log no access line for each request.
+    #[arg(long, env = "LANDFALL_NO_ACCESS_LOG")]
+    pub no_access_log: bool,
+}
+
+/// How `check` and `explain` print.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// `check`.
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// The folder.
+    #[arg(long, env = "LANDFALL_MANIFESTS", value_name = "DIR")]
+    pub manifests: PathBuf,
+    /// Text or JSON.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// Which Ingresses are ours.
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// `explain`.
+#[derive(Args, Debug)]
+pub struct ExplainArgs {
+    /// The folder.
+    #[arg(long, env = "LANDFALL_MANIFESTS", value_name = "DIR")]
+    pub manifests: PathBuf,
+    /// Text or JSON.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// The URL a client would ask for.
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// A request header.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub headers: Vec<String>,
+    /// Which Ingresses are ours.
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+fn object_key(text: &str) -> Result<ObjectKey, String> {
+    ObjectKey::parse(text).ok_or_else(|| "not of the form namespace/name".into())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let text = text.strip_suffix('s').unwrap_or(text);
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds")?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| "not a positive number of seconds".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_long_flag_of_serve_has_an_environment_variable() {
+        let command = Cli::command();
+        let serve = command.find_subcommand("serve").expect("serve is a subcommand");
+        for argument in serve.get_arguments() {
+            let Some(long) = argument.get_long().filter(|long| *long != "help") else { continue };
+            let variable = format!("LANDFALL_{}", long.replace('-', "_").to_uppercase());
+            assert_eq!(argument.get_env().and_then(|name| name.to_str()), Some(variable.as_str()), "--{long}");
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_contract() {
+        let Command::Serve(args) = Cli::parse_from(["landfall-ingress", "serve"]).command else { panic!("serve") };
+        assert_eq!(args.http, ["[::]:80".parse().unwrap()]);
+        assert_eq!(args.https, ["[::]:443".parse().unwrap()]);
+        assert_eq!(args.admin, "[::]:10254".parse().unwrap());
+        assert_eq!(args.model.controller_classes, ["landfall.dev/ingress", "k8s.io/ingress-nginx"]);
+        assert_eq!(args.model.ingress_classes, ["landfall", "nginx"]);
+    }
+}

@@ -1,0 +1,113 @@
+//! Control work: takes batches from a source, lets the compiler build, and publishes what changed.
+//!
+//! It runs on a runtime of its own; data workers read what it publishes and never wait for it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use landfall_ingress_model::compiler::{Built, Compiler};
+use landfall_ingress_model::input::Input;
+use landfall_ingress_model::table::Table;
+use landfall_model::Problem;
+use landfall_shared::readiness::Block;
+use landfall_shared::source::{Batch, Source, SourceView};
+use rustls_pki_types::UnixTime;
+use tokio::time::sleep;
+
+use crate::observe::ControlMetrics;
+use crate::status::StatusBoard;
+
+/// The longest time without a build, so that the passing of time alone is noticed.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
+/// Everything that a build is published to.
+#[derive(Debug)]
+pub struct Control {
+    /// What the data path reads.
+    pub table: Arc<ArcSwap<Table>>,
+    /// What `/status`, the Events and the status writer read.
+    pub board: Arc<StatusBoard>,
+    /// Counts and times of builds.
+    pub metrics: ControlMetrics,
+    /// Dropped with the first complete table.
+    pub block: Option<Block>,
+}
+
+impl Control {
+    /// Runs until the source ends.
+    pub async fn run(mut self, mut source: Source<Input>, mut compiler: Compiler) {
+        let view = source.view.clone();
+        let mut source_problems = view.changed();
+        let mut pause = LONGEST_PAUSE;
+        let mut complete = false;
+        loop {
+            let received = tokio::select! {
+                batch = source.batches.recv() => match batch {
+                    Some(batch) => {
+                        let received = batch.received;
+                        complete |= take(&mut compiler, batch);
+                        while let Ok(more) = source.batches.try_recv() {
+                            complete |= take(&mut compiler, more);
+                        }
+                        received
+                    }
+                    None => return,
+                },
+                _ = source_problems.changed() => Instant::now(),
+                () = sleep(pause) => Instant::now(),
+            };
+            if complete {
+                let built = compiler.build(unix_now());
+                pause = until(built.next_deadline);
+                self.publish(built, &view, received);
+            } else {
+                // The table has holes until every kind was listed; what the source says of itself is shown.
+                self.board.source_problems(view.problems());
+            }
+        }
+    }
+
+    /// Publishes a build: backends first, so that a new table never points to a backend without its endpoints.
+    fn publish(&mut self, built: Built, view: &SourceView, received: Instant) {
+        for (backend, state) in built.backends {
+            backend.publish(state);
+        }
+        let new_table = !Arc::ptr_eq(&built.table, &self.table.load());
+        if new_table {
+            self.table.store(built.table.clone());
+        }
+        self.metrics.built(&built.table, received.elapsed(), new_table);
+        let mut problems: Vec<Problem> = view.problems();
+        problems.extend(built.problems.iter().cloned().map(|problem| locate(problem, view)));
+        self.metrics.problems(&problems);
+        self.board.publish(built.table.generation, built.statuses, built.ingresses, problems);
+        if self.block.take().is_some() {
+            tracing::info!(generation = built.table.generation, "first complete table is live");
+        }
+    }
+}
+
+/// Applies a batch; true once the source has listed everything.
+fn take(compiler: &mut Compiler, batch: Batch<Input>) -> bool {
+    compiler.apply(batch.changes);
+    batch.complete
+}
+
+/// Adds where the object stands in a folder of manifests.
+pub fn locate(problem: Problem, view: &SourceView) -> Problem {
+    match view.locate(&problem.object) {
+        Some(location) if problem.location.is_none() => problem.in_file(location),
+        _ => problem,
+    }
+}
+
+/// The wall clock, for the validity of certificates.
+pub fn unix_now() -> UnixTime {
+    UnixTime::since_unix_epoch(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+fn until(deadline: Option<UnixTime>) -> Duration {
+    let left = deadline.map(|deadline| deadline.as_secs().saturating_sub(unix_now().as_secs()) + 1);
+    left.map_or(LONGEST_PAUSE, Duration::from_secs).min(LONGEST_PAUSE)
+}

@@ -1,0 +1,43 @@
+//! `explain`: which rule of a folder answers a URL, and why no other does.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use landfall_ingress_model::explain::{Request, explain};
+
+use crate::check::compile;
+use crate::cli::{ExplainArgs, Output};
+
+/// Prints the explanation; exits with 1 if no rule answers.
+pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
+    let request = request(&args.url, &args.headers)?;
+    let (compiler, _) = compile(&args.manifests, &args.model)?;
+    let explanation = explain(&compiler, &request);
+    match args.output {
+        Output::Text => print!("{explanation}"),
+        Output::Json => println!("{}", serde_json::to_string_pretty(&explanation)?),
+    }
+    Ok(if explanation.found() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// The request that a client sends for `url`; a `Host` header replaces the URL's host, as it does in curl.
+fn request(url: &str, headers: &[String]) -> anyhow::Result<Request> {
+    let full = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
+    let uri: Uri = full.parse().with_context(|| format!("{url:?} is not a URL"))?;
+    let scheme = uri.scheme_str().unwrap_or("http").to_ascii_lowercase();
+    if !matches!(scheme.as_str(), "http" | "https") {
+        bail!("{url:?}: the scheme is {scheme}; use http or https");
+    }
+    let mut map = HeaderMap::new();
+    for header in headers {
+        let (name, value) = header.split_once(':').with_context(|| format!("header {header:?} has no colon"))?;
+        let name: HeaderName = name.trim().parse().with_context(|| format!("header {header:?}: bad name"))?;
+        map.append(name, HeaderValue::from_str(value.trim()).with_context(|| format!("header {header:?}: bad value"))?);
+    }
+    let authority = uri.authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default();
+    let host = map.get(http::header::HOST).and_then(|host| host.to_str().ok()).map_or(authority, str::to_owned);
+    // The path is taken from the text, since `Uri` has dropped a fragment and nothing else may be lost.
+    let path = uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+    Ok(Request { scheme, host, path, headers: map })
+}

@@ -1,0 +1,22 @@
+//! `landfall-ingress`: routes HTTP and HTTPS by host and path to Service endpoints.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use landfall_ingress::cli::{Cli, Command};
+use landfall_ingress::{check, explain, serve};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Check(args) => check::run(&args),
+        Command::Explain(args) => explain::run(&args),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("landfall-ingress: {error:#}");
+        ExitCode::from(2)
+    })
+}

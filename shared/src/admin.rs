@@ -1,0 +1,223 @@
+//! The admin port: health, metrics, status and debugging by plain HTTP.
+//!
+//! `/healthz` and `/livez` answer 200 as long as the process runs; `/readyz` answers 200, or 503 with what is
+//! awaited, one a line; `/metrics` is Prometheus text; `/status` is JSON; `/debug/` lists what else there is.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use crate::readiness::Readiness;
+
+/// Connections at one time. Probes, one scraper and a few people fit; more wait.
+const CONNECTIONS: usize = 64;
+/// Time for a request head, so that idle connections don't use up the places.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the metrics page is made from.
+pub type SharedRegistry = Arc<Mutex<Registry>>;
+
+type Text = Box<dyn Fn() -> String + Send + Sync>;
+
+/// What the admin port shows. Build it, then [`Admin::serve`].
+pub struct Admin {
+    readiness: Readiness,
+    registry: SharedRegistry,
+    before_scrape: Vec<Box<dyn Fn() + Send + Sync>>,
+    status: Box<dyn Fn() -> Value + Send + Sync>,
+    debug: BTreeMap<&'static str, Text>,
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").field("readiness", &self.readiness).finish_non_exhaustive()
+    }
+}
+
+impl Admin {
+    /// An admin port for `readiness`, the metrics in `registry` and the JSON that `status` gives.
+    pub fn new(
+        readiness: Readiness,
+        registry: SharedRegistry,
+        status: impl Fn() -> Value + Send + Sync + 'static,
+    ) -> Self {
+        Self { readiness, registry, before_scrape: Vec::new(), status: Box::new(status), debug: BTreeMap::new() }
+    }
+
+    /// Runs `hook` before each scrape, to bring gauges up to date.
+    #[must_use]
+    pub fn before_scrape(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
+        self.before_scrape.push(Box::new(hook));
+        self
+    }
+
+    /// Adds the page `/debug/<name>`.
+    #[must_use]
+    pub fn debug(mut self, name: &'static str, page: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        self.debug.insert(name, Box::new(page));
+        self
+    }
+
+    /// Binds `address`, starts serving on the current runtime, and returns the address bound (port 0 is allowed).
+    ///
+    /// Where there is no IPv6, `[::]` becomes `0.0.0.0`.
+    pub async fn serve(self, address: SocketAddr) -> io::Result<SocketAddr> {
+        let listener = match TcpListener::bind(address).await {
+            Err(error) if address.ip().is_unspecified() && address.is_ipv6() && no_ipv6(&error) => {
+                TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await?
+            }
+            other => other?,
+        };
+        let bound = listener.local_addr()?;
+        tokio::spawn(Arc::new(self).accept(listener));
+        Ok(bound)
+    }
+
+    async fn accept(self: Arc<Self>, listener: TcpListener) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        loop {
+            let Ok(place) = places.clone().acquire_owned().await else { return };
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of file descriptors, most likely: others have to close some first.
+                    tracing::warn!(%error, "admin port cannot accept");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let admin = self.clone();
+            tokio::spawn(async move {
+                let service = service_fn(move |request| {
+                    let answer = admin.answer(&request);
+                    async move { Ok::<_, Infallible>(answer) }
+                });
+                let connection = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEAD_TIMEOUT)
+                    .serve_connection(TokioIo::new(stream), service);
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "admin connection ended");
+                }
+                drop(place);
+            });
+        }
+    }
+
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut answer = page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n".into());
+            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return answer;
+        }
+        match request.uri().path() {
+            "/" => page(StatusCode::OK, TEXT, "/healthz\n/livez\n/readyz\n/metrics\n/status\n/debug/\n".into()),
+            "/healthz" | "/livez" => page(StatusCode::OK, TEXT, "ok\n".into()),
+            "/readyz" => self.ready(),
+            "/metrics" => self.metrics(),
+            "/status" => page(StatusCode::OK, "application/json", format!("{:#}\n", (self.status)())),
+            "/debug" | "/debug/" => {
+                let names: String = self.debug.keys().map(|name| format!("/debug/{name}\n")).collect();
+                page(StatusCode::OK, TEXT, names)
+            }
+            path => match path.strip_prefix("/debug/").and_then(|name| self.debug.get(name)) {
+                Some(text) => page(StatusCode::OK, TEXT, text()),
+                None => page(StatusCode::NOT_FOUND, TEXT, "no such page; / lists them\n".into()),
+            },
+        }
+    }
+
+    fn ready(&self) -> Response<Full<Bytes>> {
+        let awaited = self.readiness.awaited();
+        if awaited.is_empty() {
+            page(StatusCode::OK, TEXT, "ok\n".into())
+        } else {
+            page(StatusCode::SERVICE_UNAVAILABLE, TEXT, awaited.join("\n") + "\n")
+        }
+    }
+
+    fn metrics(&self) -> Response<Full<Bytes>> {
+        for hook in &self.before_scrape {
+            hook();
+        }
+        let mut text = String::new();
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        match encode(&mut text, &registry) {
+            Ok(()) => page(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", text),
+            Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
+        }
+    }
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+fn page(status: StatusCode, kind: &'static str, text: String) -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::from(text));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer
+}
+
+/// Whether binding failed because this host has no IPv6: `EAFNOSUPPORT` or `EADDRNOTAVAIL`.
+fn no_ipv6(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(97)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    async fn get(address: SocketAddr, request: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let text = format!("{request} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+        stream.write_all(text.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn the_pages_answer() {
+        let readiness = Readiness::new();
+        let block = readiness.block("ingress table");
+        let registry = SharedRegistry::default();
+        crate::telemetry::register_build_info(&mut registry.lock().unwrap());
+        let admin = Admin::new(readiness, registry, || serde_json::json!({ "ready": false }))
+            .debug("table", || "one route\n".into());
+        let address = admin.serve("127.0.0.1:0".parse().unwrap()).await.unwrap();
+
+        assert!(get(address, "GET /healthz").await.starts_with("HTTP/1.1 200"));
+        let waiting = get(address, "GET /readyz").await;
+        assert!(waiting.starts_with("HTTP/1.1 503") && waiting.contains("ingress table"));
+        drop(block);
+        assert!(get(address, "GET /readyz").await.starts_with("HTTP/1.1 200"));
+        assert!(get(address, "GET /metrics").await.contains("landfall_build_info{version="));
+        assert!(get(address, "GET /status").await.contains("\"ready\": false"));
+        assert!(get(address, "GET /debug/").await.contains("/debug/table"));
+        assert!(get(address, "GET /debug/table").await.contains("one route"));
+        assert!(get(address, "GET /nothing").await.starts_with("HTTP/1.1 404"));
+        assert!(get(address, "POST /status").await.starts_with("HTTP/1.1 405"));
+        let head = get(address, "HEAD /healthz").await;
+        assert!(head.starts_with("HTTP/1.1 200") && head.ends_with("\r\n\r\n"));
+    }
+}

@@ -1,0 +1,143 @@
+//! Leaving without anybody noticing: first not ready, then no new work, then gone.
+
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+/// How far the program is on its way out. Phases only advance.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Phase {
+    /// Working.
+    Running,
+    /// Not ready any more, but everything is still accepted, until the rest of the world has noticed.
+    LameDuck,
+    /// Nothing new is accepted; what is under way may finish until the deadline.
+    Draining {
+        /// When the rest is cut off.
+        deadline: Instant,
+    },
+    /// Whatever is left ends now.
+    Done,
+}
+
+/// The phase as every part of the program sees it. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Drain {
+    phase: watch::Receiver<Phase>,
+}
+
+/// Moves the phase on.
+#[derive(Debug)]
+pub struct Drainer {
+    phase: watch::Sender<Phase>,
+    lame_duck: Duration,
+    timeout: Duration,
+}
+
+impl Drain {
+    /// A drain and the handle that starts it: not ready for `lame_duck`, then up to `timeout` for the rest.
+    pub fn new(lame_duck: Duration, timeout: Duration) -> (Drainer, Self) {
+        let (sender, receiver) = watch::channel(Phase::Running);
+        (Drainer { phase: sender, lame_duck, timeout }, Self { phase: receiver })
+    }
+
+    /// The phase now.
+    pub fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// Returns once `wanted` or a later phase is reached. Two `Draining` phases count as the same.
+    pub async fn reached(&self, wanted: Phase) {
+        let mut phase = self.phase.clone();
+        // An ended sender has nothing more to say; the program is over then.
+        let _ = phase.wait_for(|now| rank(*now) >= rank(wanted)).await;
+    }
+
+    /// Returns once nothing new is to be accepted.
+    pub async fn draining(&self) {
+        self.reached(Phase::Draining { deadline: Instant::now() }).await;
+    }
+
+    /// The channel itself, for those who wait for several things at once.
+    pub fn watch(&self) -> watch::Receiver<Phase> {
+        self.phase.clone()
+    }
+}
+
+fn rank(phase: Phase) -> u8 {
+    match phase {
+        Phase::Running => 0,
+        Phase::LameDuck => 1,
+        Phase::Draining { .. } => 2,
+        Phase::Done => 3,
+    }
+}
+
+impl Drainer {
+    /// Waits for SIGTERM or SIGINT, then goes through the phases. A second signal ends at once.
+    ///
+    /// `idle` is awaited while draining: as soon as it returns, nothing is left to wait for.
+    pub async fn on_signals(self, idle: impl Future<Output = ()>) -> std::io::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tokio::select! {
+            () = self.run(idle) => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        self.phase.send_replace(Phase::Done);
+        Ok(())
+    }
+
+    /// Goes through the phases now.
+    pub async fn run(&self, idle: impl Future<Output = ()>) {
+        tracing::info!(seconds = self.lame_duck.as_secs_f64(), "not ready any more, still accepting");
+        self.phase.send_replace(Phase::LameDuck);
+        sleep_until(Instant::now() + self.lame_duck).await;
+        let deadline = Instant::now() + self.timeout;
+        tracing::info!(seconds = self.timeout.as_secs_f64(), "draining");
+        self.phase.send_replace(Phase::Draining { deadline });
+        tokio::select! {
+            () = idle => tracing::info!("drained"),
+            () = sleep_until(deadline) => tracing::warn!("drain deadline reached, the rest is cut off"),
+        }
+        self.phase.send_replace(Phase::Done);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn phases_come_in_order_and_end_when_idle() {
+        let (drainer, drain) = Drain::new(Duration::from_secs(5), Duration::from_secs(30));
+        assert_eq!(drain.phase(), Phase::Running);
+        let start = Instant::now();
+        let watcher = drain.clone();
+        let seen = tokio::spawn(async move {
+            watcher.reached(Phase::LameDuck).await;
+            let lame_duck = start.elapsed();
+            watcher.draining().await;
+            (lame_duck, start.elapsed())
+        });
+        drainer.run(tokio::time::sleep(Duration::from_secs(7))).await;
+        assert_eq!(drain.phase(), Phase::Done);
+        assert_eq!(seen.await.unwrap(), (Duration::ZERO, Duration::from_secs(5)));
+        assert_eq!(start.elapsed(), Duration::from_secs(7));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_deadline_ends_what_never_gets_idle() {
+        let (drainer, _drain) = Drain::new(Duration::from_secs(1), Duration::from_secs(2));
+        let start = Instant::now();
+        drainer.run(std::future::pending()).await;
+        assert_eq!(start.elapsed(), Duration::from_secs(3));
+    }
+}
