@@ -1,0 +1,104 @@
+//! Strict HTTP/1 framing without input or output: where a request's head ends, and where its body does.
+//!
+//! Request smuggling needs two programs that see different boundaries in the same bytes. So whatever RFC 9112 calls
+//! malformed or lets a recipient guess is refused here, before the engine sees a byte of it, and the engine only
+//! ever gets the bytes of one request.
+
+mod chunked;
+mod head;
+
+use http::StatusCode;
+
+pub use chunked::ChunkScanner;
+pub use head::{Head, Limits, RequestScanner};
+
+/// A breach of the framing rules: the answer it gets; the connection is closed after it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct Violation {
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// What is wrong, for the page and the log.
+    pub reason: &'static str,
+}
+
+impl Violation {
+    /// A 400.
+    pub(crate) const fn bad_request(reason: &'static str) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, reason }
+    }
+
+    /// Another status.
+    pub(crate) const fn new(status: StatusCode, reason: &'static str) -> Self {
+        Self { status, reason }
+    }
+}
+
+/// How the body of a request is delimited (RFC 9112 section 6.3).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Body {
+    /// This many bytes are still to come; 0 for a request without a body.
+    Length(u64),
+    /// Chunked; the scanner knows where it ends.
+    Chunked(ChunkScanner),
+}
+
+impl Body {
+    /// Whether the body has come to its end.
+    pub fn is_done(&self) -> bool {
+        match self {
+            Self::Length(rest) => *rest == 0,
+            Self::Chunked(scanner) => scanner.is_done(),
+        }
+    }
+
+    /// Takes what belongs to the body from the front of `bytes` and says how many bytes that is.
+    ///
+    /// What is not taken belongs to the next request.
+    pub fn advance(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
+        match self {
+            Self::Length(rest) => {
+                let taken = usize::try_from(*rest).map_or(bytes.len(), |rest| rest.min(bytes.len()));
+                *rest -= taken as u64;
+                Ok(taken)
+            }
+            Self::Chunked(scanner) => scanner.advance(bytes),
+        }
+    }
+}
+
+/// `tchar` of RFC 9110 section 5.6.2: what methods and field names are made of.
+pub(crate) const fn is_token_byte(byte: u8) -> bool {
+    matches!(byte,
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-'
+        | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
+}
+
+/// What a field value may have: visible characters, spaces, tabs and bytes above ASCII (RFC 9110 section 5.5).
+pub(crate) const fn is_value_byte(byte: u8) -> bool {
+    matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
+}
+
+/// Splits a field line into name and value, both checked; the value without the space around it.
+pub(crate) fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), Violation> {
+    if matches!(line.first(), Some(b' ' | b'\t')) {
+        return Err(Violation::bad_request("a header field is folded over two lines"));
+    }
+    let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+        return Err(Violation::bad_request("a header field has no colon"));
+    };
+    let (name, value) = (&line[..colon], &line[colon + 1..]);
+    if matches!(name.last(), Some(b' ' | b'\t')) {
+        return Err(Violation::bad_request("there is white space before the colon of a header field"));
+    }
+    if name.is_empty() || !name.iter().copied().all(is_token_byte) {
+        return Err(Violation::bad_request("the name of a header field has a character that no name has"));
+    }
+    if !value.iter().copied().all(is_value_byte) {
+        return Err(Violation::bad_request("the value of a header field has a control character"));
+    }
+    Ok((name, value.trim_ascii()))
+}
+
+#[cfg(test)]
+mod tests;
