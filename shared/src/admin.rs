@@ -134,7 +134,7 @@ impl Admin {
             "/metrics" => self.metrics(),
             "/status" => page(StatusCode::OK, "application/json", format!("{:#}\n", (self.status)())),
             "/debug" | "/debug/" => {
-                let names: String = self.debug.keys().map(|name| format!("/debug/{name}\n")).collect();
+                let names = self.debug.keys().fold(String::new(), |names, name| names + "/debug/" + name + "\n");
                 page(StatusCode::OK, TEXT, names)
             }
             path => match path.strip_prefix("/debug/").and_then(|name| self.debug.get(name)) {

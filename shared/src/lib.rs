@@ -4,8 +4,8 @@
 //! - [`readiness`], [`drain`]: when to be sent traffic, and how to leave
 //! - [`admin`], [`telemetry`]: health, metrics, status; the log
 
-// readiness, drain, telemetry and admin are finished (by the lead); events, lease and publish are still to come.
 pub mod admin;
 pub mod drain;
 pub mod readiness;
+pub mod source;
 pub mod telemetry;

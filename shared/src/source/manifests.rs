@@ -1,0 +1,175 @@
+//! A folder of ordinary Kubernetes YAML as a source.
+//!
+//! Every `*.yaml`, `*.yml` and `*.json` file below the folder is read in lexical order of its path; hidden files are
+//! skipped and symbolic links followed, so that a mounted ConfigMap works. What an API server would have filled in
+//! or refused, [`document`] and [`defaults`] do. A change is noticed by the kernel's notification and, for file
+//! systems that send none, by looking again every two seconds.
+//!
+//! **Invariant:** a document that can't be read keeps its last good content in force and becomes a Problem; other
+//! documents of the same file are not held up.
+//!
+//! **Invariant:** an object that was not touched is not emitted again.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use landfall_model::{Location, ObjectRef, Problem};
+use notify::{RecursiveMode, Watcher};
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+use super::{BATCHES, Batch, Plan, Source, SourceView};
+
+mod ages;
+mod defaults;
+mod document;
+mod folder;
+mod lines;
+mod split;
+mod state;
+
+use folder::Folder;
+use state::State;
+
+pub use document::{DUPLICATE_OBJECT, INVALID_MANIFEST, UNKNOWN_FIELD, UNSUPPORTED_API_VERSION};
+
+/// How often the folder is looked through even if the kernel reports nothing.
+const RESCAN: Duration = Duration::from_secs(2);
+/// The folder is read once nothing has happened for so long.
+const QUIET: Duration = Duration::from_millis(10);
+/// And no later than this after the first sign of a change.
+const AT_LATEST: Duration = Duration::from_millis(40);
+
+/// The folder can't be read at all.
+#[derive(Debug, Error)]
+pub enum ManifestsError {
+    /// The folder is missing or closed to us.
+    #[error("cannot read the folder {}", folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+/// Everything one look at a folder gives.
+#[derive(Debug)]
+pub struct Reading<C> {
+    /// One `Replace` for each kind of the plan, in the plan's order.
+    pub changes: Vec<C>,
+    /// What is wrong with files, documents and fields.
+    pub problems: Vec<Problem>,
+    /// Where each object stands.
+    pub locations: HashMap<ObjectRef, Location>,
+}
+
+/// Reads the folder once.
+pub fn read<C: Send + 'static>(folder: impl Into<PathBuf>, plan: &Plan<C>) -> Result<Reading<C>, ManifestsError> {
+    let folder = Folder::open(folder.into())?;
+    let mut state = State::new(plan.clone());
+    let changes = state.update(folder.scan(&HashMap::new()));
+    Ok(Reading { changes, problems: state.problems(), locations: state.locations() })
+}
+
+/// Reads the folder and then its changes, on a thread of its own.
+pub fn start<C: Send + 'static>(folder: impl Into<PathBuf>, plan: &Plan<C>) -> Result<Source<C>, ManifestsError> {
+    let folder = Folder::open(folder.into())?;
+    let awaited = plan.kinds().iter().map(|kind| kind.names().resource()).collect();
+    let view = SourceView::new(format!("folder {}", folder.path().display()), awaited);
+    let (batches, outgoing) = mpsc::channel(BATCHES);
+    let worker = Worker { folder, state: State::new(plan.clone()), batches, view: view.clone() };
+    let spawned = std::thread::Builder::new().name("manifests".to_owned()).spawn(move || worker.run());
+    spawned.map_err(|cause| ManifestsError::Folder { folder: PathBuf::new(), cause })?;
+    Ok(Source { batches: outgoing, view })
+}
+
+struct Worker<C> {
+    folder: Folder,
+    state: State<C>,
+    batches: mpsc::Sender<Batch<C>>,
+    view: SourceView,
+}
+
+impl<C: Send + 'static> Worker<C> {
+    fn run(mut self) {
+        let (signal, signals) = channel();
+        // The watch is set up before the first look, so that nothing falls between the two.
+        let watcher = watch(self.folder.path(), move || {
+            // Nobody listens any more only when this thread is about to end.
+            let _ = signal.send(());
+        });
+        if let Err(error) = &watcher {
+            tracing::warn!(%error, "no notification of changes, looking every two seconds instead");
+        }
+        let mut received = Instant::now();
+        while self.look(received) {
+            received = await_change(&signals, watcher.is_ok(), &self.batches);
+        }
+    }
+
+    /// Reads what has changed and hands it on; says whether there is still a consumer.
+    fn look(&mut self, received: Instant) -> bool {
+        let scan = self.folder.scan(self.state.signatures());
+        match &scan.failure {
+            Some(error) => {
+                if self.view.failing("folder", error) {
+                    tracing::error!(error, "cannot read the folder of manifests");
+                }
+            }
+            None => drop(self.view.working("folder")),
+        }
+        let changes = self.state.update(scan);
+        self.view.set_locations(self.state.locations());
+        self.view.set_problems(self.state.problems());
+        for (resource, count) in self.state.counts() {
+            self.view.set_objects(&resource, count);
+        }
+        self.view.set_awaited(Vec::new());
+        if changes.is_empty() {
+            return !self.batches.is_closed();
+        }
+        self.batches.blocking_send(Batch { changes, complete: true, received }).is_ok()
+    }
+}
+
+/// Calls `signal` on every change below `folder`.
+fn watch(folder: &Path, signal: impl Fn() + Send + 'static) -> notify::Result<notify::RecommendedWatcher> {
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // Reading a file is reported too, and would make our own look the cause of the next one.
+        if !matches!(event, Ok(notify::Event { kind: notify::EventKind::Access(access), .. })
+            if !matches!(access, notify::event::AccessKind::Close(notify::event::AccessMode::Write)))
+        {
+            signal();
+        }
+    })?;
+    watcher.watch(folder, RecursiveMode::Recursive)?;
+    Ok(watcher)
+}
+
+/// Waits for a sign of change and then for quiet; returns when the change was first noticed.
+fn await_change<C>(signals: &Receiver<()>, notified: bool, batches: &mpsc::Sender<Batch<C>>) -> Instant {
+    let rescan = Instant::now() + RESCAN;
+    // Short waits, so that the thread ends soon after its consumer.
+    let step = Duration::from_millis(200);
+    while !batches.is_closed() && Instant::now() < rescan {
+        if !notified {
+            std::thread::sleep(step);
+            continue;
+        }
+        match signals.recv_timeout(step) {
+            Ok(()) => {
+                let received = Instant::now();
+                while received.elapsed() + QUIET <= AT_LATEST && signals.recv_timeout(QUIET).is_ok() {}
+                return received;
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => std::thread::sleep(step),
+        }
+    }
+    Instant::now()
+}
