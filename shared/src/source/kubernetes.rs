@@ -95,12 +95,12 @@ impl Default for Patience {
 }
 
 /// Watches the kinds of `plan` at the API server of `client`. Must be called within a tokio runtime.
-pub fn start<C: Send + 'static>(client: Client, plan: &Plan<C>) -> Source<C> {
+pub fn start<C: Send + 'static>(client: &Client, plan: &Plan<C>) -> Source<C> {
     start_with(client, plan, Patience::default())
 }
 
 /// [`start`], with other limits.
-pub fn start_with<C: Send + 'static>(client: Client, plan: &Plan<C>, patience: Patience) -> Source<C> {
+pub fn start_with<C: Send + 'static>(client: &Client, plan: &Plan<C>, patience: Patience) -> Source<C> {
     let awaited: Vec<_> = plan.kinds().iter().map(|kind| kind.names().resource()).collect();
     let view = SourceView::new("kubernetes", awaited.clone());
     let board = Arc::new(Board::new(view.clone()));
@@ -149,7 +149,7 @@ pub(crate) async fn feed<K: Object, C: Send + 'static>(
     into: fn(Change<K>) -> C,
 ) {
     let parts = if names.namespaced && !scope.namespaces.is_empty() {
-        scope.namespaces.iter().cloned().map(Some).collect()
+        scope.namespaces.iter().map(|namespace| Some(namespace.as_str())).collect()
     } else {
         vec![None]
     };

@@ -1,7 +1,7 @@
 //! A folder of ordinary Kubernetes YAML as a source.
 //!
 //! Every `*.yaml`, `*.yml` and `*.json` file below the folder is read in lexical order of its path; hidden files are
-//! skipped and symbolic links followed, so that a mounted ConfigMap works. What an API server would have filled in
+//! skipped and symbolic links followed, so that a mounted `ConfigMap` works. What an API server would have filled in
 //! or refused, [`document`] and [`defaults`] do. A change is noticed by the kernel's notification and, for file
 //! systems that send none, by looking again every two seconds.
 //!
@@ -30,6 +30,9 @@ mod folder;
 mod lines;
 mod split;
 mod state;
+
+#[cfg(test)]
+mod tests;
 
 use folder::Folder;
 use state::State;

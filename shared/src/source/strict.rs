@@ -152,7 +152,7 @@ impl<'de> Deserializer<'de> for Node<'de> {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.value {
             Value::Array(items) => visitor.visit_seq(Items { items: items.iter().enumerate(), notes: self.notes }),
-            Value::Object(map) => visitor.visit_map(Fields::new(map, self.notes, None)),
+            Value::Object(map) => visitor.visit_map(Entries::new(map, self.notes, None)),
             scalar => scalar.deserialize_any(visitor),
         }
     }
@@ -172,7 +172,7 @@ impl<'de> Deserializer<'de> for Node<'de> {
         visitor: V,
     ) -> Result<V::Value, Error> {
         match self.value {
-            Value::Object(map) => visitor.visit_map(Fields::new(map, self.notes, Some(fields))),
+            Value::Object(map) => visitor.visit_map(Entries::new(map, self.notes, Some(fields))),
             _ => self.deserialize_any(visitor),
         }
     }
@@ -212,25 +212,25 @@ impl<'de, I: Iterator<Item = (usize, &'de Value)>> SeqAccess<'de> for Items<'de,
     }
 }
 
-struct Fields<'a> {
-    entries: serde_json::map::Iter<'a>,
+struct Entries<'a> {
+    rest: serde_json::map::Iter<'a>,
     next: Option<(&'a str, &'a Value)>,
     notes: &'a Notes,
     /// The names the type takes; `None` for a free map.
     fields: Option<&'static [&'static str]>,
 }
 
-impl<'a> Fields<'a> {
+impl<'a> Entries<'a> {
     fn new(map: &'a Map<String, Value>, notes: &'a Notes, fields: Option<&'static [&'static str]>) -> Self {
-        Self { entries: map.iter(), next: None, notes, fields }
+        Self { rest: map.iter(), next: None, notes, fields }
     }
 }
 
-impl<'de> MapAccess<'de> for Fields<'de> {
+impl<'de> MapAccess<'de> for Entries<'de> {
     type Error = Error;
 
     fn next_key_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
-        let Some((key, value)) = self.entries.next() else { return Ok(None) };
+        let Some((key, value)) = self.rest.next() else { return Ok(None) };
         self.next = Some((key, value));
         let key: StrDeserializer<'_, Error> = key.as_str().into_deserializer();
         seed.deserialize(key).map(Some)

@@ -110,16 +110,9 @@ impl SourceView {
     /// Notes that `part` of the source fails; says whether that is news.
     pub(crate) fn failing(&self, part: &str, error: &str) -> bool {
         let mut state = self.state();
-        let news = match state.failing.get_mut(part) {
-            Some((_, last)) => {
-                error.clone_into(last);
-                false
-            }
-            None => {
-                state.failing.insert(part.to_owned(), (Timestamp::now(), error.to_owned()));
-                true
-            }
-        };
+        let news = !state.failing.contains_key(part);
+        let (_, last) = state.failing.entry(part.to_owned()).or_insert_with(|| (Timestamp::now(), String::new()));
+        error.clone_into(last);
         drop(state);
         if news {
             self.notify();
@@ -132,6 +125,11 @@ impl SourceView {
         let (since, _) = self.state().failing.remove(part)?;
         self.notify();
         Some(since)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Arc<impl Sized + use<>> {
+        &self.state
     }
 
     fn notify(&self) {

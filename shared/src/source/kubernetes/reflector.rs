@@ -86,17 +86,17 @@ impl<K: Object, C> Reflector<K, C> {
         client: Client,
         names: &KindNames,
         scope: &Scope,
-        namespace: Option<String>,
+        namespace: Option<&str>,
         part: Part<K, C>,
         board: Arc<Board>,
         patience: Patience,
     ) -> Self {
         let resource = names.resource();
-        let label = match &namespace {
+        let label = match namespace {
             Some(namespace) => format!("{resource} in {namespace}"),
             None => resource,
         };
-        let url = K::url_path(&(), namespace.as_deref());
+        let url = K::url_path(&(), namespace);
         Self { client, url, kind: names.kind.clone(), label, scope: scope.clone(), part, board, patience }
     }
 
@@ -137,7 +137,7 @@ impl<K: Object, C> Reflector<K, C> {
             for object in page.items {
                 match self.read(object) {
                     Ok(object) => objects.push(object),
-                    Err(found) => malformed.push(found),
+                    Err(found) => malformed.push(*found),
                 }
             }
             let next = page.metadata.continue_.filter(|token| !token.is_empty());
@@ -201,7 +201,10 @@ impl<K: Object, C> Reflector<K, C> {
                         self.part.apply(object).await;
                     }
                     // What was last read of it stays in force.
-                    Err((key, problem)) => self.board.set(&self.label, Some(key), Some(problem)),
+                    Err(found) => {
+                        let (key, problem) = *found;
+                        self.board.set(&self.label, Some(key), Some(problem));
+                    }
                 }
             }
             WatchEvent::Deleted(object) => {
@@ -217,7 +220,7 @@ impl<K: Object, C> Reflector<K, C> {
         Ok(())
     }
 
-    fn read(&self, object: DeserializeGuard<K>) -> Result<Arc<K>, (ObjectKey, Problem)> {
+    fn read(&self, object: DeserializeGuard<K>) -> Result<Arc<K>, Box<(ObjectKey, Problem)>> {
         let key = key_of(&object);
         match object.0 {
             Ok(mut object) => {
@@ -230,7 +233,7 @@ impl<K: Object, C> Reflector<K, C> {
                 let cause = if self.kind == "Secret" { "not a valid secret".to_owned() } else { invalid.error };
                 let problem = Problem::new(object, MALFORMED_OBJECT, format!("cannot be read: {cause}"))
                     .remedy("correct the field, or install the CRD of this release so that the api server checks it");
-                Err((key, problem))
+                Err(Box::new((key, problem)))
             }
         }
     }

@@ -16,8 +16,11 @@ pub(super) struct Sink<K, C> {
     number: usize,
     into: fn(Change<K>) -> C,
     /// The last list of each namespace; `None` until it has been listed. Empty where there is one part only.
-    merged: Mutex<Vec<Option<BTreeMap<ObjectKey, Arc<K>>>>>,
+    merged: Mutex<Vec<Option<Known<K>>>>,
 }
+
+/// What one namespace holds.
+type Known<K> = BTreeMap<ObjectKey, Arc<K>>;
 
 /// One namespace's access to its kind's sink.
 pub(super) struct Part<K, C> {
@@ -88,7 +91,7 @@ impl<K: Object, C> Part<K, C> {
     }
 
     /// Notes a change of one object; says whether the consumer has the whole set and so takes changes.
-    fn merge(&self, change: impl FnOnce(&mut BTreeMap<ObjectKey, Arc<K>>)) -> bool {
+    fn merge(&self, change: impl FnOnce(&mut Known<K>)) -> bool {
         let mut merged = self.sink.merged.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(Some(own)) = merged.get_mut(self.part) {
             change(own);

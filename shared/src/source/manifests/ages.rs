@@ -45,17 +45,22 @@ mod tests {
 
     #[test]
     fn ages_follow_the_order_and_stay_where_they_can() {
-        let check = |before: &[Option<f64>], expected: &[f64]| {
-            let time = |seconds: f64| Timestamp::from_nanosecond((seconds * 1e9) as i128).unwrap();
-            let before: Vec<_> = before.iter().map(|seconds| seconds.map(time)).collect();
+        let check = |before: &[Option<i64>], expected: &[i64]| {
+            let time = |milliseconds: i64| Timestamp::from_millisecond(milliseconds).unwrap();
+            let before: Vec<_> = before.iter().map(|milliseconds| milliseconds.map(time)).collect();
             let expected: Vec<_> = expected.iter().copied().map(time).collect();
             assert_eq!(assign(&before), expected, "{before:?}");
         };
-        check(&[None, None, None], &[1., 2., 3.]);
-        check(&[Some(1.), None, Some(2.), None], &[1., 1.5, 2., 3.]);
-        check(&[None, Some(1.), Some(2.)], &[0.5, 1., 2.]);
-        check(&[Some(2.), Some(3.)], &[2., 3.]);
-        check(&[Some(3.), Some(1.), Some(2.)], &[3., 4., 5.]);
-        check(&[None, Some(1e-9)], &[1., 2.]);
+        check(&[None, None, None], &[1000, 2000, 3000]);
+        check(&[Some(1000), None, Some(2000), None], &[1000, 1500, 2000, 3000]);
+        check(&[None, Some(1000), Some(2000)], &[500, 1000, 2000]);
+        check(&[Some(2000), Some(3000)], &[2000, 3000]);
+        check(&[Some(3000), Some(1000), Some(2000)], &[3000, 4000, 5000]);
+    }
+
+    #[test]
+    fn everything_is_dated_anew_where_no_room_is_left() {
+        let tight = [None, Some(Timestamp::from_nanosecond(1).unwrap())];
+        assert_eq!(assign(&tight), [1, 2].map(|second| Timestamp::from_second(second).unwrap()));
     }
 }

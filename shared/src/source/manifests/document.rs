@@ -263,9 +263,10 @@ impl<C: Send + 'static> Reader<'_, C> {
             "Secret" => "does not have the form the field takes".to_owned(),
             _ => mismatch.cause,
         };
-        let remedy = match cause.contains("expected a string") || cause.contains("expected string") {
-            true => "put the value in quotation marks; until then the object's last good version stays in force",
-            false => "correct it; until then the object's last good version stays in force",
+        let remedy = if cause.contains("expected a string") {
+            "put the value in quotation marks; until then the object's last good version stays in force"
+        } else {
+            "correct it; until then the object's last good version stays in force"
         };
         let problem = Problem::new(reference.clone(), INVALID_MANIFEST, cause)
             .at(mismatch.path.to_string(), shown(&reference, mismatch.value))
@@ -323,9 +324,10 @@ fn shown(reference: &ObjectRef, value: String) -> String {
 fn named(names: &KindNames, value: &Value) -> ObjectRef {
     let text = |field: &str| value.get("metadata").and_then(|metadata| metadata.get(field)).and_then(Value::as_str);
     let name = text("name").unwrap_or_default();
-    let key = match names.namespaced {
-        true => ObjectKey::new(text("namespace").filter(|text| !text.is_empty()).unwrap_or("default"), name),
-        false => ObjectKey::cluster(name),
+    let key = if names.namespaced {
+        ObjectKey::new(text("namespace").filter(|text| !text.is_empty()).unwrap_or("default"), name)
+    } else {
+        ObjectKey::cluster(name)
     };
     ObjectRef::new(names.kind.as_str(), key)
 }

@@ -29,9 +29,10 @@ pub(super) fn object<C: Send + 'static>(text: &str, plan: &Plan<C>) -> Option<Ob
     }
     let name = name.filter(|name| !name.is_empty())?;
     let kind = plan.kinds().iter().find(|known| Some(known.names().kind.as_str()) == kind)?;
-    let key = match kind.names().namespaced {
-        true => ObjectKey::new(namespace.unwrap_or("default"), name),
-        false => ObjectKey::cluster(name),
+    let key = if kind.names().namespaced {
+        ObjectKey::new(namespace.unwrap_or("default"), name)
+    } else {
+        ObjectKey::cluster(name)
     };
     Some(ObjectRef::new(kind.names().kind.as_str(), key))
 }
