@@ -1,0 +1,71 @@
+//! What the scenarios measure: percentiles, memory, and one place where the figures are printed.
+
+use std::fmt;
+use std::io::Write;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+/// Durations of one operation, many times.
+#[derive(Clone, Debug, Default)]
+pub struct Durations(Vec<Duration>);
+
+impl Durations {
+    /// Notes one.
+    pub fn push(&mut self, duration: Duration) {
+        self.0.push(duration);
+    }
+
+    /// The smallest duration that `percent` of all do not exceed (nearest rank); zero if there are none.
+    pub fn percentile(&self, percent: usize) -> Duration {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable();
+        let rank = (sorted.len() * percent).div_ceil(100).max(1);
+        sorted.get(rank - 1).copied().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Durations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = |percent| self.percentile(percent).as_secs_f64() * 1000.0;
+        write!(f, "p50 {:.1} ms, p99 {:.1} ms, worst {:.1} ms of {}", millis(50), millis(99), millis(100), self.0.len())
+    }
+}
+
+/// Prints one figure and appends it to the file named by `LANDFALL_FIGURES`, which `make test` shows at its end.
+pub fn print(figure: &str) {
+    println!("figure: {figure}");
+    if let Some(path) = std::env::var_os("LANDFALL_FIGURES") {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        // A figure that can't be kept was printed all the same.
+        let _ = file.and_then(|mut file| writeln!(file, "{figure}"));
+    }
+}
+
+/// Resident memory of process `pid`, in bytes.
+pub fn resident(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let status = std::fs::read_to_string(&path).with_context(|| path.clone())?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib: u64 = line.and_then(|line| line.trim().strip_suffix(" kB")).context("no VmRSS")?.trim().parse()?;
+    Ok(kib * 1024)
+}
+
+/// Bytes as megabytes of a million, the unit of the budgets.
+pub fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_by_nearest_rank() {
+        let durations = Durations((1..=200).map(Duration::from_millis).collect());
+        for (percent, millis) in [(50, 100), (99, 198), (100, 200), (0, 1)] {
+            assert_eq!(durations.percentile(percent), Duration::from_millis(millis), "p{percent}");
+        }
+        assert_eq!(Durations::default().percentile(99), Duration::ZERO);
+    }
+}
