@@ -1,0 +1,110 @@
+//! `L2Advertisement` and `ServiceL2Status`: where addresses are announced, and by whom.
+
+#![allow(unreachable_pub, reason = "the schema derive repeats each struct inside a function")]
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::LabelSelector;
+
+/// Which pools are announced by ARP and NDP, by which nodes and on which interfaces.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[kube(
+    group = "metallb.io",
+    version = "v1beta1",
+    kind = "L2Advertisement",
+    plural = "l2advertisements",
+    singular = "l2advertisement",
+    namespaced,
+    status = "L2AdvertisementStatus",
+    derive = "PartialEq",
+    doc = "L2Advertisement says that the addresses of the selected pools are announced on the local network.",
+    printcolumn(name = "IPAddressPools", type_ = "string", json_path = ".spec.ipAddressPools"),
+    printcolumn(name = "IPAddressPool Selectors", type_ = "string", json_path = ".spec.ipAddressPoolSelectors"),
+    printcolumn(name = "Interfaces", type_ = "string", json_path = ".spec.interfaces"),
+    printcolumn(name = "Node Selectors", type_ = "string", json_path = ".spec.nodeSelectors", priority = "10")
+)]
+#[serde(rename_all = "camelCase", default)]
+pub struct L2AdvertisementSpec {
+    /// Names of the pools; with `ipAddressPoolSelectors` empty too: every pool.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ip_address_pools: Vec<String>,
+    /// Selects further pools by their labels.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ip_address_pool_selectors: Vec<LabelSelector>,
+    /// Selects the nodes that may announce; one must match; empty: every node.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub node_selectors: Vec<LabelSelector>,
+    /// Names of the interfaces to announce on; empty: every interface.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub interfaces: Vec<String>,
+    /// Selects the Services whose addresses are announced; one must match; empty: every Service.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub service_selectors: Vec<LabelSelector>,
+    /// Nodes that announce rather than others while they can.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub preferred_node_selectors: Vec<NodePreference>,
+}
+
+/// A preference for some nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub struct NodePreference {
+    /// From 1 to 100; a node's score is the sum of the weights of what matches it.
+    #[schemars(range(min = 1, max = 100))]
+    pub weight: i32,
+    /// The nodes that are meant; empty: every node.
+    pub preference: LabelSelector,
+}
+
+/// Nothing yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub struct L2AdvertisementStatus {}
+
+/// Empty: everything stands in the status.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[kube(
+    group = "metallb.io",
+    version = "v1beta1",
+    kind = "ServiceL2Status",
+    plural = "servicel2statuses",
+    singular = "servicel2status",
+    namespaced,
+    status = "ServiceL2StatusStatus",
+    derive = "PartialEq",
+    doc = "ServiceL2Status says which node announces a Service's address, and on which interfaces.",
+    printcolumn(name = "Allocated Node", type_ = "string", json_path = ".status.node"),
+    printcolumn(name = "Service Name", type_ = "string", json_path = ".status.serviceName"),
+    printcolumn(name = "Service Namespace", type_ = "string", json_path = ".status.serviceNamespace")
+)]
+pub struct ServiceL2StatusSpec {}
+
+/// Which node announces a Service, and where.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceL2StatusStatus {
+    /// The node that announces.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("the value is immutable"))]
+    pub node: String,
+    /// The Service's name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("the value is immutable"))]
+    pub service_name: String,
+    /// The Service's namespace.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("the value is immutable"))]
+    pub service_namespace: String,
+    /// The interfaces it is announced on; empty: all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub interfaces: Vec<InterfaceName>,
+}
+
+/// An interface, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+pub struct InterfaceName {
+    /// The name as the kernel has it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+}
