@@ -1,0 +1,408 @@
+//! Pingora's phases, filled with the pipeline's decisions.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode, Version, header};
+use landfall_ingress_model::backend::Target;
+use landfall_ingress_model::balance::{Choice, Pick};
+use landfall_ingress_model::pipeline::{
+    Answer, Connection, Decision, Forward, RequestHead, Upgraded, decide, error_page, request_id, response_edits,
+};
+use landfall_shared::drain::Phase;
+use pingora_core::protocols::Digest;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+
+use super::Hooks;
+use super::context::{Attempt, Context, RequestFacts, text};
+use crate::engine::framing::Violation;
+use crate::engine::outcome::{CLIENT_CLOSED_REQUEST, Failure, classify};
+use crate::engine::session::ExchangeStream;
+use crate::engine::upstream;
+
+/// The target of a request, its host where the target has one, and the connection it came on.
+struct Seen<'a> {
+    target: &'a str,
+    authority: Option<&'a str>,
+    version: Version,
+    connection: &'a Connection,
+}
+
+/// The stream below an HTTP/1 session.
+fn exchange_stream(session: &Session) -> Option<&ExchangeStream> {
+    let stream = session.as_downstream().stream()?;
+    (**stream).as_any().downcast_ref()
+}
+
+/// What pingora doesn't know of the request, or would have changed.
+fn seen(session: &Session) -> Option<Seen<'_>> {
+    if let Some(stream) = exchange_stream(session) {
+        let request = &stream.request;
+        return Some(Seen {
+            target: &request.target,
+            authority: request.authority.as_deref(),
+            version: request.version,
+            connection: &stream.facts.connection,
+        });
+    }
+    let digest = session.as_downstream().digest()?.proxy_digest.as_ref()?;
+    let connection = digest.user_data.as_ref()?.downcast_ref()?;
+    let uri = &session.req_header().uri;
+    let target = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let authority = uri.authority().map(http::uri::Authority::as_str);
+    Some(Seen { target, authority, version: Version::HTTP_2, connection })
+}
+
+impl Hooks {
+    /// Looks at the request and asks the pipeline.
+    fn look(&self, session: &Session, context: &mut Context) -> Option<Decision> {
+        let seen = seen(session)?;
+        let header = session.req_header();
+        let headers = &header.headers;
+        let id = request_id(headers, rand::random());
+        let decision = match self.h2_limits(&seen, headers) {
+            Some(violation) => {
+                context.error = Some(violation.reason.to_owned());
+                Decision::Answer(error_page(violation.status, violation.reason, headers, &id), None)
+            }
+            None => {
+                let Seen { target, authority, version, connection } = seen;
+                let head = RequestHead { method: &header.method, version, target, authority, headers };
+                decide(&head, connection, &self.table.load(), &self.pipeline, &id)
+            }
+        };
+        let route = match &decision {
+            Decision::Forward(forward) => Some(forward.route.clone()),
+            Decision::Answer(_, route) => route.clone(),
+        };
+        context.request = Some(RequestFacts {
+            id,
+            connection: seen.connection.clone(),
+            method: header.method.as_str().to_owned(),
+            version: seen.version,
+            host: RequestFacts::host_of(seen.authority, headers),
+            target: seen.target.to_owned(),
+            route,
+            user_agent: text(headers, &header::USER_AGENT),
+            referer: text(headers, &header::REFERER),
+        });
+        Some(decision)
+    }
+
+    /// The limits that the HTTP/1 scanner keeps, for HTTP/2.
+    fn h2_limits(&self, seen: &Seen<'_>, headers: &HeaderMap) -> Option<Violation> {
+        if seen.target.len() > self.limits.head.target {
+            return Some(Violation::new(StatusCode::URI_TOO_LONG, "the request target is too long"));
+        }
+        if headers.len() > self.limits.head.fields {
+            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            return Some(Violation::new(status, "the request has too many header fields"));
+        }
+        None
+    }
+
+    /// Sends an answer of our own.
+    async fn answer(&self, session: &mut Session, answer: Answer) -> Result<()> {
+        let mut header = ResponseHeader::build(answer.status, Some(answer.headers.len() + 1))?;
+        for (name, value) in answer.headers {
+            header.append_header(name, value)?;
+        }
+        let bodyless = answer.status == StatusCode::NO_CONTENT;
+        if !bodyless {
+            header.insert_header(header::CONTENT_LENGTH, answer.body.len())?;
+        }
+        self.close_if_leaving(session);
+        let silent = bodyless || answer.body.is_empty() || session.req_header().method == Method::HEAD;
+        session.write_response_header(Box::new(header), silent).await?;
+        if silent {
+            return session.as_downstream_mut().finish_body().await;
+        }
+        session.write_response_body(Some(Bytes::from(answer.body)), true).await
+    }
+
+    /// Asks HTTP/1 clients to come back on another connection while the program is on its way out.
+    fn close_if_leaving(&self, session: &mut Session) {
+        if self.drain.phase() != Phase::Running {
+            session.set_keepalive(None);
+        }
+    }
+
+    /// The next endpoint for a request.
+    async fn endpoint(&self, forward: &Forward, tried: &[SocketAddr]) -> Result<(SocketAddr, Option<Pick>)> {
+        match &forward.state.target {
+            Target::Endpoints(balancer) => {
+                let choice = Choice {
+                    balance: forward.state.balance,
+                    affinity: forward.state.affinity,
+                    client: forward.client,
+                    key: None,
+                    excluded: tried,
+                };
+                match balancer.pick(&choice, Instant::now()) {
+                    Some(pick) => Ok((pick.addr, Some(pick))),
+                    None => Error::e_explain(ErrorType::HTTPStatus(503), "no endpoint is left to try"),
+                }
+            }
+            Target::Dns { name, port } => {
+                let addresses = self.resolver.resolve(name).await.map_err(|error| {
+                    let text = error.to_string();
+                    let status = ErrorType::HTTPStatus(error.status());
+                    Error::create(status, ErrorSource::Internal, Some(text.into()), None)
+                })?;
+                let mut addresses = addresses.iter().map(|ip| SocketAddr::new(*ip, *port));
+                let next = addresses.find(|address| !tried.contains(address));
+                let next = next.ok_or_else(|| {
+                    Error::explain(ErrorType::HTTPStatus(503), "no address of the service is left to try")
+                })?;
+                Ok((next, None))
+            }
+        }
+    }
+
+    /// Tells the balancer that an endpoint could not be reached.
+    fn failed(&self, context: &mut Context) {
+        let (Some(attempt), Some(forward)) = (&context.attempt, &context.forward) else { return };
+        context.tried.push(attempt.address);
+        if let Target::Endpoints(balancer) = &forward.state.target {
+            balancer.failed(attempt.address, Instant::now());
+            self.observer.ejected(&forward.backend.key, attempt.address);
+        }
+    }
+}
+
+/// Applies the pipeline's edits to a request, keeping the spelling of untouched names.
+fn edit_request(request: &mut RequestHeader, forward: &Forward) -> Result<()> {
+    for name in &forward.edits.remove {
+        request.remove_header(name);
+    }
+    for (name, value) in &forward.edits.set {
+        request.insert_header(name.clone(), value.clone())?;
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl ProxyHttp for Hooks {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context::new()
+    }
+
+    /// Pingora would add a compression module that is never used.
+    fn init_downstream_modules(&self, _modules: &mut pingora_core::modules::http::HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
+        session.set_write_timeout(Some(self.limits.client_timeout));
+        session.set_read_timeout(Some(self.limits.client_timeout));
+        if session.req_header().version == Version::HTTP_10 {
+            // RFC 9110 section 15.2: HTTP/1.0 has no interim responses.
+            session.set_ignore_info_resp(true);
+        }
+        match self.look(session, context) {
+            Some(Decision::Forward(forward)) => {
+                if forward.upgrade
+                    && let Some(stream) = exchange_stream(session)
+                {
+                    stream.limit_idle(forward.route.policy.read_timeout);
+                }
+                context.forward = Some(forward);
+                Ok(false)
+            }
+            Some(Decision::Answer(answer, _)) => {
+                self.answer(session, answer).await?;
+                Ok(true)
+            }
+            None => Error::e_explain(ErrorType::InternalError, "the connection of a request is not known"),
+        }
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, context: &mut Context) -> Result<Box<HttpPeer>> {
+        let Some(forward) = &context.forward else {
+            return Error::e_explain(ErrorType::InternalError, "a request without a decision is to be forwarded");
+        };
+        let (address, pick) = match self.endpoint(forward, &context.tried).await {
+            Ok(found) => found,
+            Err(error) => return Err(context.last_failure(error)),
+        };
+        context.tries += 1;
+        // A further attempt sends the body again from its first byte.
+        context.received = 0;
+        context.attempt = Some(Attempt::new(address, pick));
+        let host = context.request.as_ref().map_or("", |request| &request.host);
+        Ok(Box::new(upstream::peer(address, forward, host, &self.limits)))
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        reused: bool,
+        _peer: &HttpPeer,
+        _fd: std::os::unix::io::RawFd,
+        _digest: Option<&Digest>,
+        context: &mut Context,
+    ) -> Result<()> {
+        if let Some(attempt) = &mut context.attempt {
+            attempt.reused = reused;
+            attempt.connect = Some(if reused { Duration::ZERO } else { attempt.begun.elapsed() });
+            if let (false, Some(forward)) = (reused, &context.forward)
+                && let Target::Endpoints(balancer) = &forward.state.target
+            {
+                balancer.succeeded(attempt.address);
+            }
+        }
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _session: &mut Session,
+        request: &mut RequestHeader,
+        context: &mut Context,
+    ) -> Result<()> {
+        let Some(forward) = &context.forward else { return Ok(()) };
+        upstream::set_target(request, forward)?;
+        edit_request(request, forward)
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        context: &mut Context,
+    ) -> Result<()> {
+        context.received += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        let limit = context.forward.as_ref().and_then(|forward| forward.route.policy.max_body);
+        if limit.is_some_and(|limit| context.received > limit) {
+            return Error::e_explain(ErrorType::HTTPStatus(413), "the request body is larger than allowed");
+        }
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        context: &mut Context,
+    ) -> Result<()> {
+        if let Some(attempt) = &mut context.attempt {
+            attempt.first_byte = attempt.first_byte.or_else(|| Some(attempt.begun.elapsed()));
+        }
+        let upgrade = context.forward.as_ref().is_some_and(|forward| forward.upgrade);
+        let switching = response.status == StatusCode::SWITCHING_PROTOCOLS;
+        let upgraded = if switching && upgrade { Upgraded::Yes } else { Upgraded::No };
+        let edits = response_edits(&response.headers, upgraded);
+        for name in &edits.remove {
+            response.remove_header(name);
+        }
+        for (name, value) in edits.set {
+            response.insert_header(name, value)?;
+        }
+        if upgraded == Upgraded::Yes {
+            session.set_read_timeout(None);
+            if let Some(stream) = exchange_stream(session) {
+                stream.upgrade();
+            }
+        }
+        self.close_if_leaving(session);
+        Ok(())
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        context: &mut Context,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        self.failed(context);
+        context.failure = Some((error.etype().clone(), error.to_string()));
+        // Nothing was sent, so any request may go to another endpoint.
+        let tries = context.forward.as_ref().map_or(1, |forward| forward.route.policy.tries);
+        let another = context.tries < tries;
+        error.set_retry(another);
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        context: &mut Context,
+        client_reused: bool,
+    ) -> Box<Error> {
+        let tries = context.forward.as_ref().map_or(1, |forward| forward.route.policy.tries);
+        let repeatable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
+        let begun = session.response_written().is_some_and(|response| !response.status.is_informational());
+        if repeatable && !begun && context.tries < tries {
+            // A kept connection that the endpoint closed in the meantime says nothing about the endpoint.
+            error.retry.decide_reuse(client_reused);
+        } else {
+            error.set_retry(false);
+        }
+        error
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut Context) -> FailToProxy {
+        let stream = exchange_stream(session);
+        let violation = stream.and_then(ExchangeStream::violation).copied();
+        let idled_out = stream.is_some_and(ExchangeStream::idled_out);
+        let failure = match violation {
+            Some(violation) => Failure::Page(violation.status, violation.reason),
+            None if idled_out => Failure::Page(StatusCode::GATEWAY_TIMEOUT, "the service did not answer in time"),
+            None => classify(error),
+        };
+        context.error = Some(violation.map_or_else(|| error.to_string(), |violation| violation.reason.to_owned()));
+        let begun = session.response_written().is_some_and(|response| !response.status.is_informational());
+        let code = match failure {
+            // What has begun can only be cut off.
+            _ if begun => 0,
+            Failure::ClientGone => {
+                context.unsent_status = Some(CLIENT_CLOSED_REQUEST);
+                0
+            }
+            Failure::Page(status, reason) => {
+                context.unsent_status = Some(status.as_u16());
+                let page = error_page(status, reason, &session.req_header().headers, &context.request_id());
+                // A page that can't be sent has nobody to read it.
+                let _ = self.answer(session, page).await;
+                status.as_u16()
+            }
+        };
+        FailToProxy { error_code: code, can_reuse_downstream: violation.is_none() && code > 0 && !idled_out }
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _context: &Context, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _context: &Context,
+        _error: &Error,
+        _why: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut Context) {
+        if let (None, Some(error)) = (&context.error, error) {
+            context.error = Some(error.to_string());
+        }
+        let response = session.response_written().filter(|response| {
+            !response.status.is_informational() || response.status == StatusCode::SWITCHING_PROTOCOLS
+        });
+        let status = response.map(|response| response.status.as_u16());
+        if let Some(exchange) = context.record(status, session.body_bytes_sent() as u64) {
+            self.observer.exchange(&exchange);
+        }
+    }
+}

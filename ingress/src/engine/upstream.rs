@@ -1,0 +1,110 @@
+//! The endpoint as pingora is to connect to it.
+
+use std::fmt::Write;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::Uri;
+use http::uri::PathAndQuery;
+use landfall_ingress_model::backend::Protocol;
+use landfall_ingress_model::pipeline::Forward;
+use pingora_core::protocols::ALPN;
+use pingora_core::upstreams::peer::{H1UpgradePolicy, HttpPeer, HttpUpstreamRequestPolicy};
+use pingora_core::{ErrorType, OrErr, Result};
+use pingora_http::RequestHeader;
+
+use super::EngineLimits;
+
+/// Streams on one HTTP/2 connection to an endpoint: what most servers allow.
+const UPSTREAM_STREAMS: usize = 100;
+/// HTTP/2 windows towards endpoints: they bound what a slow client makes us hold of an answer.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// How to reach `address` for this request.
+pub(super) fn peer(address: SocketAddr, forward: &Forward, host: &str, limits: &EngineLimits) -> HttpPeer {
+    let tls = forward.state.protocol == Protocol::Https;
+    let sni = if tls { server_name(host) } else { "" };
+    let mut peer = HttpPeer::new(address, tls, sni.to_owned());
+    let policy = &forward.route.policy;
+    let options = &mut peer.options;
+    options.connection_timeout = Some(policy.connect_timeout);
+    options.total_connection_timeout = Some(policy.connect_timeout);
+    options.write_timeout = Some(policy.write_timeout);
+    // A connection that may be upgraded is idle only when both directions are; see `ExchangeStream::limit_idle`.
+    options.read_timeout = (!forward.upgrade).then_some(policy.read_timeout);
+    options.idle_timeout = Some(limits.upstream_idle_timeout);
+    options.tcp_keepalive = Some(pingora_core::protocols::TcpKeepalive {
+        idle: Duration::from_secs(60),
+        interval: Duration::from_secs(20),
+        count: 3,
+        user_timeout: Duration::ZERO,
+    });
+    // Nothing in an Ingress names the CA of a backend, so there is nothing to verify against.
+    options.verify_cert = false;
+    options.verify_hostname = false;
+    options.alpn = match forward.state.protocol {
+        Protocol::Http => ALPN::H1,
+        Protocol::H2c => ALPN::H2,
+        // An upgrade needs HTTP/1.1.
+        Protocol::Https if forward.upgrade => ALPN::H1,
+        Protocol::Https => ALPN::H2H1,
+    };
+    options.max_h2_streams = UPSTREAM_STREAMS;
+    options.h2_stream_window_size = Some(STREAM_WINDOW);
+    options.h2_connection_window_size = Some(CONNECTION_WINDOW);
+    options.http_upstream_request_policy = request_policy();
+    peer.group_key = group_key(forward);
+    peer
+}
+
+/// The pipeline's edits are the policy, so pingora's own are off but for the removal of what belongs to one hop.
+fn request_policy() -> HttpUpstreamRequestPolicy {
+    HttpUpstreamRequestPolicy {
+        strip_hop_by_hop: true,
+        strip_connection_nominated: false,
+        reject_malformed_connection_nominations: false,
+        h1_upgrade: H1UpgradePolicy::Deny,
+    }
+}
+
+/// Connections are shared only by requests that would have made the same one. Pingora's own key leaves out ALPN.
+fn group_key(forward: &Forward) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    forward.state.protocol.hash(&mut hasher);
+    (forward.state.protocol == Protocol::Https && forward.upgrade).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Puts the canonical path and the query into the request.
+pub(super) fn set_target(request: &mut RequestHeader, forward: &Forward) -> Result<()> {
+    let target = match PathAndQuery::try_from(forward.target.as_str()) {
+        Ok(target) => target,
+        // A query may have characters that no URI has; a backend gets them escaped, as RFC 3986 wants them.
+        Err(_) => PathAndQuery::try_from(escape(&forward.target))
+            .or_err(ErrorType::InvalidHTTPHeader, "the request target can't be forwarded")?,
+    };
+    request.set_uri(Uri::from(target));
+    Ok(())
+}
+
+/// Escapes everything that is no visible ASCII character, and those that have no place in a URI.
+fn escape(target: &str) -> String {
+    let mut escaped = String::with_capacity(target.len() + 16);
+    for byte in target.bytes() {
+        if matches!(byte, b'!'..=b'~') && !b"\"<>\\^`{|}".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            let _ = write!(escaped, "%{byte:02X}");
+        }
+    }
+    escaped
+}
+
+/// The name to send in the handshake: the host, unless it is an address.
+fn server_name(host: &str) -> &str {
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let address = host.starts_with('[') || name.parse::<std::net::Ipv4Addr>().is_ok();
+    if address { "" } else { name.trim_end_matches('.') }
+}

@@ -1,0 +1,15 @@
+//! The listener layer: sockets, the PROXY protocol, TLS and limits, up to a decrypted stream and who is behind it.
+
+mod accept;
+mod limits;
+mod plane;
+mod proxy_protocol;
+mod socket;
+mod stream;
+mod tls;
+
+pub use limits::ConnectionLimits;
+pub use plane::{DataPlane, DataPlaneConfig};
+pub use proxy_protocol::{Addresses, Malformed, Progress, parse as parse_proxy_header};
+pub use socket::{BindError, Listener};
+pub use stream::{ClientStream, Socket};

@@ -1,0 +1,201 @@
+//! From an accepted TCP connection to a stream that the engine can serve.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures::FutureExt;
+use ipnet::IpNet;
+use landfall_ingress_model::host::HostName;
+use landfall_ingress_model::pipeline::{self, Connection};
+use landfall_shared::drain::Drain;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::limits::{Admission, ConnectionLimits, Live};
+use super::proxy_protocol::{Addresses, Progress, parse};
+use super::stream::{ClientStream, Socket};
+use super::tls::{Tls, version_text};
+use crate::engine::{Engine, Handshake, Observer, Rejected, Scheme, plain_on_tls};
+
+/// Total time for PROXY header and TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// First byte of a TLS handshake record (RFC 8446 section 5.1).
+const HANDSHAKE_RECORD: u8 = 22;
+/// Pause after an accept that failed for want of file descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the accept loops of one worker share.
+pub(super) struct Acceptor {
+    pub(super) engine: Engine,
+    pub(super) tls: Arc<Tls>,
+    pub(super) live: Arc<Live>,
+    pub(super) limits: ConnectionLimits,
+    /// Peers that have to send a PROXY header.
+    pub(super) proxies: Vec<IpNet>,
+    pub(super) drain: Drain,
+    pub(super) observer: Arc<dyn Observer>,
+}
+
+impl Acceptor {
+    /// Accepts until the program drains.
+    pub(super) async fn run(self: Arc<Self>, listener: TcpListener, scheme: Scheme) {
+        let _hold = self.live.hold();
+        let mut draining = std::pin::pin!(self.drain.draining());
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = &mut draining => break,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((tcp, peer)) => self.take(tcp, peer, scheme),
+                Err(error) => self.pause(&error).await,
+            }
+        }
+        // Whoever is in the queue would be reset when the socket closes.
+        while let Some(Ok((tcp, peer))) = listener.accept().now_or_never() {
+            self.take(tcp, peer, scheme);
+        }
+    }
+
+    /// A client that left before it was accepted is nothing; a lack of anything is waited out.
+    async fn pause(&self, error: &std::io::Error) {
+        use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+        if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
+            return;
+        }
+        tracing::error!(%error, connections = self.live.connections(), "cannot accept a connection");
+        sleep(ACCEPT_PAUSE).await;
+    }
+
+    fn take(self: &Arc<Self>, tcp: TcpStream, peer: SocketAddr, scheme: Scheme) {
+        let Some(admission) = self.live.admit(&self.limits) else {
+            self.observer.rejected(scheme, Rejected::TooMany, peer);
+            return;
+        };
+        let this = self.clone();
+        tokio::spawn(async move {
+            let _opened = Opened::new(&this.observer, scheme);
+            if let Err(why) = this.connection(tcp, peer, scheme, admission).await {
+                this.observer.rejected(scheme, why, peer);
+            }
+        });
+    }
+
+    async fn connection(
+        &self,
+        tcp: TcpStream,
+        peer: SocketAddr,
+        scheme: Scheme,
+        mut admission: Admission,
+    ) -> Result<(), Rejected> {
+        let begun = Instant::now();
+        let deadline = begun + HANDSHAKE_TIMEOUT;
+        let Ok(local) = tcp.local_addr() else { return Ok(()) };
+        let mut connection = Connection { client: peer, peer, local, tls: None };
+        let mut ahead = BytesMut::new();
+        let mut tcp = tcp;
+        if self.is_proxy(peer) {
+            let read = timeout_at(deadline, read_proxy_header(&mut tcp, &mut ahead)).await;
+            if let Some(addresses) = read.map_err(|_| Rejected::ProxyProtocol)?? {
+                connection.client = addresses.source;
+                connection.local = addresses.destination;
+            }
+        }
+        if !admission.of_client(connection.client.ip(), &self.limits) {
+            return Err(Rejected::TooManyOfClient);
+        }
+        let stream = match scheme {
+            Scheme::Http => ClientStream::Plain(Socket::new(tcp, ahead.freeze())),
+            Scheme::Https => {
+                let handshake = self.handshake(tcp, ahead, begun, &mut connection);
+                match timeout_at(deadline, handshake).await.map_err(|_| Rejected::HandshakeTimeout)?? {
+                    Some(stream) => stream,
+                    None => return Ok(()),
+                }
+            }
+        };
+        self.engine.serve(stream, connection).await;
+        Ok(())
+    }
+
+    fn is_proxy(&self, peer: SocketAddr) -> bool {
+        let address = peer.ip().to_canonical();
+        self.proxies.iter().any(|net| net.contains(&address))
+    }
+
+    /// `None`: the client left without a word, as health checks of load balancers do.
+    async fn handshake(
+        &self,
+        mut tcp: TcpStream,
+        mut ahead: BytesMut,
+        begun: Instant,
+        connection: &mut Connection,
+    ) -> Result<Option<ClientStream>, Rejected> {
+        if ahead.is_empty() && !matches!(tcp.read_buf(&mut ahead).await, Ok(1..)) {
+            return Ok(None);
+        }
+        if ahead.first() != Some(&HANDSHAKE_RECORD) {
+            // Whether the client reads the page is up to the client.
+            let _ = tcp.write_all(&plain_on_tls()).await;
+            let _ = tcp.shutdown().await;
+            return Err(Rejected::PlainOnTls);
+        }
+        let socket = Socket::new(tcp, ahead.freeze());
+        let stream = self.tls.accept(socket).await.map_err(|error| {
+            tracing::debug!(client.addr = %connection.client, %error, "TLS handshake failed");
+            Rejected::Handshake
+        })?;
+        let state = stream.get_ref().1;
+        self.observer.handshake(Handshake {
+            duration: begun.elapsed(),
+            resumed: state.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
+            version: version_text(state.protocol_version()),
+        });
+        let server_name = state.server_name().and_then(|name| HostName::from_authority(name).ok());
+        connection.tls = Some(pipeline::Tls { server_name });
+        Ok(Some(ClientStream::Tls(Box::new(stream))))
+    }
+}
+
+/// Reads a whole header and leaves what follows it in `ahead`.
+async fn read_proxy_header(tcp: &mut TcpStream, ahead: &mut BytesMut) -> Result<Option<Addresses>, Rejected> {
+    loop {
+        match parse(ahead) {
+            Ok(Progress::Complete { length, addresses }) => {
+                let _ = ahead.split_to(length);
+                return Ok(addresses);
+            }
+            Ok(Progress::Partial) => {}
+            Err(error) => {
+                tracing::debug!(%error, "PROXY header refused");
+                return Err(Rejected::ProxyProtocol);
+            }
+        }
+        if !matches!(tcp.read_buf(ahead).await, Ok(1..)) {
+            return Err(Rejected::ProxyProtocol);
+        }
+    }
+}
+
+/// Tells the observer of a connection's beginning and, however it comes, its end.
+struct Opened<'a> {
+    observer: &'a Arc<dyn Observer>,
+    scheme: Scheme,
+}
+
+impl<'a> Opened<'a> {
+    fn new(observer: &'a Arc<dyn Observer>, scheme: Scheme) -> Self {
+        observer.opened(scheme);
+        Self { observer, scheme }
+    }
+}
+
+impl Drop for Opened<'_> {
+    fn drop(&mut self) {
+        self.observer.closed(self.scheme);
+    }
+}

@@ -1,0 +1,226 @@
+//! The data plane: workers with their listeners and engines.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+use landfall_ingress_model::pipeline::PipelineSettings;
+use landfall_ingress_model::settings::Loopback;
+use landfall_ingress_model::table::Table;
+use landfall_shared::drain::Drain;
+use thiserror::Error;
+use tokio::sync::watch;
+
+use super::accept::Acceptor;
+use super::limits::{ConnectionLimits, Live};
+use super::socket::{BindError, Listener};
+use super::tls::{Tls, TlsError};
+use crate::engine::{Engine, EngineConfig, EngineLimits, Observer, Scheme};
+use crate::resolve::Resolver;
+
+/// What the data plane works with.
+#[derive(Clone)]
+pub struct DataPlaneConfig {
+    /// Where plain HTTP is listened for.
+    pub http: Vec<SocketAddr>,
+    /// Where HTTPS is listened for.
+    pub https: Vec<SocketAddr>,
+    /// Worker threads; 0 is one for each core.
+    pub workers: usize,
+    /// The routing table.
+    pub table: Arc<ArcSwap<Table>>,
+    /// Settings of the pipeline.
+    pub pipeline: PipelineSettings,
+    /// Limits of requests.
+    pub limits: EngineLimits,
+    /// Limits of connections.
+    pub connections: ConnectionLimits,
+    /// Peers that have to send a PROXY header; from others it is not understood.
+    pub proxy_protocol: Vec<IpNet>,
+    /// Whether a name may stand for a loopback address.
+    pub loopback: Loopback,
+    /// The way out.
+    pub drain: Drain,
+    /// Hears of everything that happens.
+    pub observer: Arc<dyn Observer>,
+}
+
+impl DataPlaneConfig {
+    /// Defaults for everything that has one; nothing is listened on yet.
+    pub fn new(table: Arc<ArcSwap<Table>>, drain: Drain, observer: Arc<dyn Observer>) -> Self {
+        Self {
+            http: Vec::new(),
+            https: Vec::new(),
+            workers: 0,
+            table,
+            pipeline: PipelineSettings::default(),
+            limits: EngineLimits::default(),
+            connections: ConnectionLimits::default(),
+            proxy_protocol: Vec::new(),
+            loopback: Loopback::Refused,
+            drain,
+            observer,
+        }
+    }
+}
+
+/// Why the data plane can't start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// An address can't be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// TLS can't be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A worker can't be started.
+    #[error("cannot start a data worker: {0}")]
+    Worker(#[from] std::io::Error),
+}
+
+/// Running workers.
+#[derive(Debug)]
+pub struct DataPlane {
+    http: Vec<SocketAddr>,
+    https: Vec<SocketAddr>,
+    live: Arc<Live>,
+    stop: watch::Sender<bool>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl DataPlane {
+    /// Opens the listeners and starts the workers: each is a thread with a runtime, sockets and an engine of its
+    /// own, so that no request crosses from one core to another.
+    pub fn start(config: DataPlaneConfig) -> Result<Self, StartError> {
+        raise_file_limit();
+        let provider = crate::crypto_provider();
+        // Pingora takes the process's provider for its own connections; whoever installed one before keeps it.
+        let _ = rustls::crypto::CryptoProvider::install_default((*provider).clone());
+        let count = match config.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            count => count,
+        };
+        let tls = Arc::new(Tls::new(config.table.clone(), &provider)?);
+        let live = Arc::new(Live::default());
+        let resolver = Arc::new(Resolver::new(config.loopback));
+        let mut sockets: Vec<Vec<(TcpListener, Scheme)>> = (0..count).map(|_| Vec::new()).collect();
+        let mut bind = |addresses: &[SocketAddr], scheme: Scheme| {
+            let mut bound = Vec::new();
+            for address in addresses {
+                let listener = Listener::bind(*address, count)?;
+                bound.push(listener.address());
+                for (worker, socket) in sockets.iter_mut().zip(listener.into_sockets()) {
+                    worker.push((socket, scheme));
+                }
+            }
+            Ok::<_, BindError>(bound)
+        };
+        let http = bind(&config.http, Scheme::Http)?;
+        let https = bind(&config.https, Scheme::Https)?;
+        let (stop, stopped) = watch::channel(false);
+        let mut workers = Vec::with_capacity(count);
+        for (index, sockets) in sockets.into_iter().enumerate() {
+            let worker = Worker {
+                config: config.clone(),
+                tls: tls.clone(),
+                live: live.clone(),
+                resolver: resolver.clone(),
+                stopped: stopped.clone(),
+            };
+            workers.push(worker.spawn(index, sockets)?);
+        }
+        Ok(Self { http, https, live, stop, workers })
+    }
+
+    /// The addresses of plain HTTP, with the ports that the kernel chose.
+    pub fn http(&self) -> &[SocketAddr] {
+        &self.http
+    }
+
+    /// The addresses of HTTPS, with the ports that the kernel chose.
+    pub fn https(&self) -> &[SocketAddr] {
+        &self.https
+    }
+
+    /// Connections now.
+    pub fn connections(&self) -> usize {
+        self.live.connections()
+    }
+
+    /// Returns once nothing is accepted any more and the last connection has ended.
+    pub async fn idle(&self) {
+        self.live.idle().await;
+    }
+
+    /// Ends the workers and cuts off what is left.
+    pub fn stop(self) {
+        self.stop.send_replace(true);
+        for worker in self.workers {
+            // A worker that panicked has ended, too.
+            let _ = worker.join();
+        }
+    }
+}
+
+/// What one worker is made of.
+struct Worker {
+    config: DataPlaneConfig,
+    tls: Arc<Tls>,
+    live: Arc<Live>,
+    resolver: Arc<Resolver>,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Worker {
+    fn spawn(self, index: usize, sockets: Vec<(TcpListener, Scheme)>) -> std::io::Result<JoinHandle<()>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name(format!("data-{index}")).spawn(move || {
+            if let Err(error) = runtime.block_on(self.run(sockets)) {
+                tracing::error!(%error, "a data worker cannot use its sockets");
+            }
+            runtime.shutdown_background();
+        })
+    }
+
+    async fn run(mut self, sockets: Vec<(TcpListener, Scheme)>) -> std::io::Result<()> {
+        let DataPlaneConfig { table, pipeline, limits, connections, proxy_protocol, drain, observer, .. } = self.config;
+        let engine = Engine::new(EngineConfig {
+            table,
+            pipeline,
+            limits,
+            drain: drain.clone(),
+            observer: observer.clone(),
+            resolver: self.resolver,
+        });
+        let acceptor = Arc::new(Acceptor {
+            engine,
+            tls: self.tls,
+            live: self.live,
+            limits: connections,
+            proxies: proxy_protocol,
+            drain,
+            observer,
+        });
+        for (socket, scheme) in sockets {
+            let listener = tokio::net::TcpListener::from_std(socket)?;
+            tokio::spawn(acceptor.clone().run(listener, scheme));
+        }
+        // Whoever holds the other end has gone when this fails, which is the end as well.
+        let _ = self.stopped.wait_for(|stopped| *stopped).await;
+        Ok(())
+    }
+}
+
+/// Each connection takes a file descriptor or two. The limit that a shell sets is meant for programs that use
+/// `select`, so it is raised as far as it may be.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::warn!(%error, soft, "cannot raise the limit of open files");
+    }
+}

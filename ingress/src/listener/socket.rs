@@ -1,0 +1,112 @@
+//! Listening sockets.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket as RawSocket, TcpKeepalive, Type};
+use thiserror::Error;
+
+/// Connections that the kernel completes before we accept them. It caps the number at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+/// Finds clients that vanished without a word within two minutes.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// An address that can't be listened on.
+#[derive(Debug, Error)]
+#[error("cannot listen on {address}: {cause}")]
+pub struct BindError {
+    /// The address.
+    pub address: SocketAddr,
+    /// Why.
+    #[source]
+    pub cause: io::Error,
+}
+
+/// The sockets of one address, one for each worker; the kernel spreads connections over them.
+#[derive(Debug)]
+pub struct Listener {
+    sockets: Vec<TcpListener>,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Listens on `address` with `count` sockets, at least one.
+    ///
+    /// `[::]` takes IPv4 as well. On a host without IPv6 it becomes `0.0.0.0`.
+    pub fn bind(address: SocketAddr, count: usize) -> Result<Self, BindError> {
+        let failed = |cause| BindError { address, cause };
+        let first = match listen(address) {
+            Err(error) if address.is_ipv6() && address.ip().is_unspecified() && lacks_ipv6(&error) => {
+                tracing::warn!(%address, "this host has no IPv6, so only IPv4 is listened on");
+                listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()))).map_err(failed)?
+            }
+            other => other.map_err(failed)?,
+        };
+        // With port 0 the others have to follow the first.
+        let bound = first.local_addr().map_err(failed)?;
+        let mut sockets = vec![first];
+        for _ in 1..count {
+            sockets.push(listen(bound).map_err(failed)?);
+        }
+        Ok(Self { sockets, address: bound })
+    }
+
+    /// The address, with the port that the kernel chose where none was given.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The sockets.
+    pub fn into_sockets(self) -> Vec<TcpListener> {
+        self.sockets
+    }
+}
+
+fn lacks_ipv6(error: &io::Error) -> bool {
+    // EAFNOSUPPORT where the kernel has none, EADDRNOTAVAIL where it is switched off.
+    matches!(error.raw_os_error(), Some(97 | 99))
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    // Accepted connections inherit these on Linux, which saves a system call for each.
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv6Addr, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn the_unspecified_ipv6_address_takes_ipv4_too() {
+        let listener = Listener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)), 2).unwrap();
+        let port = listener.address().port();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        assert_eq!(listener.into_sockets().len(), 2);
+    }
+
+    #[test]
+    fn an_address_of_another_host_is_named_in_the_error() {
+        let error = Listener::bind("192.0.2.1:80".parse().unwrap(), 1).unwrap_err();
+        assert!(error.to_string().starts_with("cannot listen on 192.0.2.1:80: "), "{error}");
+    }
+}
