@@ -1,0 +1,204 @@
+//! Rules of the specification as YAML: objects, requests and what they get, problems and what they name.
+//!
+//! Each file in `tests/cases/` holds an `expect` document and then ordinary Kubernetes objects:
+//!
+//! ```yaml
+//! rule: the sentence that is tested
+//! requests:
+//!   - {ask: http://foo.example/foo, gets: default/foo:80}   # the backend, or the status of our own answer
+//! problems:
+//!   - {reason: UnknownService, object: Ingress default/foo, field: "spec.rules[0]…"}   # exactly these
+//! ```
+//!
+//! A document with `table` instead makes one Ingress a row, as the tables of the Kubernetes documentation do.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Method, Uri, Version};
+use landfall_ingress_model::compiler::Compiler;
+use landfall_ingress_model::input::Input;
+use landfall_ingress_model::pipeline::{Connection, Decision, PipelineSettings, RequestHead, Tls, decide};
+use landfall_ingress_model::settings::{Loopback, Publish, Settings};
+use landfall_ingress_model::table::Table;
+use landfall_model::Change;
+use rustls_pki_types::UnixTime;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expect {
+    rule: String,
+    #[serde(default)]
+    requests: Vec<Asked>,
+    #[serde(default)]
+    problems: Vec<Expected>,
+    #[serde(default)]
+    table: Vec<Row>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    ask: String,
+    gets: Value,
+}
+
+#[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[serde(deny_unknown_fields)]
+struct Expected {
+    reason: String,
+    object: String,
+    #[serde(default)]
+    field: String,
+}
+
+/// A row of the documentation's table: paths of one Ingress, a request, and the path that takes it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    kinds: Vec<String>,
+    paths: Vec<String>,
+    request: String,
+    takes: Option<usize>,
+}
+
+#[test]
+fn every_case_holds() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty());
+    for file in files {
+        check(&file);
+    }
+}
+
+fn check(file: &Path) {
+    let name = file.file_name().unwrap().to_string_lossy().into_owned();
+    let text = std::fs::read_to_string(file).unwrap();
+    let mut documents = text.split("\n---\n");
+    let expect: Expect = serde_saphyr::from_str(documents.next().unwrap()).unwrap_or_else(|e| panic!("{name}: {e}"));
+    for (index, row) in expect.table.iter().enumerate() {
+        check_row(&format!("{name}, row {index}"), row);
+    }
+    let inputs = documents.enumerate().map(|(index, document)| {
+        let object: Value = serde_saphyr::from_str(document).unwrap_or_else(|e| panic!("{name}: {e}"));
+        input(with_age(object, index))
+    });
+    let (table, problems) = build(inputs.collect());
+    for Asked { ask, gets } in &expect.requests {
+        let expected = gets.as_str().map_or_else(|| gets.to_string(), str::to_owned);
+        assert_eq!(answer(&table, ask), expected, "{name} ({}): {ask}\n{problems:#?}", expect.rule);
+    }
+    let found: BTreeSet<_> = problems.into_iter().collect();
+    let wanted: BTreeSet<_> = expect.problems.into_iter().collect();
+    assert_eq!(found, wanted, "{name} ({})", expect.rule);
+}
+
+fn check_row(name: &str, row: &Row) {
+    let paths = row.paths.iter().enumerate().map(|(index, path)| {
+        let kind = &row.kinds[index.min(row.kinds.len() - 1)];
+        json!({"path": path, "pathType": kind, "backend": {"service": {"name": format!("s{index}"), "port": {"number": 80}}}})
+    });
+    let ingress = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "row", "namespace": "default"},
+        "spec": {"ingressClassName": "landfall", "rules": [{"http": {"paths": paths.collect::<Vec<_>>()}}]},
+    });
+    let mut inputs = vec![input(ingress)];
+    for index in 0..row.paths.len() {
+        inputs.extend(service(&format!("s{index}")));
+    }
+    let (table, problems) = build(inputs);
+    let expected = row.takes.map_or("404".into(), |index| format!("default/s{index}:80"));
+    assert_eq!(answer(&table, &format!("http://any.example{}", row.request)), expected, "{name}\n{problems:#?}");
+}
+
+/// A Service with one ready endpoint.
+fn service(name: &str) -> [Input; 2] {
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "default"},
+        "spec": {"clusterIP": "10.96.0.1", "ports": [{"port": 80}]},
+    });
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": name, "namespace": "default", "labels": {"kubernetes.io/service-name": name}},
+        "endpoints": [{"addresses": ["10.0.0.1"]}], "ports": [{"port": 8080}],
+    });
+    [input(service), input(slice)]
+}
+
+/// Objects are as old as their place in the file, unless they say.
+fn with_age(mut object: Value, index: usize) -> Value {
+    let meta = object.as_object_mut().unwrap().entry("metadata").or_insert_with(|| json!({}));
+    let meta = meta.as_object_mut().unwrap();
+    meta.entry("creationTimestamp").or_insert_with(|| json!(format!("2026-01-01T00:00:{index:02}Z")));
+    meta.entry("namespace").or_insert_with(|| json!("default"));
+    object
+}
+
+fn input(object: Value) -> Input {
+    fn apply<K: serde::de::DeserializeOwned>(object: Value) -> Change<K> {
+        Change::Apply(Arc::new(serde_json::from_value(object).unwrap()))
+    }
+    match object["kind"].as_str().unwrap() {
+        "Ingress" => Input::Ingress(apply(object)),
+        "IngressClass" => Input::IngressClass(apply(object)),
+        "Service" => Input::Service(apply(object)),
+        "EndpointSlice" => Input::EndpointSlice(apply(object)),
+        "Endpoints" => Input::Endpoints(apply(object)),
+        "Secret" => Input::Secret(apply(object)),
+        other => panic!("no case needs a {other}"),
+    }
+}
+
+/// The table and the problems of a cluster with these objects.
+fn build(inputs: Vec<Input>) -> (Arc<Table>, Vec<Expected>) {
+    let settings = Settings {
+        controller_classes: vec!["landfall.dev/ingress".into(), "k8s.io/ingress-nginx".into()],
+        ingress_classes: vec!["landfall".into(), "nginx".into()],
+        watch_without_class: false,
+        default_certificate: None,
+        default_backend: None,
+        loopback: Loopback::Refused,
+        publish: Publish::Nothing,
+        crypto: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
+    };
+    let mut compiler = Compiler::new(settings);
+    compiler.apply(inputs);
+    // 2026-06-01T00:00:00Z
+    let built = compiler.build(UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_780_272_000)));
+    for (backend, state) in built.backends {
+        backend.publish(state);
+    }
+    let problems = built.problems.iter().map(|problem| Expected {
+        reason: problem.reason.to_string(),
+        object: format!("{} {}", problem.object.kind, problem.object.key),
+        field: problem.field.clone(),
+    });
+    (built.table, problems.collect())
+}
+
+/// The backend that takes a request, or the status of our own answer.
+fn answer(table: &Table, url: &str) -> String {
+    let uri: Uri = url.parse().unwrap();
+    let mut headers = HeaderMap::new();
+    headers.insert(http::header::HOST, HeaderValue::from_str(uri.authority().unwrap().as_str()).unwrap());
+    let head = RequestHead {
+        method: &Method::GET,
+        version: Version::HTTP_11,
+        target: uri.path_and_query().unwrap().as_str(),
+        authority: None,
+        headers: &headers,
+    };
+    let address = "192.0.2.1:80".parse().unwrap();
+    let tls = (uri.scheme_str() == Some("https")).then_some(Tls { server_name: None });
+    let connection = Connection { client: address, peer: address, local: address, tls };
+    let settings = PipelineSettings::default();
+    match decide(&head, &connection, table, &settings, &HeaderValue::from_static("id")) {
+        Decision::Forward(forward) => forward.backend.key.to_string(),
+        Decision::Answer(answer, _) => answer.status.as_u16().to_string(),
+    }
+}
