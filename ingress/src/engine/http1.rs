@@ -120,8 +120,8 @@ async fn exchange(
 ) -> Option<Returned> {
     let replay = replay(&wire.input, &head);
     wire.consume(head.length);
-    let Head { method, version, target, authority, body, .. } = head;
-    let request = Request { method, version, target, authority };
+    let Head { version, target, authority, body, .. } = head;
+    let request = Request { version, target, authority };
     let stream = ExchangeStream::new(wire, slot.clone(), replay, body, request, facts.clone());
     let reusable = engine.proxy.exchange(Box::new(stream)).await;
     let mut returned = slot.lock().unwrap_or_else(PoisonError::into_inner).take()?;

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use http::{Method, Version};
+use http::Version;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
@@ -46,7 +46,6 @@ pub(crate) type Slot = Arc<Mutex<Option<Returned>>>;
 /// The request line, as far as the engine's own parsing would lose something.
 #[derive(Debug)]
 pub(crate) struct Request {
-    pub(crate) method: Method,
     pub(crate) version: Version,
     pub(crate) target: String,
     pub(crate) authority: Option<String>,

@@ -26,6 +26,8 @@ pub(crate) struct Context {
     pub(super) tries: u32,
     /// Bytes of the request's body that were passed on.
     pub(super) received: u64,
+    /// Whether an interim response was passed on.
+    pub(super) informed: bool,
     pub(super) error: Option<String>,
     /// Why the last endpoint could not be reached.
     pub(super) failure: Option<(ErrorType, String)>,
@@ -46,19 +48,20 @@ pub(super) struct RequestFacts {
     pub(super) referer: Option<String>,
 }
 
-/// An attempt at one endpoint. The balancer counts the request as in flight there as long as this lives.
+/// An attempt at one endpoint.
 pub(super) struct Attempt {
     pub(super) address: SocketAddr,
     pub(super) begun: Instant,
     pub(super) connect: Option<Duration>,
     pub(super) first_byte: Option<Duration>,
     pub(super) reused: bool,
-    pub(super) pick: Option<Pick>,
+    /// Counts the request as in flight at the endpoint.
+    _pick: Option<Pick>,
 }
 
 impl Attempt {
     pub(super) fn new(address: SocketAddr, pick: Option<Pick>) -> Self {
-        Self { address, begun: Instant::now(), connect: None, first_byte: None, reused: false, pick }
+        Self { address, begun: Instant::now(), connect: None, first_byte: None, reused: false, _pick: pick }
     }
 }
 
@@ -85,6 +88,7 @@ impl Context {
             tried: Vec::new(),
             tries: 0,
             received: 0,
+            informed: false,
             error: None,
             failure: None,
             unsent_status: None,

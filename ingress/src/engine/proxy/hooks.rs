@@ -175,6 +175,21 @@ impl Hooks {
     }
 }
 
+/// Mends what pingora makes of the client's connection in two cases.
+fn keep_alive(session: &mut Session, response: &mut ResponseHeader, context: &mut Context) {
+    if response.status.is_informational() {
+        context.informed = true;
+    } else if session.req_header().version == Version::HTTP_10 {
+        // RFC 9112 section 6.1: HTTP/1.0 knows no chunks, so the end of the connection ends the body.
+        if response.remove_header(&header::TRANSFER_ENCODING).is_some() {
+            session.set_keepalive(None);
+        }
+    } else if context.informed && session.get_keepalive().is_none() {
+        // An interim response before the end of the body is taken for the final one, which would have to close.
+        session.set_keepalive(Some(0));
+    }
+}
+
 /// Applies the pipeline's edits to a request, keeping the spelling of untouched names.
 fn edit_request(request: &mut RequestHeader, forward: &Forward) -> Result<()> {
     for name in &forward.edits.remove {
@@ -310,6 +325,7 @@ impl ProxyHttp for Hooks {
                 stream.upgrade();
             }
         }
+        keep_alive(session, response, context);
         self.close_if_leaving(session);
         Ok(())
     }
