@@ -3,6 +3,8 @@
 //! Kinds, fields, defaults, printer columns and status are `MetalLB`'s, so that objects people already have
 //! apply unchanged. What the schema can refuse it refuses (patterns, CEL); the rest becomes a Problem.
 
+#![allow(clippy::duplicated_attributes, reason = "each printer column repeats the words name and type")]
+
 mod bgp;
 mod common;
 mod l2;

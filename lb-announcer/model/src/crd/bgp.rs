@@ -2,6 +2,8 @@
 //!
 //! Their content is kept as it was written and never looked at.
 
+#![allow(clippy::doc_markdown, reason = "the comments are the CRDs' descriptions")]
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 

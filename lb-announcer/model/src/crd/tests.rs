@@ -24,8 +24,12 @@ fn names_and_columns_are_those_that_people_know() {
         assert!(crd["spec"]["names"]["shortNames"].is_null());
         let versions = crd["spec"]["versions"].as_array().unwrap();
         let stored = versions.iter().find(|v| v["storage"] == true).unwrap();
-        let found: Vec<_> =
-            stored["additionalPrinterColumns"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
+        let found: Vec<_> = stored["additionalPrinterColumns"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|c| c["name"].as_str().unwrap())
+            .collect();
         assert_eq!(found, columns, "{kind}");
         assert!(stored["subresources"]["status"].is_object(), "{kind} has a status");
     }

@@ -1,0 +1,70 @@
+//! Every reason code of this program: the word in the Event, the condition, the log line and the metric label.
+//!
+//! Where `MetalLB` has an Event for the same thing, its word is kept, because people search for it.
+
+use landfall_model::Reason;
+
+/// A Service got its address.
+pub const IP_ALLOCATED: Reason = Reason::new("IPAllocated");
+/// No pool has an address for the Service.
+pub const ALLOCATION_FAILED: Reason = Reason::new("AllocationFailed");
+/// What the Service asks for can't be understood or contradicts itself.
+pub const LOAD_BALANCER_FAILED: Reason = Reason::new("LoadBalancerFailed");
+/// The address that the Service had is not allowed any more.
+pub const CLEAR_ASSIGNMENT: Reason = Reason::new("ClearAssignment");
+/// The second family of a Service that prefers both isn't to be had.
+pub const ADDITIONAL_ASSIGN_FAILED: Reason = Reason::new("AdditionalAssignFailed");
+/// The Service needs two cluster addresses and has fewer.
+pub const NOT_ENOUGH_CLUSTER_IPS: Reason = Reason::new("NotEnoughClusterIPs");
+/// The Service is headless.
+pub const NO_CLUSTER_IP: Reason = Reason::new("NoClusterIP");
+/// The Service has an annotation under its older name.
+pub const DEPRECATED_ANNOTATION: Reason = Reason::new("deprecatedAnnotation");
+/// An annotation of ours that doesn't exist.
+pub const UNKNOWN_ANNOTATION: Reason = Reason::new("UnknownAnnotation");
+/// A node announces the Service.
+pub const NODE_ASSIGNED: Reason = Reason::new("nodeAssigned");
+/// No node is able to announce the Service.
+pub const NO_ELIGIBLE_NODE: Reason = Reason::new("NoEligibleNode");
+/// No advertisement covers the Service.
+pub const NO_MATCHING_ADVERTISEMENT: Reason = Reason::new("NoMatchingAdvertisement");
+/// A shared address can't be announced for some of its Services only.
+pub const SHARED_IP_WITH_SERVICE_SELECTOR: Reason = Reason::new("sharedIPWithServiceSelector");
+/// No endpoint serves the Service, so its address isn't announced.
+pub const NO_ENDPOINTS: Reason = Reason::new("NoEndpoints");
+/// The chosen node lacks the interfaces that the advertisement names.
+pub const ANNOUNCE_FAILED: Reason = Reason::new("announceFailed");
+/// An entry of a pool is not an address, prefix or range.
+pub const INVALID_ADDRESS_RANGE: Reason = Reason::new("InvalidAddressRange");
+/// Two entries hold the same addresses.
+pub const OVERLAPPING_ADDRESSES: Reason = Reason::new("OverlappingAddresses");
+/// A pool has no address at all.
+pub const EMPTY_POOL: Reason = Reason::new("EmptyPool");
+/// Addresses that can never be a Service's: loopback, multicast and the like.
+pub const UNUSABLE_ADDRESSES: Reason = Reason::new("UnusableAddresses");
+/// An entry is written in a form that works and surprises.
+pub const HOST_BITS_IGNORED: Reason = Reason::new("HostBitsIgnored");
+/// A label query that can't be evaluated.
+pub const INVALID_SELECTOR: Reason = Reason::new("InvalidSelector");
+/// The same value twice in one list.
+pub const DUPLICATE_ENTRY: Reason = Reason::new("DuplicateEntry");
+/// A priority or weight out of its range.
+pub const INVALID_PRIORITY: Reason = Reason::new("InvalidPriority");
+/// An advertisement names a pool that doesn't exist.
+pub const UNKNOWN_POOL: Reason = Reason::new("UnknownPool");
+/// A pool that no advertisement covers.
+pub const NOT_ADVERTISED: Reason = Reason::new("NotAdvertised");
+/// A namespace that doesn't exist.
+pub const UNKNOWN_NAMESPACE: Reason = Reason::new("UnknownNamespace");
+/// An interface name that no kernel would have.
+pub const INVALID_INTERFACE: Reason = Reason::new("InvalidInterface");
+/// The object stands in a namespace that isn't read.
+pub const WRONG_NAMESPACE: Reason = Reason::new("WrongNamespace");
+/// A kind that is accepted and not served.
+pub const NOT_SERVED: Reason = Reason::new("NotServed");
+/// Something on the network uses an address of a pool.
+pub const ADDRESS_CONFLICT: Reason = Reason::new("AddressConflict");
+/// An address of a pool is a node's or a subnet's own.
+pub const RESERVED_ADDRESS: Reason = Reason::new("ReservedAddress");
+/// Heartbeats are off though there are several nodes.
+pub const HEARTBEATS_OFF: Reason = Reason::new("HeartbeatsOff");
