@@ -125,7 +125,7 @@ async fn exchange(
     let stream = ExchangeStream::new(wire, slot.clone(), replay, body, request, facts.clone());
     let reusable = engine.proxy.exchange(Box::new(stream)).await;
     let mut returned = slot.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-    returned.at_boundary &= reusable;
+    returned.at_boundary &= reusable || returned.kept;
     if returned.wire.flush().await.is_err() {
         return None;
     }

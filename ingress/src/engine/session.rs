@@ -38,6 +38,8 @@ pub(crate) struct Returned {
     pub(crate) at_boundary: bool,
     /// Whether anything was written to the client.
     pub(crate) answered: bool,
+    /// Whether the client was told that the connection goes on, although pingora would close it.
+    pub(crate) kept: bool,
 }
 
 /// Where an exchange leaves the connection when it ends.
@@ -62,6 +64,8 @@ pub(crate) struct ExchangeStream {
     pub(crate) facts: Arc<ClientFacts>,
     /// Set once the client was told 101: from then on the bytes are no longer ours to understand.
     upgraded: AtomicBool,
+    /// Set once a whole answer of our own was written, after which the client may ask again.
+    kept: AtomicBool,
     /// Longest pause of an exchange that may be upgraded.
     idle_limit: OnceLock<Duration>,
     idle: Option<Pin<Box<Sleep>>>,
@@ -88,6 +92,7 @@ impl ExchangeStream {
             request,
             facts,
             upgraded: AtomicBool::new(false),
+            kept: AtomicBool::new(false),
             idle_limit: OnceLock::new(),
             idle: None,
             half_closed: None,
@@ -100,6 +105,11 @@ impl ExchangeStream {
     /// From here on the connection carries another protocol.
     pub(crate) fn upgrade(&self) {
         self.upgraded.store(true, Ordering::Release);
+    }
+
+    /// The answer is whole and says that the connection goes on, whatever became of the endpoint's.
+    pub(crate) fn keep(&self) {
+        self.kept.store(true, Ordering::Release);
     }
 
     /// Ends the exchange when no byte moves in either direction for this long.
@@ -245,7 +255,8 @@ impl Drop for ExchangeStream {
     fn drop(&mut self) {
         let at_boundary = self.body.is_done() && self.violation.get().is_none() && !self.is_upgraded();
         if let Some(wire) = self.wire.take() {
-            let returned = Returned { wire, at_boundary, answered: self.written };
+            let kept = self.kept.load(Ordering::Acquire);
+            let returned = Returned { wire, at_boundary, answered: self.written, kept };
             *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(returned);
         }
     }

@@ -388,11 +388,17 @@ impl ProxyHttp for Hooks {
                 context.unsent_status = Some(status.as_u16());
                 let page = error_page(status, reason, &session.req_header().headers, &context.request_id());
                 // A page that can't be sent has nobody to read it.
-                let _ = self.answer(session, page).await;
+                let sent = self.answer(session, page).await.is_ok();
+                if sent
+                    && session.get_keepalive().is_some()
+                    && let Some(stream) = exchange_stream(session)
+                {
+                    stream.keep();
+                }
                 status.as_u16()
             }
         };
-        FailToProxy { error_code: code, can_reuse_downstream: violation.is_none() && code > 0 && !idled_out }
+        FailToProxy { error_code: code, can_reuse_downstream: false }
     }
 
     fn suppress_error_log(&self, _session: &Session, _context: &Context, _error: &Error) -> bool {

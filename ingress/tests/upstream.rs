@@ -1,0 +1,203 @@
+//! Towards the endpoints: balancing, retries, ejection, failures, bodies of any size.
+
+mod support;
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use landfall_ingress_model::backend::Target;
+use support::backend::{Backend, respond};
+use support::client::Client;
+use support::plane::{Plane, rule};
+
+#[test]
+fn requests_spread_evenly_from_the_first_on() {
+    let backends = [Backend::echo(), Backend::echo(), Backend::echo()];
+    let addresses: Vec<_> = backends.iter().map(|backend| backend.address).collect();
+    let plane = Plane::start(vec![rule("", "/", &addresses)]);
+    let mut client = Client::plain(plane.http());
+    for _ in 0..30 {
+        assert_eq!(client.get("a", "/").status, 200);
+    }
+    assert_eq!(backends.each_ref().map(Backend::requests), [10, 10, 10]);
+}
+
+#[test]
+fn an_endpoint_that_refuses_is_left_out_and_nobody_notices() {
+    let (good, refusing) = (Backend::echo(), Backend::refusing());
+    let plane = Plane::start(vec![rule("", "/", &[good.address, refusing])]);
+    let mut client = Client::plain(plane.http());
+    // Nothing was sent to the one that refuses, so any method goes to another.
+    for method in ["GET", "POST", "PATCH", "GET", "POST"] {
+        let request = format!("{method} / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc");
+        let response = client.ask(request);
+        assert_eq!(response.status, 200);
+        assert!(response.text().ends_with("body 3: abc"));
+    }
+    assert_eq!(good.requests(), 5);
+    let ejected = plane.heard.ejected.lock().unwrap().clone();
+    assert_eq!(ejected, [refusing], "it is tried once and then left alone for a while");
+    let tries: Vec<u32> = (0..5).map(|index| plane.exchange(index).tries).collect();
+    assert_eq!(tries.iter().sum::<u32>(), 6);
+}
+
+#[test]
+fn failures_are_told_apart() {
+    let backend = Backend::echo();
+    // Its queue is full, so connecting takes until the time is up.
+    let full = TcpListener::bind("127.0.0.1:0").unwrap();
+    let full_address = full.local_addr().unwrap();
+    let socket = socket2::SockRef::from(&full);
+    socket.listen(0).unwrap();
+    let _queue: Vec<_> = (0..4)
+        .filter_map(|_| std::net::TcpStream::connect_timeout(&full_address, Duration::from_millis(100)).ok())
+        .collect();
+    let quick = |policy: &mut landfall_ingress_model::table::RoutePolicy| {
+        policy.connect_timeout = Duration::from_millis(300);
+        policy.read_timeout = Duration::from_millis(300);
+    };
+    let plane = Plane::start(vec![
+        rule("", "/", &[backend.address]).policy(quick),
+        rule("none.example", "/", &[]),
+        rule("refused.example", "/", &[Backend::refusing()]).policy(quick),
+        rule("full.example", "/", &[full_address]).policy(quick),
+    ]);
+    let cases = [
+        ("none.example", "/", 503),
+        ("refused.example", "/", 502),
+        ("full.example", "/", 504),
+        ("a", "/sleep/1000", 504),
+        ("a", "/close", 502),
+        ("a", "/garbage", 502),
+    ];
+    for (host, path, status) in cases {
+        for mut client in [Client::plain(plane.http()), Client::tls(plane.https(), "a")] {
+            let response = client.get(host, path);
+            assert_eq!(response.status, status, "{host}{path}");
+            let id = response.field("x-request-id").unwrap();
+            assert!(response.text().contains(id));
+            assert_eq!(client.get("a", "/").status, 200, "the connection goes on after {host}{path}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_not_made_to_look_whole() {
+    let backend = Backend::echo();
+    let plane = Plane::start(vec![rule("", "/", &[backend.address])]);
+    let mut client = Client::plain(plane.http());
+    client.send("GET /short HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.send("");
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut client.wire, &mut bytes).unwrap();
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(text.contains("Content-Length: 100") && text.ends_with("only this"), "{text}");
+    assert!(plane.exchange(0).error.is_some());
+}
+
+/// A backend that answers once on each connection and then closes without saying so.
+fn forgetful() -> Backend {
+    Backend::start(|request, stream| {
+        if request.path() == "/" {
+            respond(stream, "once")?;
+        }
+        Ok(false)
+    })
+}
+
+#[test]
+fn a_kept_connection_that_died_is_replaced() {
+    let backend = forgetful();
+    let plane = Plane::start(vec![rule("", "/", &[backend.address])]);
+    let mut client = Client::plain(plane.http());
+    for _ in 0..20 {
+        assert_eq!(client.get("a", "/").text(), "once");
+    }
+    assert!(plane.heard.ejected.lock().unwrap().is_empty());
+}
+
+#[test]
+fn only_what_may_be_repeated_is() {
+    // The second request on a connection is read and not answered.
+    static SEEN: AtomicUsize = AtomicUsize::new(0);
+    let backend = Backend::start(|_, stream| {
+        if SEEN.fetch_add(1, Ordering::SeqCst) == 1 { Ok(false) } else { respond(stream, "ok") }
+    });
+    let plane = Plane::start(vec![rule("", "/", &[backend.address])]);
+    let mut client = Client::plain(plane.http());
+    assert_eq!(client.get("a", "/").status, 200);
+    assert_eq!(client.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx").status, 502);
+    assert_eq!(backend.requests(), 2, "a POST is not sent twice");
+    SEEN.store(0, Ordering::SeqCst);
+    assert_eq!(client.get("a", "/").status, 200);
+    assert_eq!(client.get("a", "/").status, 200, "a GET is");
+    assert_eq!(backend.requests(), 5);
+}
+
+#[test]
+fn a_body_beyond_the_limit_is_refused_early_and_late() {
+    let backend = Backend::echo();
+    let plane = Plane::start(vec![rule("", "/", &[backend.address]).policy(|policy| policy.max_body = Some(10))]);
+    let long = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n12345678901";
+    assert_eq!(Client::plain(plane.http()).ask(long).status, 413);
+    let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nabcdef\r\n6\r\nabcdef\r\n0\r\n\r\n";
+    assert_eq!(Client::plain(plane.http()).ask(chunked).status, 413);
+    assert_eq!(backend.requests(), 0);
+    let short = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n1234567890";
+    assert_eq!(Client::plain(plane.http()).ask(short).status, 200);
+}
+
+#[test]
+fn a_backend_that_does_not_read_holds_the_client_back() {
+    let backend = Backend::start(|_, _| Ok(true));
+    // A backend that never reads: the listener's queue takes the connection.
+    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
+    let plane = Plane::start(vec![rule("", "/", &[deaf.local_addr().unwrap()])]);
+    let mut client = Client::plain(plane.http());
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n");
+    client.wire.tcp().set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    let block = vec![0; 1024 * 1024];
+    let mut taken = 0;
+    while taken < 200 && client.wire.write_all(&block).is_ok() {
+        taken += 1;
+    }
+    assert!(taken < 64, "{taken} MiB were taken for a backend that reads nothing");
+    drop(backend);
+}
+
+#[test]
+fn a_websocket_ends_when_both_sides_are_silent_and_only_then() {
+    let backend = Backend::echo();
+    let limit = Duration::from_millis(400);
+    let plane = Plane::start(vec![rule("", "/", &[backend.address]).policy(|policy| policy.read_timeout = limit)]);
+    let mut client = Client::plain(plane.http());
+    let upgrade = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    assert_eq!(client.ask(upgrade).status, 101);
+    for _ in 0..6 {
+        std::thread::sleep(limit / 2);
+        client.send("x");
+        assert_eq!(client.take(1), b"x");
+    }
+    let begun = Instant::now();
+    assert!(client.closed());
+    assert!(begun.elapsed() >= limit - Duration::from_millis(50), "{:?}", begun.elapsed());
+    // A backend that never answers the upgrade is timed out as any other.
+    let mut client = Client::plain(plane.http());
+    assert_eq!(client.ask(upgrade.replace("/ws", "/sleep/2000")).status, 504);
+}
+
+#[test]
+fn a_service_may_be_a_name() {
+    let backend = Backend::echo();
+    let port = backend.address.port();
+    let target = |name: &str| Target::Dns { name: name.into(), port };
+    let plane = Plane::start(vec![
+        rule("name.example", "/", &[]).target(target("127.0.0.1")),
+        rule("gone.example", "/", &[]).target(target("0.0.0.0")),
+    ]);
+    let mut client = Client::plain(plane.http());
+    assert_eq!(client.get("name.example", "/").status, 200);
+    assert_eq!(client.get("gone.example", "/").status, 503);
+}
