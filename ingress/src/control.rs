@@ -17,6 +17,7 @@ use tokio::time::sleep;
 
 use crate::observe::ControlMetrics;
 use crate::status::StatusBoard;
+use crate::uids::Uids;
 
 /// The longest time without a build, so that the passing of time alone is noticed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
@@ -28,6 +29,8 @@ pub struct Control {
     pub table: Arc<ArcSwap<Table>>,
     /// What `/status`, the Events and the status writer read.
     pub board: Arc<StatusBoard>,
+    /// Uids for Events.
+    pub uids: Arc<Uids>,
     /// Counts and times of builds.
     pub metrics: ControlMetrics,
     /// Dropped with the first complete table.
@@ -46,9 +49,9 @@ impl Control {
                 batch = source.batches.recv() => match batch {
                     Some(batch) => {
                         let received = batch.received;
-                        complete |= take(&mut compiler, batch);
+                        complete |= self.take(&mut compiler, batch);
                         while let Ok(more) = source.batches.try_recv() {
-                            complete |= take(&mut compiler, more);
+                            complete |= self.take(&mut compiler, more);
                         }
                         received
                     }
@@ -86,12 +89,13 @@ impl Control {
             tracing::info!(generation = built.table.generation, "first complete table is live");
         }
     }
-}
 
-/// Applies a batch; true once the source has listed everything.
-fn take(compiler: &mut Compiler, batch: Batch<Input>) -> bool {
-    compiler.apply(batch.changes);
-    batch.complete
+    /// Applies a batch; true once the source has listed everything.
+    fn take(&self, compiler: &mut Compiler, batch: Batch<Input>) -> bool {
+        batch.changes.iter().for_each(|input| self.uids.apply(input));
+        compiler.apply(batch.changes);
+        batch.complete
+    }
 }
 
 /// Adds where the object stands in a folder of manifests.

@@ -114,9 +114,12 @@ impl Engine {
 
     /// Serves a client until its connection ends.
     pub async fn serve(&self, stream: ClientStream, connection: Connection) {
-        let wire = Wire::new(stream);
+        let mut wire = Wire::new(stream);
         if wire.speaks_h2() {
-            return self.serve_h2(wire, connection).await;
+            if http1::preface(self, &mut wire).await {
+                self.serve_h2(wire, connection).await;
+            }
+            return;
         }
         let facts = Arc::new(ClientFacts { connection, digest: None });
         if let Some(wire) = http1::serve(self, wire, &facts).await {

@@ -1,1 +1,26 @@
-//! landfall-ingress.
+//! The Ingress controller as a program: sources in, traffic through, status out.
+//!
+//! What an Ingress means is decided in `landfall_ingress_model`; here are the edges around it.
+
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+
+pub mod check;
+pub mod cli;
+pub mod control;
+pub mod engine;
+pub mod explain;
+mod inputs;
+pub mod listener;
+pub mod observe;
+mod publish;
+mod resolve;
+pub mod serve;
+pub mod status;
+mod uids;
+
+/// The one TLS provider of this program: aws-lc-rs, with post-quantum key exchange preferred.
+pub fn crypto_provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}

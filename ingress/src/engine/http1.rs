@@ -96,6 +96,19 @@ async fn read_head(engine: &Engine, wire: &mut Wire, first: bool) -> Read {
     }
 }
 
+/// Waits for the whole preface of a client that has chosen HTTP/2 before; false where it doesn't come.
+pub(super) async fn preface(engine: &Engine, wire: &mut Wire) -> bool {
+    let wait = async {
+        while wire.input.len() < PREFACE.len() && is_preface(&wire.input) {
+            if !matches!(wire.fill().await, Ok(1..)) {
+                return false;
+            }
+        }
+        is_preface(&wire.input)
+    };
+    timeout(engine.limits.head_timeout, wait).await.unwrap_or(false)
+}
+
 /// Whether the bytes are the preface or the beginning of it.
 fn is_preface(input: &[u8]) -> bool {
     let length = input.len().min(PREFACE.len());

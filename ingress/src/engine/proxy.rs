@@ -18,6 +18,7 @@ use pingora_proxy::{HttpProxy, http_proxy};
 
 use super::exchange::SharedObserver;
 use super::session::{ExchangeStream, H2Stream};
+use super::upstream::{Anchors, anchors};
 use super::{EngineConfig, EngineLimits};
 use crate::resolve::Resolver;
 
@@ -48,16 +49,19 @@ pub(super) struct Hooks {
     drain: Drain,
     observer: SharedObserver,
     resolver: Arc<Resolver>,
+    anchors: Anchors,
 }
 
 impl Proxy {
     pub(super) fn new(config: &EngineConfig, shutdown: ShutdownWatch) -> Self {
         let EngineConfig { table, pipeline, limits, drain, observer, resolver } = config.clone();
-        let hooks = Hooks { table, pipeline, limits, drain, observer, resolver };
+        let hooks = Hooks { table, pipeline, limits, drain, observer, resolver, anchors: anchors() };
         let conf = ServerConf {
             threads: 1,
             max_retries: MAX_TRIES,
             upstream_keepalive_pool_size: limits.upstream_idle,
+            // An empty file: the certificates of the host would be read for nothing.
+            ca_file: Some("/dev/null".to_owned()),
             ..ServerConf::default()
         };
         let mut app = http_proxy(&Arc::new(conf), hooks);

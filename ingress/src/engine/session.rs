@@ -147,6 +147,16 @@ impl ExchangeStream {
         Poll::Ready(())
     }
 
+    /// Sends what was gathered: pingora reads from the client whenever it has nothing to write for the moment.
+    fn flush_gathered(&mut self, cx: &mut Context<'_>) {
+        if let Some(wire) = &mut self.wire
+            && wire.has_output()
+        {
+            // An error comes up again with the next write.
+            let _ = wire.poll_flush(cx);
+        }
+    }
+
     /// The body of the request, checked on its way.
     fn poll_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let wire = self.wire.as_mut().ok_or(io::ErrorKind::NotConnected)?;
@@ -220,6 +230,7 @@ impl AsyncRead for ExchangeStream {
             this.replay.advance(length);
             return Poll::Ready(Ok(()));
         }
+        this.flush_gathered(cx);
         if this.is_upgraded() {
             this.poll_raw(cx, buf)
         } else if this.body.is_done() {

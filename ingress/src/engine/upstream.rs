@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
@@ -11,8 +12,10 @@ use landfall_ingress_model::backend::Protocol;
 use landfall_ingress_model::pipeline::Forward;
 use pingora_core::protocols::ALPN;
 use pingora_core::upstreams::peer::{H1UpgradePolicy, HttpPeer, HttpUpstreamRequestPolicy};
+use pingora_core::utils::tls::{WrappedX509, parse_x509};
 use pingora_core::{ErrorType, OrErr, Result};
 use pingora_http::RequestHeader;
+use rustls_pki_types::ServerName;
 
 use super::EngineLimits;
 
@@ -22,11 +25,31 @@ const UPSTREAM_STREAMS: usize = 100;
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 
+/// Trust anchors that nothing is verified against.
+///
+/// Pingora makes a verifier even where it is told not to verify, and can't make one from nothing; and it must not
+/// depend on which certificates the host happens to have.
+pub(super) type Anchors = Arc<[WrappedX509]>;
+
+/// Makes one anchor up.
+pub(super) fn anchors() -> Anchors {
+    let made = rcgen::generate_simple_self_signed(Vec::new());
+    let anchor = made.map(|made| WrappedX509::new(made.cert.der().to_vec(), parse_x509));
+    // Without an anchor backends that speak TLS answer 502, and everything else works.
+    anchor.inspect_err(|error| tracing::error!(%error, "cannot make a trust anchor")).into_iter().collect()
+}
+
 /// How to reach `address` for this request.
-pub(super) fn peer(address: SocketAddr, forward: &Forward, host: &str, limits: &EngineLimits) -> HttpPeer {
+pub(super) fn peer(
+    address: SocketAddr,
+    forward: &Forward,
+    host: &str,
+    limits: &EngineLimits,
+    anchors: &Anchors,
+) -> HttpPeer {
     let tls = forward.state.protocol == Protocol::Https;
-    let sni = if tls { server_name(host) } else { "" };
-    let mut peer = HttpPeer::new(address, tls, sni.to_owned());
+    let sni = if tls { server_name(host, address) } else { String::new() };
+    let mut peer = HttpPeer::new(address, tls, sni);
     let policy = &forward.route.policy;
     let options = &mut peer.options;
     options.connection_timeout = Some(policy.connect_timeout);
@@ -44,6 +67,7 @@ pub(super) fn peer(address: SocketAddr, forward: &Forward, host: &str, limits: &
     // Nothing in an Ingress names the CA of a backend, so there is nothing to verify against.
     options.verify_cert = false;
     options.verify_hostname = false;
+    options.ca = tls.then(|| anchors.clone());
     options.alpn = match forward.state.protocol {
         Protocol::Http => ALPN::H1,
         Protocol::H2c => ALPN::H2,
@@ -102,9 +126,10 @@ fn escape(target: &str) -> String {
     escaped
 }
 
-/// The name to send in the handshake: the host, unless it is an address.
-fn server_name(host: &str) -> &str {
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    let address = host.starts_with('[') || name.parse::<std::net::Ipv4Addr>().is_ok();
-    if address { "" } else { name.trim_end_matches('.') }
+/// The name to send in the handshake: the host, unless it is an address or no DNS name. The endpoint's address in
+/// its place means that none is sent.
+fn server_name(host: &str, address: SocketAddr) -> String {
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_end_matches('.');
+    let dns = matches!(ServerName::try_from(name), Ok(ServerName::DnsName(_)));
+    if dns { name.to_owned() } else { address.ip().to_string() }
 }

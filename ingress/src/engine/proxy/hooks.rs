@@ -250,7 +250,7 @@ impl ProxyHttp for Hooks {
         context.received = 0;
         context.attempt = Some(Attempt::new(address, pick));
         let host = context.request.as_ref().map_or("", |request| &request.host);
-        Ok(Box::new(upstream::peer(address, forward, host, &self.limits)))
+        Ok(Box::new(upstream::peer(address, forward, host, &self.limits, &self.anchors)))
     }
 
     async fn connected_to_upstream(

@@ -1,0 +1,157 @@
+//! `serve`: wires source, compiler, data plane and admin port together.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use landfall_ingress_model::compiler::Compiler;
+use landfall_ingress_model::input::Input;
+use landfall_ingress_model::pipeline::PipelineSettings;
+use landfall_ingress_model::settings::{Loopback, Publish};
+use landfall_ingress_model::table::Table;
+use landfall_shared::admin::{Admin, SharedRegistry};
+use landfall_shared::drain::{Drain, Phase};
+use landfall_shared::readiness::Readiness;
+use landfall_shared::source::{Source, kubernetes, manifests};
+use landfall_shared::telemetry;
+
+use crate::cli::ServeArgs;
+use crate::control::Control;
+use crate::inputs::{self, PodScope};
+use crate::engine::EngineLimits;
+use crate::listener::{ConnectionLimits, DataPlane, DataPlaneConfig};
+use crate::observe::{AccessLog, ControlMetrics, Traffic};
+use crate::publish;
+use crate::status::StatusBoard;
+use crate::uids::Uids;
+
+/// Serves until a signal ends it.
+pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
+    args.log.init()?;
+    // Fails only if somebody was faster, which is then the same provider.
+    let _ = rustls::crypto::CryptoProvider::install_default((*crate::crypto_provider()).clone());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .context("cannot start the control runtime")?;
+    let outcome = runtime.block_on(serve(args));
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), settings = ?args, "starting");
+    let (drainer, drain) = Drain::new(args.traffic.lame_duck, args.traffic.drain_timeout);
+    let readiness = Readiness::new();
+    let running = drain.clone();
+    readiness.provider(move || if running.phase() == Phase::Running { vec![] } else { vec!["nothing: going away".into()] });
+    let block = readiness.block("the first complete table");
+
+    let registry = SharedRegistry::default();
+    let (control_metrics, traffic) = register(&registry, args);
+    let table = Arc::new(ArcSwap::from_pointee(Table::default()));
+    let board = Arc::new(StatusBoard::default());
+    let uids = Arc::new(Uids::default());
+    let origin = Origin::of(args).await?;
+    let model = args.model.settings(origin.loopback(), origin.publish(args));
+    let Source { batches, view } = origin.start(args, &model.publish)?;
+
+    let config = DataPlaneConfig::new(table.clone(), drain.clone(), Arc::new(traffic));
+    let plane = DataPlane::start(data_plane(config, args, origin.loopback()))?;
+    tracing::info!(http = ?plane.http(), https = ?plane.https(), "listening");
+
+    let awaited = view.clone();
+    readiness.provider(move || awaited.awaited().into_iter().map(|kind| format!("the list of {kind}")).collect());
+    let (shown, source_view, ready) = (board.clone(), view.clone(), readiness.clone());
+    let admin = Admin::new(readiness, registry, move || shown.to_json(ready.is_ready(), &source_view));
+    let address = admin.serve(args.admin).await.with_context(|| format!("cannot listen on {}", args.admin))?;
+    tracing::info!(%address, "admin port is open");
+
+    if let Origin::Cluster(client) = &origin && !args.no_status {
+        publish::start(client.clone(), args, board.clone(), uids.clone(), drain.clone());
+    }
+    let control = Control { table, board, uids, metrics: control_metrics, block: Some(block) };
+    tokio::spawn(control.run(Source { batches, view }, Compiler::new(model)));
+    drainer.on_signals(plane.idle()).await.context("cannot wait for signals")?;
+    plane.stop();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Where objects come from.
+enum Origin {
+    Folder(std::path::PathBuf),
+    Cluster(kube::Client),
+}
+
+impl Origin {
+    async fn of(args: &ServeArgs) -> anyhow::Result<Self> {
+        match &args.manifests {
+            Some(folder) => Ok(Self::Folder(folder.clone())),
+            None => Ok(Self::Cluster(kubernetes::client().await.context(
+                "no folder of manifests is given and no API server is configured; use --manifests DIR, set \
+                 KUBECONFIG or run in a pod",
+            )?)),
+        }
+    }
+
+    /// Whoever writes a folder owns the host it is served from; whoever writes a Service in a cluster does not.
+    fn loopback(&self) -> Loopback {
+        match self {
+            Self::Folder(_) => Loopback::Allowed,
+            Self::Cluster(_) => Loopback::Refused,
+        }
+    }
+
+    fn publish(&self, args: &ServeArgs) -> Publish {
+        match (&args.publish_service, args.publish_status_address.is_empty(), self) {
+            (Some(service), _, _) => Publish::Service(service.clone()),
+            (None, false, _) => Publish::Addresses(args.publish_status_address.clone()),
+            (None, true, Self::Cluster(_)) => Publish::Nodes,
+            (None, true, Self::Folder(_)) => Publish::Nothing,
+        }
+    }
+
+    fn start(&self, args: &ServeArgs, publish: &Publish) -> anyhow::Result<Source<Input>> {
+        match self {
+            Self::Folder(folder) => {
+                manifests::start(folder, &inputs::folder()).with_context(|| format!("cannot read {}", folder.display()))
+            }
+            Self::Cluster(client) => {
+                let pods = PodScope {
+                    namespace: publish::own_namespace(args),
+                    selector: args.pod_selector.clone(),
+                };
+                Ok(kubernetes::start(client, &inputs::cluster(&args.watch_namespaces, publish, pods)))
+            }
+        }
+    }
+}
+
+fn data_plane(defaults: DataPlaneConfig, args: &ServeArgs, loopback: Loopback) -> DataPlaneConfig {
+    let traffic = &args.traffic;
+    let per_client = traffic.max_connections_per_client;
+    DataPlaneConfig {
+        http: args.http.clone(),
+        https: args.https.clone(),
+        workers: traffic.workers,
+        pipeline: PipelineSettings { trusted_proxies: traffic.trusted_proxies.clone() },
+        limits: EngineLimits { upstream_idle: traffic.upstream_keepalive, ..defaults.limits },
+        connections: ConnectionLimits {
+            total: traffic.max_connections,
+            per_client: (per_client > 0).then_some(per_client),
+        },
+        proxy_protocol: traffic.proxy_protocol.clone(),
+        loopback,
+        ..defaults
+    }
+}
+
+fn register(registry: &SharedRegistry, args: &ServeArgs) -> (ControlMetrics, Traffic) {
+    let mut registry = registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    telemetry::register_build_info(&mut registry);
+    let access_log = if args.traffic.no_access_log { AccessLog::Off } else { AccessLog::On };
+    (ControlMetrics::register(&mut registry), Traffic::register(&mut registry, access_log))
+}

@@ -1,0 +1,120 @@
+//! What is live and what is wrong, for `/status`, the log and whoever writes to the API server.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+
+use landfall_ingress_model::status::{IngressStatus, IngressView};
+use landfall_model::{ObjectKey, Problem, Severity};
+use landfall_shared::source::SourceView;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+/// What the last build said. Readers take it as it is; the writer of status waits for it to change.
+#[derive(Debug)]
+pub struct StatusBoard {
+    latest: Mutex<Latest>,
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Default, Debug)]
+struct Latest {
+    generation: u64,
+    ingresses: Vec<IngressView>,
+    statuses: BTreeMap<ObjectKey, IngressStatus>,
+    problems: Vec<Problem>,
+}
+
+impl Default for StatusBoard {
+    fn default() -> Self {
+        Self { latest: Mutex::default(), changed: watch::Sender::new(0) }
+    }
+}
+
+impl StatusBoard {
+    /// Takes the outcome of a build.
+    pub fn publish(
+        &self,
+        generation: u64,
+        statuses: Vec<IngressStatus>,
+        ingresses: Vec<IngressView>,
+        problems: Vec<Problem>,
+    ) {
+        let mut latest = self.latest();
+        log_differences(&latest.problems, &problems);
+        latest.generation = generation;
+        latest.ingresses = ingresses;
+        latest.problems = problems;
+        for status in statuses {
+            latest.statuses.insert(status.ingress.clone(), status);
+        }
+        drop(latest);
+        self.changed.send_modify(|version| *version += 1);
+    }
+
+    /// Takes what the source says of itself while there is no complete table yet.
+    pub fn source_problems(&self, problems: Vec<Problem>) {
+        let mut latest = self.latest();
+        log_differences(&latest.problems, &problems);
+        latest.problems = problems;
+    }
+
+    /// Changes whenever something was published.
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// The statuses to write that came since the last call.
+    pub fn take_statuses(&self) -> Vec<IngressStatus> {
+        std::mem::take(&mut self.latest().statuses).into_values().collect()
+    }
+
+    /// The problems now.
+    pub fn problems(&self) -> Vec<Problem> {
+        self.latest().problems.clone()
+    }
+
+    /// `GET /status`.
+    pub fn to_json(&self, ready: bool, source: &SourceView) -> Value {
+        let latest = self.latest();
+        json!({
+            "ready": ready,
+            "generation": latest.generation,
+            "source": source.describe(),
+            "ingresses": latest.ingresses,
+            "problems": latest.problems,
+        })
+    }
+
+    fn latest(&self) -> std::sync::MutexGuard<'_, Latest> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Logs each problem once when it comes, and once when it is gone.
+fn log_differences(before: &[Problem], now: &[Problem]) {
+    let known: BTreeSet<&Problem> = before.iter().collect();
+    let current: BTreeSet<&Problem> = now.iter().collect();
+    for problem in current.difference(&known) {
+        let object = &problem.object;
+        tracing::warn!(
+            kind = &*object.kind,
+            namespace = object.key.namespace(),
+            name = object.key.name(),
+            reason = problem.reason.as_str(),
+            severity = if problem.severity == Severity::Error { "error" } else { "warning" },
+            file = problem.location.as_ref().map(tracing::field::display),
+            detail = problem.message(),
+            "problem found"
+        );
+    }
+    for problem in known.difference(&current) {
+        let object = &problem.object;
+        tracing::info!(
+            kind = &*object.kind,
+            namespace = object.key.namespace(),
+            name = object.key.name(),
+            reason = problem.reason.as_str(),
+            "problem is gone"
+        );
+    }
+}
