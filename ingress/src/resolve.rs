@@ -151,7 +151,8 @@ impl Resolver {
         addresses: impl IntoIterator<Item = IpAddr>,
     ) -> Result<Arc<[IpAddr]>, ResolveError> {
         let usable = |address: &IpAddr| is_permitted(*address, self.loopback);
-        let addresses: Vec<IpAddr> = addresses.into_iter().map(|address| address.to_canonical()).filter(usable).collect();
+        let addresses: Vec<IpAddr> =
+            addresses.into_iter().map(|address| address.to_canonical()).filter(usable).collect();
         if addresses.is_empty() { Err(ResolveError::Refused(name.clone())) } else { Ok(addresses.into()) }
     }
 }

@@ -275,6 +275,32 @@ async fn draining_says_goodbye_and_finishes_what_is_under_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_nobody_reads_is_given_up() {
+    let backend = Backend::echo();
+    let rules = vec![rule("a.example", "/", &[backend.address])];
+    let plane = Plane::with(table(rules, CertificateTable::default()), |config| {
+        config.limits.client_timeout = Duration::from_millis(300);
+    });
+    let mut send = client(&plane, true).await;
+    let (response, _) = send.send_request(get("/download/100000000"), true).unwrap();
+    // The answer begins, and its window is never opened again.
+    let body = response.await.unwrap().into_body();
+    let exchange = tokio::task::spawn_blocking(move || plane.exchange(0)).await.unwrap();
+    assert!(exchange.error.is_some());
+    drop(body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_without_a_preface_is_not_waited_for() {
+    let plane = Plane::with(table(vec![], CertificateTable::default()), |config| {
+        config.limits.head_timeout = Duration::from_millis(300);
+    });
+    let mut silent = connect(&plane, true).await;
+    let read = tokio::time::timeout(Duration::from_secs(5), tokio::io::AsyncReadExt::read_u8(&mut silent)).await;
+    assert!(read.unwrap().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_idle_connection_is_closed_in_the_end() {
     let plane = Plane::with(table(vec![], CertificateTable::default()), |config| {
         config.limits.idle_timeout = Duration::from_millis(300);

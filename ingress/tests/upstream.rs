@@ -2,15 +2,19 @@
 
 mod support;
 
-use std::io::Write;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use landfall_ingress_model::backend::Target;
+use landfall_ingress_model::backend::{Protocol, Target};
+use landfall_ingress_model::tls::CertificateTable;
+use rustls::sign::SingleCertAndKey;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use support::backend::{Backend, respond};
 use support::client::Client;
-use support::plane::{Plane, rule};
+use support::plane::{Plane, certificate, rule, table, wait_for};
 
 #[test]
 fn requests_spread_evenly_from_the_first_on() {
@@ -122,9 +126,12 @@ fn a_kept_connection_that_died_is_replaced() {
 fn only_what_may_be_repeated_is() {
     // The second request on a connection is read and not answered.
     static SEEN: AtomicUsize = AtomicUsize::new(0);
-    let backend = Backend::start(|_, stream| {
-        if SEEN.fetch_add(1, Ordering::SeqCst) == 1 { Ok(false) } else { respond(stream, "ok") }
-    });
+    let backend =
+        Backend::start(
+            |_, stream| {
+                if SEEN.fetch_add(1, Ordering::SeqCst) == 1 { Ok(false) } else { respond(stream, "ok") }
+            },
+        );
     let plane = Plane::start(vec![rule("", "/", &[backend.address])]);
     let mut client = Client::plain(plane.http());
     assert_eq!(client.get("a", "/").status, 200);
@@ -142,7 +149,8 @@ fn a_body_beyond_the_limit_is_refused_early_and_late() {
     let plane = Plane::start(vec![rule("", "/", &[backend.address]).policy(|policy| policy.max_body = Some(10))]);
     let long = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n12345678901";
     assert_eq!(Client::plain(plane.http()).ask(long).status, 413);
-    let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nabcdef\r\n6\r\nabcdef\r\n0\r\n\r\n";
+    let chunked =
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nabcdef\r\n6\r\nabcdef\r\n0\r\n\r\n";
     assert_eq!(Client::plain(plane.http()).ask(chunked).status, 413);
     assert_eq!(backend.requests(), 0);
     let short = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n1234567890";
@@ -186,6 +194,69 @@ fn a_websocket_ends_when_both_sides_are_silent_and_only_then() {
     // A backend that never answers the upgrade is timed out as any other.
     let mut client = Client::plain(plane.http());
     assert_eq!(client.ask(upgrade.replace("/ws", "/sleep/2000")).status, 504);
+}
+
+#[test]
+fn a_head_does_not_wait_for_its_body() {
+    let backend = Backend::start(|_, stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")?;
+        std::thread::sleep(Duration::from_millis(400));
+        stream.write_all(b"slow")?;
+        Ok(true)
+    });
+    let plane = Plane::start(vec![rule("", "/", &[backend.address])]);
+    let mut client = Client::plain(plane.http());
+    let begun = Instant::now();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.read_response(true).unwrap().status, 200);
+    assert!(begun.elapsed() < Duration::from_millis(300), "{:?}", begun.elapsed());
+    assert_eq!(client.take(4), b"slow");
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_given_up() {
+    let backend = Backend::echo();
+    let table = table(vec![rule("", "/", &[backend.address])], CertificateTable::default());
+    let plane = Plane::with(table, |config| config.limits.client_timeout = Duration::from_millis(300));
+    let mut client = Client::plain(plane.http());
+    client.send("GET /download/100000000 HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(plane.exchange(0).error.is_some());
+    wait_for(|| (plane.plane.connections() == 0).then_some(()));
+}
+
+/// A backend that speaks TLS with a certificate that nobody trusts; it answers with the server name it was asked for.
+fn tls_backend() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (certificate, _) = certificate("somebody.else");
+    let config = ServerConfig::builder_with_provider(landfall_ingress::crypto_provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from((*certificate.key).clone())));
+    let config = Arc::new(config);
+    std::thread::spawn(move || {
+        for tcp in listener.incoming().flatten() {
+            let mut stream = StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), tcp);
+            let mut buffer = [0; 4096];
+            if stream.read(&mut buffer).is_ok() {
+                let name = stream.conn.server_name().unwrap_or("none").to_owned();
+                let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len());
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn a_backend_may_speak_tls_with_any_certificate() {
+    let address = tls_backend();
+    let plane = Plane::start(vec![rule("", "/", &[address]).protocol(Protocol::Https)]);
+    let mut client = Client::plain(plane.http());
+    for (host, name) in [("a.example:8443", "a.example"), ("10.0.0.1", "none"), ("[::1]:80", "none"), ("a!b", "none")] {
+        let response = client.get(host, "/");
+        assert_eq!((response.status, response.text().as_str()), (200, name), "{host}");
+    }
 }
 
 #[test]

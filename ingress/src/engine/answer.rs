@@ -30,8 +30,7 @@ pub(crate) fn render(answer: &Answer) -> Vec<u8> {
 
 /// The page for a client that sends plain HTTP to the TLS port.
 pub(crate) fn plain_on_tls() -> Vec<u8> {
-    let violation =
-        Violation::new(StatusCode::BAD_REQUEST, "a plain HTTP request was sent to the HTTPS port");
+    let violation = Violation::new(StatusCode::BAD_REQUEST, "a plain HTTP request was sent to the HTTPS port");
     render(&violation_page(&violation, &HeaderValue::from_static("-")))
 }
 

@@ -45,11 +45,8 @@ impl Backend {
     /// Gives each request to `answer`, which says whether the connection stays open.
     pub fn start(answer: impl Fn(&Request, &mut TcpStream) -> std::io::Result<bool> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let backend = Self {
-            address: listener.local_addr().unwrap(),
-            connections: Arc::default(),
-            requests: Arc::default(),
-        };
+        let backend =
+            Self { address: listener.local_addr().unwrap(), connections: Arc::default(), requests: Arc::default() };
         let (counts, answer) = (backend.clone(), Arc::new(answer));
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -174,7 +171,9 @@ pub fn echo(request: &Request, stream: &mut TcpStream) -> std::io::Result<bool> 
         return Ok(false);
     }
     if path.starts_with("/chunked") {
-        stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n")?;
+        stream.write_all(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n",
+        )?;
         return Ok(true);
     }
     if path.starts_with("/until-close") {

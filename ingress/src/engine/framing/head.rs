@@ -117,21 +117,12 @@ impl RequestScanner {
                 return Err(Violation::new(StatusCode::URI_TOO_LONG, "the request line is too long"));
             }
         } else if end > limits.head {
-            return Err(Violation::new(
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "the header section is too large",
-            ));
+            return Err(Violation::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the header section is too large"));
         }
         Ok(())
     }
 
-    fn take_line(
-        &mut self,
-        line: &[u8],
-        start: usize,
-        end: usize,
-        limits: &Limits,
-    ) -> Result<Option<Head>, Violation> {
+    fn take_line(&mut self, line: &[u8], start: usize, end: usize, limits: &Limits) -> Result<Option<Head>, Violation> {
         let Some(request) = &self.line else {
             // RFC 9112 section 2.2: one empty line before the request line is ignored, since old clients send it.
             if line.is_empty() && start == 0 {

@@ -118,8 +118,7 @@ const BODIES: &[(&str, u16)] = &[
 
 fn table() -> Vec<(String, u16)> {
     let heads = HEADS.iter().map(|(request, status)| ((*request).to_owned(), *status));
-    let bodies =
-        BODIES.iter().map(|(rest, status)| (format!("POST / HTTP/1.1\r\nHost: a\r\n{rest}"), *status));
+    let bodies = BODIES.iter().map(|(rest, status)| (format!("POST / HTTP/1.1\r\nHost: a\r\n{rest}"), *status));
     heads.chain(bodies).collect()
 }
 
