@@ -22,12 +22,12 @@ use tokio::sync::mpsc;
 use super::kind::KindNames;
 use super::{BATCHES, Batch, Object, Plan, Scope, Source, SourceView};
 
-mod backoff;
 mod board;
 mod reflector;
 mod sink;
+#[cfg(test)]
+mod tests;
 
-pub(crate) use backoff::Backoff;
 use board::Board;
 use reflector::Reflector;
 pub use reflector::{KIND_NOT_SERVED, MALFORMED_OBJECT, WATCH_FORBIDDEN};

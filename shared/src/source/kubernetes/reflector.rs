@@ -12,9 +12,11 @@ use landfall_model::{ObjectKey, ObjectRef, Problem, Reason};
 use thiserror::Error;
 use tokio::time::timeout;
 
+use super::Patience;
 use super::board::Board;
 use super::sink::Part;
-use super::{Backoff, Patience};
+use crate::api_error;
+use crate::backoff::Backoff;
 use crate::source::kind::KindNames;
 use crate::source::{Object, Scope, key_of, trim};
 
@@ -45,7 +47,7 @@ pub(super) struct Reflector<K, C> {
 
 #[derive(Debug, Error)]
 enum Failure {
-    #[error("{}", innermost(.0))]
+    #[error("{}", api_error::text(.0))]
     Api(#[from] kube::Error),
     #[error("no answer within {} s", .0.as_secs_f32())]
     Slow(Duration),
@@ -55,20 +57,6 @@ enum Failure {
     NoVersion,
     #[error("the resource version is too old")]
     Expired,
-}
-
-/// The whole chain of causes on one line: kube's own text often hides that the connection was refused.
-fn innermost(error: &kube::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 impl Failure {
@@ -176,9 +164,8 @@ impl<K: Object, C> Reflector<K, C> {
             };
             match event {
                 Some(Ok(event)) => self.handle(event, version).await?,
-                // One event that isn't even an object with metadata; the next may well be.
-                Some(Err(kube::Error::SerdeError(error))) => {
-                    tracing::warn!(resource = self.label, %error, "cannot read an event");
+                Some(Err(error)) if is_unreadable(&error) => {
+                    tracing::warn!(resource = self.label, "cannot read an event");
                 }
                 Some(Err(error)) => return Err(error.into()),
                 None => break,
@@ -281,6 +268,17 @@ impl<K: Object, C> Reflector<K, C> {
             ),
             _ => None,
         }
+    }
+}
+
+/// Whether this is one event that isn't even an object with metadata; the next may well be.
+///
+/// kube reads such a line as a status whose fields are all absent.
+fn is_unreadable(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::SerdeError(_) => true,
+        kube::Error::Api(status) => status.code == 0 && status.message.is_empty(),
+        _ => false,
     }
 }
 

@@ -1,0 +1,165 @@
+//! Kubernetes Events for Problems, so that `kubectl describe` says what is wrong.
+//!
+//! An Event is written when a Problem appears, not while it lasts: the same Problem is written again only after it
+//! had gone. Only the lease holder writes.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::PostParams;
+use kube::{Api, Client};
+use landfall_model::{ObjectRef, Problem, Reason};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
+
+use crate::api_error;
+
+#[cfg(test)]
+mod tests;
+
+/// Events of one object per [`WINDOW`]; a controller that flaps must not fill the API server's store.
+const PER_OBJECT: usize = 10;
+const WINDOW: Duration = Duration::from_secs(60);
+/// Events that may wait to be written; more are tried again with the next report.
+const WAITING: usize = 256;
+/// The API's limit for a note, in bytes.
+const NOTE: usize = 1024;
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Writes Problems as Events.
+#[derive(Debug)]
+pub struct EventPublisher {
+    queue: mpsc::Sender<(Draft, ObjectReference)>,
+    leader: watch::Receiver<bool>,
+    /// What has been written and still holds.
+    published: HashSet<(ObjectRef, Reason, String)>,
+    recent: HashMap<ObjectRef, VecDeque<Instant>>,
+}
+
+impl EventPublisher {
+    /// Writes Events in the name of `controller`, the program, and `instance`, its pod, while `leader` says so.
+    ///
+    /// Must be called within a tokio runtime; the writing ends when the publisher is dropped.
+    pub fn new(client: Client, controller: &str, instance: &str, leader: watch::Receiver<bool>) -> Self {
+        let reporter = Reporter { controller: controller.to_owned(), instance: instance.to_owned() };
+        let (queue, waiting) = mpsc::channel(WAITING);
+        tokio::spawn(write(client, reporter, waiting));
+        Self { queue, leader, published: HashSet::new(), recent: HashMap::new() }
+    }
+
+    /// Takes in all Problems that hold now, and writes those that are new.
+    ///
+    /// `lookup` gives the reference, with uid, of an object that exists in the API; without one there is no Event.
+    pub fn report(&mut self, current: &[Problem], lookup: impl Fn(&ObjectRef) -> Option<ObjectReference>) {
+        let identity = |problem: &Problem| (problem.object.clone(), problem.reason, problem.message());
+        let holding: HashSet<_> = current.iter().map(identity).collect();
+        self.published.retain(|identity| holding.contains(identity));
+        if !*self.leader.borrow() {
+            // Whoever leads next has to write what holds then.
+            self.published.clear();
+            return;
+        }
+        let now = Instant::now();
+        self.recent.retain(|_, times| {
+            while times.front().is_some_and(|time| now.duration_since(*time) >= WINDOW) {
+                times.pop_front();
+            }
+            !times.is_empty()
+        });
+        for problem in current {
+            let identity = identity(problem);
+            if self.published.contains(&identity) {
+                continue;
+            }
+            let Some(reference) = lookup(&problem.object).filter(|reference| reference.uid.is_some()) else { continue };
+            let times = self.recent.entry(problem.object.clone()).or_default();
+            if times.len() >= PER_OBJECT {
+                continue;
+            }
+            let event = Draft { kind: "Warning", reason: problem.reason.as_str(), note: problem.message() };
+            if self.queue.try_send((event, reference)).is_ok() {
+                times.push_back(now);
+                self.published.insert(identity);
+            }
+        }
+    }
+
+    /// Writes one thing that has happened, as an Event of type `Normal`, if this program leads.
+    pub fn happened(&self, reference: ObjectReference, reason: Reason, note: &str) {
+        if *self.leader.borrow() {
+            let event = Draft { kind: "Normal", reason: reason.as_str(), note: note.to_owned() };
+            // With so many waiting already, one more good news can be left out.
+            let _ = self.queue.try_send((event, reference));
+        }
+    }
+}
+
+/// An Event in the making.
+#[derive(Debug)]
+struct Draft {
+    kind: &'static str,
+    reason: &'static str,
+    note: String,
+}
+
+async fn write(client: Client, reporter: Reporter, mut waiting: mpsc::Receiver<(Draft, ObjectReference)>) {
+    while let Some((draft, reference)) = waiting.recv().await {
+        // Events about cluster-scoped objects have to stand in `default`.
+        let namespace = reference.namespace.clone().unwrap_or_else(|| "default".to_owned());
+        let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
+        let event = reporter.event(draft, reference, namespace);
+        // An Event is worth one try: `/status` and the log say the same.
+        match timeout(WRITE_TIMEOUT, api.create(&PostParams::default(), &event)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::debug!(error = api_error::text(&error), "cannot write an event"),
+            Err(_) => tracing::debug!("no answer to an event"),
+        }
+    }
+}
+
+/// In whose name Events are written.
+struct Reporter {
+    controller: String,
+    instance: String,
+}
+
+impl Reporter {
+    /// The Event as `events.k8s.io/v1` has it.
+    ///
+    /// kube's own recorder counts Events of one reason as a series and keeps the first text, which would hide the
+    /// second fault of an object behind its first.
+    fn event(&self, draft: Draft, reference: ObjectReference, namespace: String) -> Event {
+        let now = Timestamp::now();
+        // A name has at most 253 bytes, of which the time takes 17 until the year 2554; object names are ASCII.
+        let object = reference.name.as_deref().unwrap_or_default();
+        let name = format!("{}.{:x}", object.get(..236).unwrap_or(object), now.as_nanosecond());
+        Event {
+            metadata: ObjectMeta { name: Some(name), namespace: Some(namespace), ..ObjectMeta::default() },
+            action: Some("Reconcile".to_owned()),
+            event_time: Some(MicroTime(now)),
+            note: Some(shortened(draft.note)),
+            reason: Some(draft.reason.to_owned()),
+            regarding: Some(reference),
+            reporting_controller: Some(self.controller.clone()),
+            reporting_instance: Some(self.instance.clone()),
+            type_: Some(draft.kind.to_owned()),
+            ..Event::default()
+        }
+    }
+}
+
+fn shortened(mut note: String) -> String {
+    if note.len() > NOTE {
+        let mut end = NOTE - '…'.len_utf8();
+        while !note.is_char_boundary(end) {
+            end -= 1;
+        }
+        note.truncate(end);
+        note.push('…');
+    }
+    note
+}
