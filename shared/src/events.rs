@@ -23,7 +23,7 @@ mod tests;
 
 /// Events of one object per [`WINDOW`]; a controller that flaps must not fill the API server's store.
 const PER_OBJECT: usize = 10;
-const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_mins(1);
 /// Events that may wait to be written; more are tried again with the next report.
 const WAITING: usize = 256;
 /// The API's limit for a note, in bytes.

@@ -261,7 +261,7 @@ impl Writer {
                 tracing::error!(kind = self.kind, namespace, name, error = api_error::text(&error), "cannot write");
             }
             _ => {
-                tracing::debug!(kind = self.kind, namespace, name, error = api_error::text(&error), "cannot write yet")
+                tracing::debug!(kind = self.kind, namespace, name, error = api_error::text(&error), "cannot write yet");
             }
         }
         Outcome::Again

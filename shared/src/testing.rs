@@ -135,7 +135,7 @@ pub(crate) struct Store {
 
 #[derive(Debug, Default)]
 struct Objects {
-    objects: BTreeMap<String, Value>,
+    by_path: BTreeMap<String, Value>,
     version: u64,
     writes: Vec<Call>,
 }
@@ -146,7 +146,7 @@ impl Store {
     }
 
     pub(crate) fn get(&self, path: &str) -> Option<Value> {
-        self.with(|objects| objects.objects.get(path).cloned())
+        self.with(|objects| objects.by_path.get(path).cloned())
     }
 
     /// The requests so far that asked for a change.
@@ -167,7 +167,7 @@ impl Objects {
     fn store(&mut self, path: &str, mut object: Value) -> Value {
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        self.objects.insert(path.to_owned(), object.clone());
+        self.by_path.insert(path.to_owned(), object.clone());
         object
     }
 
@@ -179,12 +179,12 @@ impl Objects {
         if call.method == Method::POST {
             let name = call.body["metadata"]["name"].as_str().unwrap_or("generated");
             let path = format!("{path}/{name}");
-            if self.objects.contains_key(&path) {
+            if self.by_path.contains_key(&path) {
                 return failure(409, "already exists");
             }
             return Answer::Json(201, self.store(&path, call.body.clone()));
         }
-        let Some(known) = self.objects.get(&path).cloned() else { return failure(404, "not found") };
+        let Some(known) = self.by_path.get(&path).cloned() else { return failure(404, "not found") };
         match call.method {
             Method::GET => Answer::Json(200, known),
             Method::PUT if call.body["metadata"]["resourceVersion"] != known["metadata"]["resourceVersion"] => {
@@ -196,7 +196,7 @@ impl Objects {
                 merge(&mut object, &call.body);
                 Answer::Json(200, self.store(&path, object))
             }
-            Method::DELETE => Answer::Json(200, self.objects.remove(&path).unwrap_or_default()),
+            Method::DELETE => Answer::Json(200, self.by_path.remove(&path).unwrap_or_default()),
             _ => failure(405, "method not allowed"),
         }
     }

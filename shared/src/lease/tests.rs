@@ -32,7 +32,7 @@ async fn the_first_leads_and_the_next_takes_over_at_once_when_it_leaves() {
     let (one, _) = candidate(&store, "one");
     leads(&one).await;
     let (two, _) = candidate(&store, "two");
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     assert!(!*two.leader().borrow());
     let watched = one.leader();
     one.release().await;
@@ -61,7 +61,7 @@ async fn a_leader_that_is_cut_off_steps_down_before_another_takes_over() {
     assert!(up >= Duration::from_secs(12) && up <= Duration::from_secs(18), "{up:?}");
     // Back again, it finds another and stays quiet.
     reachable.store(true, Ordering::Relaxed);
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     assert!(!*one.leader().borrow() && *two.leader().borrow());
 }
 

@@ -28,7 +28,7 @@ async fn settled(publisher: &Publisher) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(Duration::from_secs(600), settled).await.unwrap();
+    timeout(Duration::from_mins(10), settled).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -74,7 +74,7 @@ async fn only_a_leader_writes_and_the_latest_wish_counts() {
     let publisher = Publisher::start::<Ingress>(client(move |call| answers.answer(call)), "landfall", leader);
     let before = store.get(PATH).unwrap();
     publisher.set(key(), Some(&before), status("10.0.0.1"));
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     publisher.set(key(), Some(&before), status("10.0.0.2"));
     publisher.set(ObjectKey::new("shop", "gone"), Some(&before), status("10.0.0.2"));
     publisher.set(ObjectKey::new("shop", "forgotten"), Some(&before), status("10.0.0.2"));
@@ -110,5 +110,5 @@ async fn a_failed_write_is_tried_again_with_pauses() {
     settled(&publisher).await;
     assert_eq!(tries.load(Ordering::Relaxed), 11);
     let took = start.elapsed();
-    assert!(took > Duration::from_secs(20) && took < Duration::from_secs(120), "{took:?}");
+    assert!(took > Duration::from_secs(20) && took < Duration::from_mins(2), "{took:?}");
 }

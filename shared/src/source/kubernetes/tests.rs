@@ -25,6 +25,7 @@ fn ingress(name: &str, version: u32) -> Value {
     })
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "reads better where it is used")]
 fn list(version: u32, items: Vec<Value>) -> Answer {
     Answer::Json(
         200,
@@ -32,6 +33,7 @@ fn list(version: u32, items: Vec<Value>) -> Answer {
     )
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "reads better where it is used")]
 fn event(kind: &str, object: Value) -> Piece {
     Piece::Line(json!({"type": kind, "object": object}))
 }
@@ -77,9 +79,10 @@ impl Script {
                     .unwrap_or("-")
                     .to_owned()
             };
-            let short = match call.is_watch() {
-                true => format!("watch {}", parameter("resourceVersion")),
-                false => format!("list {}", parameter("continue")),
+            let short = if call.is_watch() {
+                format!("watch {}", parameter("resourceVersion"))
+            } else {
+                format!("list {}", parameter("continue"))
             };
             log.lock().unwrap().push(short);
             answers.next().unwrap_or(Answer::Pieces(vec![Piece::Stall]))
@@ -94,7 +97,7 @@ impl Script {
     async fn expect(&mut self, expected: &[&str]) {
         let mut found = Vec::new();
         while found.len() < expected.len() {
-            let Ok(Some(batch)) = timeout(Duration::from_secs(600), self.source.batches.recv()).await else { break };
+            let Ok(Some(batch)) = timeout(Duration::from_mins(10), self.source.batches.recv()).await else { break };
             found.extend(batch.changes.iter().map(brief));
         }
         assert_eq!(found, expected, "after {:?}", self.calls.lock().unwrap());

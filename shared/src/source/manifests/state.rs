@@ -132,7 +132,22 @@ impl<C: Send + 'static> State<C> {
             chosen.push((entry, location));
         }
         self.duplicates = duplicates;
-        self.date(chosen)
+        let now = self.date(chosen);
+        self.share(&now);
+        now
+    }
+
+    /// Lets the files hold the very objects that are live, instead of copies without a creation time.
+    fn share(&mut self, now: &BTreeMap<(usize, ObjectKey), Live>) {
+        for (path, file) in &mut self.files {
+            for entry in file.slots.iter_mut().flat_map(|slot| &mut slot.entries) {
+                let live = now.get(&(entry.kind, entry.reference.key.clone()));
+                let same = |live: &&Live| live.location.line == entry.line && live.location.file == *path;
+                if let Some(live) = live.filter(same) {
+                    entry.object = live.object.clone();
+                }
+            }
+        }
     }
 
     fn date(&self, chosen: Vec<(Entry, Location)>) -> BTreeMap<(usize, ObjectKey), Live> {
