@@ -63,10 +63,10 @@ impl Default for EngineLimits {
             head: HeadLimits::default(),
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
-            client_timeout: Duration::from_secs(60),
+            client_timeout: Duration::from_mins(1),
             h2_streams: 100,
             upstream_idle: 320,
-            upstream_idle_timeout: Duration::from_secs(60),
+            upstream_idle_timeout: Duration::from_mins(1),
         }
     }
 }
@@ -106,10 +106,10 @@ pub(crate) struct ClientFacts {
 
 impl Engine {
     /// An engine. To be made on the runtime that it will run on.
-    pub fn new(config: EngineConfig) -> Self {
+    pub fn new(config: &EngineConfig) -> Self {
         let shutdown = shutdown_watch(config.drain.clone());
-        let EngineConfig { limits, drain, observer, .. } = &config;
-        Self { limits: *limits, drain: drain.clone(), observer: observer.clone(), proxy: Proxy::new(&config, shutdown) }
+        let EngineConfig { limits, drain, observer, .. } = config;
+        Self { limits: *limits, drain: drain.clone(), observer: observer.clone(), proxy: Proxy::new(config, shutdown) }
     }
 
     /// Serves a client until its connection ends.

@@ -15,9 +15,9 @@ use thiserror::Error;
 
 /// Bounds of how long an answer is kept: a TTL of 0 must not make every request a query.
 const MIN_TTL: Duration = Duration::from_secs(1);
-const MAX_TTL: Duration = Duration::from_secs(3600);
+const MAX_TTL: Duration = Duration::from_hours(1);
 /// How long an answer may still be used when it can't be renewed (RFC 8767).
-const STALE: Duration = Duration::from_secs(60);
+const STALE: Duration = Duration::from_mins(1);
 /// Pause before a failed query is repeated.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long a query may take.

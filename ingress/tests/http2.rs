@@ -1,4 +1,5 @@
 //! HTTP/2: by TLS and with prior knowledge, to HTTP/1 backends and to HTTP/2 backends, with trailers both ways.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod support;
 
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use h2::client::SendRequest;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use landfall_ingress_model::backend::Protocol;
@@ -81,8 +83,6 @@ async fn requests_of_one_connection_reach_an_http1_backend() {
     }
     assert_eq!(plane.exchange(0).version, Version::HTTP_2);
 }
-
-use futures::FutureExt;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_preface_may_come_in_pieces() {
@@ -266,12 +266,12 @@ async fn draining_says_goodbye_and_finishes_what_is_under_way() {
         async move { ask(&send, get("/sleep/500")).await.0 }
     });
     tokio::time::sleep(Duration::from_millis(100)).await;
-    let Plane { plane, drainer, .. } = plane;
-    drainer.run(plane.idle()).await;
+    let Plane { data, drainer, .. } = plane;
+    drainer.run(data.idle()).await;
     assert_eq!(under_way.await.unwrap(), 200);
     drop(send);
     tokio::time::timeout(Duration::from_secs(5), ended).await.unwrap().unwrap().unwrap();
-    tokio::task::spawn_blocking(|| plane.stop()).await.unwrap();
+    tokio::task::spawn_blocking(|| data.stop()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,5 @@
 //! TLS, the PROXY protocol, limits and drain.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod support;
 
@@ -188,7 +189,7 @@ fn connections_beyond_the_limit_are_closed_and_counted() {
     assert!(Client::plain(plane.http()).closed());
     assert_eq!(*plane.heard.rejected.lock().unwrap(), [Rejected::TooMany]);
     drop(clients);
-    wait_for(|| (plane.plane.connections() == 0).then_some(()));
+    wait_for(|| (plane.data.connections() == 0).then_some(()));
     assert_eq!(Client::plain(plane.http()).get("a", "/").status, 404);
 }
 
@@ -218,12 +219,12 @@ fn draining_finishes_what_is_under_way_and_nothing_else() {
     let mut socket = Client::plain(plane.http());
     let upgrade = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
     assert_eq!(socket.ask(upgrade).status, 101);
-    let Plane { plane, drainer, .. } = plane;
-    let address = plane.http()[0];
+    let Plane { data, drainer, .. } = plane;
+    let address = data.http()[0];
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(drainer.run(plane.idle()));
+            runtime.block_on(drainer.run(data.idle()));
         });
         let begun = Instant::now();
         assert!(idle.closed());
@@ -237,8 +238,8 @@ fn draining_finishes_what_is_under_way_and_nothing_else() {
         assert_eq!(socket.take(11), b"still there");
         let finished = Instant::now();
         drop(socket);
-        wait_for(|| (plane.connections() == 0).then_some(()));
+        wait_for(|| (data.connections() == 0).then_some(()));
         assert!(finished.elapsed() < Duration::from_secs(2));
     });
-    plane.stop();
+    data.stop();
 }

@@ -1,9 +1,10 @@
 //! Memory: bodies of any size and idle connections. A file of its own, since the process is what is measured.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod support;
 
 use support::backend::Backend;
-use support::client::Client;
+use support::client::{Client, client_config};
 use support::plane::{Plane, rule};
 
 /// Resident memory of this process in bytes.
@@ -38,4 +39,26 @@ fn bodies_pass_without_being_held() {
         let grown = (most - before) / 1024 / 1024;
         assert!(grown < 16, "{grown} MiB more for a body of {} MiB", SIZE / 1024 / 1024);
     }
+}
+
+/// Idle connections hold no buffers of ours.
+#[test]
+fn idle_connections_cost_little() {
+    const COUNT: usize = 500;
+    let backend = Backend::echo();
+    let plane = Plane::start(vec![rule("", "/", &[backend.address])]);
+    let config = client_config(&[b"http/1.1"]);
+    let address = plane.https();
+    // The clients live in the same process, so what is measured is both halves.
+    let mut clients: Vec<Client> = Vec::with_capacity(COUNT);
+    let before = resident();
+    for _ in 0..COUNT {
+        let mut client = Client::with_config(address, "a", config.clone());
+        assert_eq!(client.get("a", "/").status, 200);
+        clients.push(client);
+    }
+    let each = (resident() - before) / COUNT;
+    println!("{each} bytes for an idle TLS connection, the client's half included");
+    assert!(each < 60_000, "{each} bytes for both halves of an idle connection");
+    drop(clients);
 }

@@ -1,4 +1,5 @@
 //! Towards the endpoints: balancing, retries, ejection, failures, bodies of any size.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod support;
 
@@ -190,7 +191,7 @@ fn a_websocket_ends_when_both_sides_are_silent_and_only_then() {
     }
     let begun = Instant::now();
     assert!(client.closed());
-    assert!(begun.elapsed() >= limit - Duration::from_millis(50), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() >= limit * 9 / 10, "{:?}", begun.elapsed());
     // A backend that never answers the upgrade is timed out as any other.
     let mut client = Client::plain(plane.http());
     assert_eq!(client.ask(upgrade.replace("/ws", "/sleep/2000")).status, 504);
@@ -221,7 +222,7 @@ fn a_client_that_takes_nothing_is_given_up() {
     let mut client = Client::plain(plane.http());
     client.send("GET /download/100000000 HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(plane.exchange(0).error.is_some());
-    wait_for(|| (plane.plane.connections() == 0).then_some(()));
+    wait_for(|| (plane.data.connections() == 0).then_some(()));
 }
 
 /// A backend that speaks TLS with a certificate that nobody trusts; it answers with the server name it was asked for.

@@ -2,6 +2,7 @@
 
 mod context;
 mod hooks;
+mod request;
 
 use std::sync::Arc;
 

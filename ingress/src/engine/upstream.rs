@@ -59,7 +59,7 @@ pub(super) fn peer(
     options.read_timeout = (!forward.upgrade).then_some(policy.read_timeout);
     options.idle_timeout = Some(limits.upstream_idle_timeout);
     options.tcp_keepalive = Some(pingora_core::protocols::TcpKeepalive {
-        idle: Duration::from_secs(60),
+        idle: Duration::from_mins(1),
         interval: Duration::from_secs(20),
         count: 3,
         user_timeout: Duration::ZERO,

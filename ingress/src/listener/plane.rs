@@ -95,6 +95,7 @@ impl DataPlane {
     /// own, so that no request crosses from one core to another.
     pub fn start(config: DataPlaneConfig) -> Result<Self, StartError> {
         raise_file_limit();
+        let config = Arc::new(config);
         let provider = crate::crypto_provider();
         // Pingora takes the process's provider for its own connections; whoever installed one before keeps it.
         let _ = rustls::crypto::CryptoProvider::install_default((*provider).clone());
@@ -166,7 +167,7 @@ impl DataPlane {
 
 /// What one worker is made of.
 struct Worker {
-    config: DataPlaneConfig,
+    config: Arc<DataPlaneConfig>,
     tls: Arc<Tls>,
     live: Arc<Live>,
     resolver: Arc<Resolver>,
@@ -185,8 +186,9 @@ impl Worker {
     }
 
     async fn run(mut self, sockets: Vec<(TcpListener, Scheme)>) -> std::io::Result<()> {
-        let DataPlaneConfig { table, pipeline, limits, connections, proxy_protocol, drain, observer, .. } = self.config;
-        let engine = Engine::new(EngineConfig {
+        let DataPlaneConfig { table, pipeline, limits, connections, proxy_protocol, drain, observer, .. } =
+            (*self.config).clone();
+        let engine = Engine::new(&EngineConfig {
             table,
             pipeline,
             limits,

@@ -10,7 +10,7 @@ use thiserror::Error;
 /// Connections that the kernel completes before we accept them. It caps the number at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 /// Finds clients that vanished without a word within two minutes.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_PROBES: u32 = 3;
 

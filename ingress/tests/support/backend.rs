@@ -1,5 +1,6 @@
 //! Backends on loopback: a thread for each connection, HTTP/1 by hand.
 
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -211,9 +212,9 @@ pub fn echo(request: &Request, stream: &mut TcpStream) -> std::io::Result<bool> 
     }
     let mut body = format!("{}\n", request.line);
     for (name, value) in &request.fields {
-        body.push_str(&format!("{name}: {value}\n"));
+        let _ = writeln!(body, "{name}: {value}");
     }
-    body.push_str(&format!("\nbody {}: {}", request.length, String::from_utf8_lossy(&request.body)));
+    let _ = write!(body, "\nbody {}: {}", request.length, String::from_utf8_lossy(&request.body));
     if request.line.starts_with("HEAD ") {
         write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len())?;
         return Ok(true);

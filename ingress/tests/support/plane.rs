@@ -152,7 +152,7 @@ pub fn certificate(name: &str) -> (Arc<Certificate>, CertificateDer<'static>) {
 
 /// A running data plane.
 pub struct Plane {
-    pub plane: DataPlane,
+    pub data: DataPlane,
     pub table: Arc<ArcSwap<Table>>,
     pub heard: Arc<Heard>,
     pub drainer: Drainer,
@@ -175,15 +175,15 @@ impl Plane {
         config.workers = 1;
         config.loopback = Loopback::Allowed;
         change(&mut config);
-        Self { plane: DataPlane::start(config).unwrap(), table, heard, drainer }
+        Self { data: DataPlane::start(config).unwrap(), table, heard, drainer }
     }
 
     pub fn http(&self) -> SocketAddr {
-        self.plane.http()[0]
+        self.data.http()[0]
     }
 
     pub fn https(&self) -> SocketAddr {
-        self.plane.https()[0]
+        self.data.https()[0]
     }
 
     /// The record of the exchange number `index`, awaited.

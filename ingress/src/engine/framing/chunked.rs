@@ -71,7 +71,7 @@ impl ChunkScanner {
 
     fn step(&mut self, state: State, byte: u8) -> Result<State, Violation> {
         match (state, byte) {
-            (State::Size { digits, size }, _) => self.size(digits, size, byte),
+            (State::Size { digits, size }, _) => read_size(digits, size, byte),
             (State::Extension { size, .. }, b'\r') => Ok(State::SizeEnd { size }),
             (State::Extension { length, size }, _) => {
                 self.extensions += 1;
@@ -106,20 +106,21 @@ impl ChunkScanner {
             _ => Err(Violation::bad_request("a chunk does not end where its size says")),
         }
     }
+}
 
-    fn size(&mut self, digits: usize, size: u64, byte: u8) -> Result<State, Violation> {
-        let Some(digit) = char::from(byte).to_digit(16) else {
-            return match byte {
-                b'\r' if digits > 0 => Ok(State::SizeEnd { size }),
-                b';' if digits > 0 => Ok(State::Extension { length: 0, size }),
-                _ => Err(Violation::bad_request("a chunk size is not a hexadecimal number")),
-            };
+/// Another byte of a size line.
+fn read_size(digits: usize, size: u64, byte: u8) -> Result<State, Violation> {
+    let Some(digit) = char::from(byte).to_digit(16) else {
+        return match byte {
+            b'\r' if digits > 0 => Ok(State::SizeEnd { size }),
+            b';' if digits > 0 => Ok(State::Extension { length: 0, size }),
+            _ => Err(Violation::bad_request("a chunk size is not a hexadecimal number")),
         };
-        if digits == MAX_SIZE_DIGITS {
-            return Err(Violation::bad_request("a chunk size is too large"));
-        }
-        Ok(State::Size { digits: digits + 1, size: size << 4 | u64::from(digit) })
+    };
+    if digits == MAX_SIZE_DIGITS {
+        return Err(Violation::bad_request("a chunk size is too large"));
     }
+    Ok(State::Size { digits: digits + 1, size: size << 4 | u64::from(digit) })
 }
 
 const BAD_TRAILER: Violation = Violation::bad_request("a trailer field has a control character");

@@ -101,6 +101,7 @@ impl Context {
     }
 
     /// When no endpoint is left to try, the reason is why the last one failed, if there was one.
+    #[expect(clippy::unnecessary_box_returns, reason = "pingora's errors are boxed")]
     pub(super) fn last_failure(&mut self, error: Box<Error>) -> Box<Error> {
         match self.failure.take() {
             Some((etype, text)) => Error::create(etype, ErrorSource::Upstream, Some(text.into()), None),

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+#[expect(clippy::unnecessary_wraps, reason = "the tables compare results")]
 fn complete(length: usize, addresses: Option<(&str, &str)>) -> Result<Progress, Malformed> {
     let addresses = addresses.map(|(source, destination)| Addresses {
         source: source.parse().unwrap(),
