@@ -75,7 +75,7 @@ pub struct Reading<C> {
 pub fn read<C: Send + 'static>(folder: impl Into<PathBuf>, plan: &Plan<C>) -> Result<Reading<C>, ManifestsError> {
     let folder = Folder::open(folder.into())?;
     let mut state = State::new(plan.clone());
-    let changes = state.update(folder.scan(&HashMap::new()));
+    let changes = state.update(folder.scan(&HashMap::new())).unwrap_or_default();
     Ok(Reading { changes, problems: state.problems(), locations: state.locations() })
 }
 
@@ -126,7 +126,7 @@ impl<C: Send + 'static> Worker<C> {
             }
             None => drop(self.view.working("folder")),
         }
-        let changes = self.state.update(scan);
+        let Some(changes) = self.state.update(scan) else { return !self.batches.is_closed() };
         self.view.set_locations(self.state.locations());
         self.view.set_problems(self.state.problems());
         for (resource, count) in self.state.counts() {

@@ -28,6 +28,12 @@ struct File {
     emptied: bool,
 }
 
+impl File {
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.slots.iter().flat_map(|slot| &slot.entries)
+    }
+}
+
 struct Live {
     hash: u64,
     age: Option<Timestamp>,
@@ -52,8 +58,8 @@ impl<C: Send + 'static> State<C> {
         &self.signatures
     }
 
-    /// Takes a look at the folder in; returns what it changes for the consumer.
-    pub(super) fn update(&mut self, scan: Scan) -> Vec<C> {
+    /// Takes a look at the folder in; returns what it changes for the consumer, or `None` if no file was touched.
+    pub(super) fn update(&mut self, scan: Scan) -> Option<Vec<C>> {
         let mut touched = !self.started;
         // If part of the folder could not be read, a file that was not found may still be there.
         if scan.failure.is_none() {
@@ -66,10 +72,13 @@ impl<C: Send + 'static> State<C> {
             touched |= self.take(path, found);
         }
         if !touched {
-            return Vec::new();
+            return None;
         }
-        let now = self.compose();
-        self.emit(now)
+        let (chosen, duplicates) = self.compose();
+        let now = self.date(chosen);
+        self.duplicates = duplicates;
+        self.share(&now);
+        Some(self.emit(now))
     }
 
     /// Takes one file in; says whether its content may have changed.
@@ -103,38 +112,23 @@ impl<C: Send + 'static> State<C> {
         true
     }
 
-    /// What the folder says as a whole: the first of each object, with creation times.
-    fn compose(&mut self) -> BTreeMap<(usize, ObjectKey), Live> {
-        let entries = || {
-            let of = |(path, file): (&'_ Arc<str>, &'_ File)| {
-                (path.clone(), file.slots.iter().flat_map(|slot| slot.entries.clone()).collect::<Vec<_>>())
-            };
-            self.files
-                .iter()
-                .map(of)
-                .flat_map(|(path, entries)| entries.into_iter().map(move |entry| (path.clone(), entry)))
-        };
-        let fresh: HashSet<ObjectRef> =
-            entries().filter(|(_, entry)| !entry.carried).map(|(_, entry)| entry.reference).collect();
-        let mut first: HashMap<ObjectRef, Location> = HashMap::new();
-        let mut chosen = Vec::new();
-        let mut duplicates = Vec::new();
-        for (file, entry) in entries() {
-            if entry.carried && fresh.contains(&entry.reference) {
-                continue;
-            }
-            let location = Location { file, line: entry.line };
+    /// What the folder says as a whole: the first of each object, and Problems for the others.
+    fn compose(&self) -> (Vec<(&Entry, Location)>, Vec<Problem>) {
+        let entries = || self.files.iter().flat_map(|(path, file)| file.entries().map(move |entry| (path, entry)));
+        let fresh: HashSet<&ObjectRef> =
+            entries().filter(|(_, entry)| !entry.carried).map(|(_, entry)| &entry.reference).collect();
+        let mut first: HashMap<&ObjectRef, Location> = HashMap::new();
+        let (mut chosen, mut duplicates) = (Vec::new(), Vec::new());
+        for (file, entry) in entries().filter(|(_, entry)| !(entry.carried && fresh.contains(&entry.reference))) {
+            let location = Location { file: file.clone(), line: entry.line };
             if let Some(other) = first.get(&entry.reference) {
-                duplicates.push(duplicate(entry.reference, other, location));
-                continue;
+                duplicates.push(duplicate(entry.reference.clone(), other, location));
+            } else {
+                first.insert(&entry.reference, location.clone());
+                chosen.push((entry, location));
             }
-            first.insert(entry.reference.clone(), location.clone());
-            chosen.push((entry, location));
         }
-        self.duplicates = duplicates;
-        let now = self.date(chosen);
-        self.share(&now);
-        now
+        (chosen, duplicates)
     }
 
     /// Lets the files hold the very objects that are live, instead of copies without a creation time.
@@ -150,19 +144,20 @@ impl<C: Send + 'static> State<C> {
         }
     }
 
-    fn date(&self, chosen: Vec<(Entry, Location)>) -> BTreeMap<(usize, ObjectKey), Live> {
+    /// Gives creation times to the objects whose manifest gives none.
+    fn date(&self, chosen: Vec<(&Entry, Location)>) -> BTreeMap<(usize, ObjectKey), Live> {
         let place = |entry: &Entry| (entry.kind, entry.reference.key.clone());
         let undated = chosen.iter().filter(|(entry, _)| !entry.dated);
         let before: Vec<_> = undated.map(|(entry, _)| self.live.get(&place(entry)).and_then(|live| live.age)).collect();
         let mut ages = ages::assign(&before).into_iter();
-        let live = |(entry, location): (Entry, Location)| {
+        let live = |(entry, location): (&Entry, Location)| {
             let age = if entry.dated { None } else { ages.next() };
-            let key = place(&entry);
+            let key = place(entry);
             let object = match (age, self.live.get(&key)) {
                 // The same object again: what the consumer has already, rather than another copy of it.
                 (age, Some(live)) if live.hash == entry.hash && live.age == age => live.object.clone(),
-                (Some(age), _) => self.plan.kinds()[entry.kind].created(entry.object, age),
-                (None, _) => entry.object,
+                (Some(age), _) => self.plan.kinds()[entry.kind].created(entry.object.clone(), age),
+                (None, _) => entry.object.clone(),
             };
             (key, Live { hash: entry.hash, age, object, location })
         };
