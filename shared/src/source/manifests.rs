@@ -2,7 +2,7 @@
 //!
 //! Every `*.yaml`, `*.yml` and `*.json` file below the folder is read in lexical order of its path; hidden files are
 //! skipped and symbolic links followed, so that a mounted `ConfigMap` works. What an API server would have filled in
-//! or refused, [`document`] and [`defaults`] do. A change is noticed by the kernel's notification and, for file
+//! or refused, `document` and `defaults` do. A change is noticed by the kernel's notification and, for file
 //! systems that send none, by looking again every two seconds.
 //!
 //! **Invariant:** a document that can't be read keeps its last good content in force and becomes a Problem; other
