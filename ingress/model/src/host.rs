@@ -81,6 +81,13 @@ impl HostName {
     }
 }
 
+impl HostName {
+    /// The only wildcard that covers this name: `*.example.com` for `www.example.com`.
+    pub fn wildcard(&self) -> Option<HostPattern> {
+        self.parent().map(|domain| HostPattern::Wildcard(Self(domain.into())))
+    }
+}
+
 /// The host without its port; brackets stay.
 fn strip_port(authority: &str) -> Result<&str, BadHost> {
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {

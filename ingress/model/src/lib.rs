@@ -7,10 +7,14 @@
 
 pub mod backend;
 pub mod balance;
+pub mod compiler;
+pub mod explain;
 pub mod host;
 pub mod input;
 pub mod path;
 pub mod pipeline;
+pub mod reason;
 pub mod settings;
+pub mod status;
 pub mod table;
 pub mod tls;

@@ -130,9 +130,8 @@ pub fn decide(
     settings: &PipelineSettings,
     request_id: &HeaderValue,
 ) -> Decision {
-    let refuse = |status: StatusCode, reason: &str| {
-        Decision::Answer(error_page(status, reason, head.headers, request_id), None)
-    };
+    let refuse =
+        |status: StatusCode, reason: &str| Decision::Answer(error_page(status, reason, head.headers, request_id), None);
     let (host, authority) = match request_host(head) {
         Ok(found) => found,
         Err(reason) => return refuse(StatusCode::BAD_REQUEST, &reason),

@@ -28,14 +28,8 @@ const HOP_BY_HOP: [HeaderName; 5] = [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, T
 
 /// Fields that a `Connection` field may name but that are never dropped for it, since the request would mean
 /// something else without them.
-const NEVER_NOMINATED: [HeaderName; 6] = [
-    HOST,
-    http::header::CONTENT_LENGTH,
-    TRANSFER_ENCODING,
-    TRAILER,
-    http::header::AUTHORIZATION,
-    http::header::COOKIE,
-];
+const NEVER_NOMINATED: [HeaderName; 6] =
+    [HOST, http::header::CONTENT_LENGTH, TRANSFER_ENCODING, TRAILER, http::header::AUTHORIZATION, http::header::COOKIE];
 
 /// Whether a field is for one hop only, whatever `Connection` says.
 pub fn is_hop_by_hop(name: &HeaderName) -> bool {

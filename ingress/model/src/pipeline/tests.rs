@@ -88,7 +88,8 @@ fn outcome(decision: Decision, text: &str) -> Result<(String, Vec<String>), u16>
 fn check(client: &str, text: &str, expected: Result<(&str, &[&str]), u16>) {
     let table = table(RoutePolicy::default(), Dialect::Kubernetes);
     let found = outcome(ask(&table, client, None, text), text);
-    let expected = expected.map(|(target, fields)| (target.into(), fields.iter().map(|field| (*field).into()).collect()));
+    let expected =
+        expected.map(|(target, fields)| (target.into(), fields.iter().map(|field| (*field).into()).collect()));
     assert_eq!(found, expected, "{text}");
 }
 
@@ -251,7 +252,8 @@ fn a_plain_request_is_sent_to_https_where_the_route_asks_for_it() {
 #[test]
 fn a_clients_request_id_is_kept_only_if_it_can_be_passed_on() {
     let id = |value: &'static str| {
-        let headers = HeaderMap::from_iter([(HeaderName::from_static("x-request-id"), HeaderValue::from_static(value))]);
+        let headers =
+            HeaderMap::from_iter([(HeaderName::from_static("x-request-id"), HeaderValue::from_static(value))]);
         request_id(&headers, 255).to_str().unwrap().to_owned()
     };
     assert_eq!(id("abc-123"), "abc-123");

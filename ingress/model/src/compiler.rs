@@ -1,0 +1,270 @@
+//! The compiler: Kubernetes objects in, table, backends, statuses and problems out, as little anew as possible.
+//!
+//! It remembers what every object said and who uses what. A change marks what it touches; [`Compiler::build`] then
+//! works on that alone: an endpoint change on its backends, an Ingress change on its hosts, a Secret change on the
+//! names it is used for.
+//!
+//! **Invariant:** after any history of changes, a build gives what a new compiler gives that is fed with the same
+//! objects.
+
+pub(crate) mod annotations;
+pub(crate) mod backends;
+pub(crate) mod certificates;
+pub(crate) mod class;
+mod endpoints;
+pub(crate) mod ingress;
+pub(crate) mod link;
+mod notes;
+mod report;
+mod service;
+pub(crate) mod store;
+mod suggest;
+mod tables;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::networking::v1::Ingress;
+use landfall_model::{Change, ObjectKey, Problem};
+use rustls_pki_types::UnixTime;
+
+use crate::backend::{Backend, BackendState};
+use crate::host::HostPattern;
+use crate::input::Input;
+use crate::settings::Settings;
+use crate::status::{IngressStatus, IngressView, Publisher};
+use crate::table::{HttpsRedirect, RoutePolicy, Table};
+
+use backends::{Backends, PoolKey};
+use certificates::Secrets;
+use class::Classes;
+use ingress::{Age, StoredIngress};
+use link::Linked;
+use notes::Notes;
+use report::Reports;
+use store::Store;
+
+/// What a build gives.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// The table; the very same one as before if nothing in it changed.
+    pub table: Arc<Table>,
+    /// New states of backends that stay. A publisher stores each by [`Backend::publish`].
+    pub backends: Vec<(Arc<Backend>, Arc<BackendState>)>,
+    /// The statuses for which something changed since the last build.
+    pub statuses: Vec<IngressStatus>,
+    /// Every Ingress of ours, sorted by namespace and name.
+    pub ingresses: Arc<[Arc<IngressView>]>,
+    /// Every Problem there is, sorted.
+    pub problems: Arc<[Problem]>,
+    /// When time alone will change the outcome: a certificate becomes valid or expires.
+    pub next_deadline: Option<UnixTime>,
+}
+
+/// Compiles objects into what the data path and the status writer need.
+#[derive(Debug)]
+pub struct Compiler {
+    pub(crate) settings: Settings,
+    pub(crate) classes: Classes,
+    pub(crate) ingresses: Store<StoredIngress>,
+    pub(crate) backends: Backends,
+    secrets: Secrets,
+    publisher: Publisher,
+    /// The Ingresses of ours.
+    pub(crate) linked: BTreeMap<ObjectKey, Linked>,
+    /// Which Ingresses have routes for a host.
+    hosts: HashMap<HostPattern, BTreeSet<Age>>,
+    /// Which Ingresses have a TLS entry for a name.
+    names: HashMap<HostPattern, BTreeSet<Age>>,
+    /// Which Ingresses have a default backend; those that have nothing else come first.
+    defaults: BTreeSet<(Rank, Age)>,
+    /// The two policies that most routes have.
+    policies: [Arc<RoutePolicy>; 2],
+    /// What is wrong with the class of an Ingress, ours or not.
+    class_problems: BTreeMap<ObjectKey, Problem>,
+    default_certificate_problem: Option<Problem>,
+    /// What became of an Ingress in competition with others.
+    notes: Notes,
+    reports: Reports,
+    pub(crate) table: Arc<Table>,
+    dirty: Dirty,
+}
+
+/// Precedence among default backends.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Rank {
+    /// An Ingress that is nothing but a default backend.
+    DefaultOnly,
+    /// An Ingress that has rules too.
+    WithRules,
+}
+
+/// What changes have touched since the last build.
+#[derive(Debug, Default)]
+struct Dirty {
+    classes: bool,
+    ingresses: BTreeSet<ObjectKey>,
+    /// Only `status` differs.
+    observed: BTreeSet<ObjectKey>,
+    services: BTreeSet<ObjectKey>,
+    /// Services that came or went, for messages that name similar ones.
+    existence: BTreeSet<ObjectKey>,
+    secrets: BTreeSet<ObjectKey>,
+    publisher: bool,
+}
+
+/// What a build has found to do or to tell.
+#[derive(Debug, Default)]
+struct Effects {
+    hosts: BTreeSet<HostPattern>,
+    /// Names, and whether there was a TLS entry for them before.
+    names: BTreeMap<HostPattern, bool>,
+    default: bool,
+    default_certificate: bool,
+    released: BTreeSet<PoolKey>,
+    published: Vec<(Arc<Backend>, Arc<BackendState>)>,
+    /// Ingresses about which there is something new to tell.
+    views: BTreeSet<ObjectKey>,
+    problems: bool,
+}
+
+impl Compiler {
+    /// A compiler that knows no object yet.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            classes: Classes::default(),
+            ingresses: Store::default(),
+            backends: Backends::new(settings.loopback),
+            secrets: Secrets::new(settings.crypto.clone()),
+            publisher: Publisher::new(settings.publish.clone()),
+            linked: BTreeMap::new(),
+            hosts: HashMap::new(),
+            names: HashMap::new(),
+            defaults: BTreeSet::new(),
+            policies: [HttpsRedirect::Never, HttpsRedirect::Always]
+                .map(|https_redirect| Arc::new(RoutePolicy { https_redirect, ..RoutePolicy::default() })),
+            class_problems: BTreeMap::new(),
+            default_certificate_problem: None,
+            notes: Notes::default(),
+            reports: Reports::default(),
+            table: Arc::default(),
+            dirty: Dirty::default(),
+            settings,
+        }
+    }
+
+    /// Takes changes in. Nothing is compiled before the next [`Compiler::build`].
+    pub fn apply(&mut self, inputs: impl IntoIterator<Item = Input>) {
+        for input in inputs {
+            match input {
+                Input::Ingress(change) => self.apply_ingresses(change),
+                Input::IngressClass(change) => self.dirty.classes |= self.classes.apply(change),
+                Input::Service(change) => self.apply_services(change),
+                Input::EndpointSlice(change) => {
+                    self.dirty.services.extend(self.backends.endpoints.slices(change));
+                }
+                Input::Endpoints(change) => {
+                    self.dirty.services.extend(self.backends.endpoints.endpoints(change));
+                }
+                Input::Secret(change) => self.dirty.secrets.extend(self.secrets.apply(change)),
+                // Read by the settings of the ingress-nginx dialect, of which there are none yet.
+                Input::ConfigMap(_) => {}
+                Input::Node(change) => {
+                    self.publisher.nodes(change);
+                    self.dirty.publisher = true;
+                }
+                Input::Pod(change) => {
+                    self.publisher.pods(change);
+                    self.dirty.publisher = true;
+                }
+            }
+        }
+    }
+
+    fn apply_ingresses(&mut self, change: Change<Ingress>) {
+        let changed = self.ingresses.apply(change, |ingress| &ingress.metadata, ingress::parse);
+        for (key, old) in changed {
+            let new = self.ingresses.get(&key);
+            let is_same = matches!((&old, new), (Some(old), Some(new)) if old.parsed == new.parsed);
+            self.dirty.observed.insert(key.clone());
+            if !is_same {
+                self.dirty.ingresses.insert(key);
+            }
+        }
+    }
+
+    fn apply_services(&mut self, change: Change<Service>) {
+        self.publisher.services(&change);
+        self.dirty.publisher = true;
+        let changed = self.backends.services.apply(change, |service| &service.metadata, service::parse);
+        for (key, old) in changed {
+            if old.is_none() || self.backends.services.get(&key).is_none() {
+                self.dirty.existence.insert(key.clone());
+            }
+            self.dirty.services.insert(key);
+        }
+    }
+
+    /// Compiles what has changed. `now` decides about the validity of certificates.
+    pub fn build(&mut self, now: UnixTime) -> Built {
+        let passed = self.secrets.pass_time(now);
+        self.dirty.secrets.extend(passed);
+        let mut dirty = std::mem::take(&mut self.dirty);
+        let first = self.table.generation == 0;
+        let mut effects = Effects {
+            default: first,
+            default_certificate: first,
+            problems: first || dirty.classes || dirty.publisher,
+            ..Effects::default()
+        };
+        if dirty.classes {
+            dirty.ingresses.extend(self.ingresses.iter().map(|(key, _)| key.clone()));
+        }
+        for secret in &dirty.secrets {
+            dirty.ingresses.extend(self.secrets.users(secret).cloned());
+            effects.default_certificate |= self.settings.default_certificate.as_ref() == Some(secret);
+        }
+        self.refresh_backends(&dirty, &mut effects);
+        self.relink(&dirty.ingresses, &mut effects);
+        self.rebuild_table(first, &mut effects);
+        self.backends.drop_unused(&effects.released);
+        if dirty.publisher && self.publisher.refresh() {
+            effects.views.extend(self.linked.keys().cloned());
+        }
+        let statuses = self.report(&dirty.observed, &effects);
+        Built {
+            table: self.table.clone(),
+            backends: effects.published,
+            statuses,
+            ingresses: self.reports.ingresses.clone(),
+            problems: self.reports.problems.clone(),
+            next_deadline: self.secrets.next_deadline(),
+        }
+    }
+
+    /// The table of the last build.
+    pub fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+
+    /// Brings the backends of changed Services and endpoints up to date.
+    fn refresh_backends(&mut self, dirty: &Dirty, effects: &mut Effects) {
+        let mut pools: BTreeSet<PoolKey> = BTreeSet::new();
+        for service in &dirty.services {
+            pools.extend(self.backends.of_service(service));
+            effects.default |= self.settings.default_backend.as_ref() == Some(service);
+        }
+        for service in &dirty.existence {
+            pools.extend(self.backends.unknown_in(service.namespace()));
+        }
+        for key in pools {
+            let (state, news) = self.backends.refresh(&key);
+            effects.published.extend(state);
+            if news {
+                effects.problems = true;
+                effects.views.extend(self.backends.get(&key).into_iter().flat_map(|pool| pool.users.iter().cloned()));
+            }
+        }
+    }
+}

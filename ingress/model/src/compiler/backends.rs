@@ -1,0 +1,357 @@
+//! Backends: from a Service and its endpoints to the state that a running table points to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use landfall_model::{ObjectKey, ObjectRef, Problem, Reason};
+
+use super::endpoints::{EndpointStore, Found};
+use super::service::{ParsedService, Port};
+use super::store::Store;
+use super::suggest::{alternatives, nearest};
+use crate::backend::{Affinity, Backend, BackendKey, BackendState, PortRef, Protocol, Target};
+use crate::balance::{Balance, Balancer};
+use crate::reason;
+use crate::settings::Loopback;
+
+/// What one [`Backend`] is made for: a port of a Service, and a protocol where an annotation says one.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct PoolKey {
+    pub(crate) key: BackendKey,
+    pub(crate) protocol: Option<ProtocolOrd>,
+}
+
+/// [`Protocol`] with an order, so that it can be part of a key.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum ProtocolOrd {
+    Http,
+    H2c,
+    Https,
+}
+
+impl From<Protocol> for ProtocolOrd {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Http => Self::Http,
+            Protocol::H2c => Self::H2c,
+            Protocol::Https => Self::Https,
+        }
+    }
+}
+
+impl From<ProtocolOrd> for Protocol {
+    fn from(protocol: ProtocolOrd) -> Self {
+        match protocol {
+            ProtocolOrd::Http => Self::Http,
+            ProtocolOrd::H2c => Self::H2c,
+            ProtocolOrd::Https => Self::Https,
+        }
+    }
+}
+
+/// What is wrong with the way a backend is named; becomes a Problem of each Ingress that names it so.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Fault {
+    pub(crate) reason: Reason,
+    /// The field below the backend.
+    pub(crate) field: &'static str,
+    pub(crate) value: String,
+    pub(crate) cause: String,
+    pub(crate) remedy: String,
+}
+
+/// A backend and who uses it.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    pub(crate) backend: Arc<Backend>,
+    pub(crate) state: Arc<BackendState>,
+    pub(crate) fault: Option<Fault>,
+    /// What is wrong with the Service and its endpoints.
+    pub(crate) problems: Vec<Problem>,
+    /// The Ingresses that use it.
+    pub(crate) users: BTreeSet<ObjectKey>,
+}
+
+/// The objects that backends are made from.
+#[derive(Debug)]
+pub(crate) struct Backends {
+    pub(crate) services: Store<ParsedService>,
+    pub(crate) endpoints: EndpointStore,
+    pub(crate) loopback: Loopback,
+    pools: BTreeMap<PoolKey, Pool>,
+}
+
+struct Resolved {
+    state: BackendState,
+    fault: Option<Fault>,
+    problems: Vec<Problem>,
+}
+
+impl Backends {
+    pub(crate) fn new(loopback: Loopback) -> Self {
+        let endpoints = EndpointStore::new(loopback);
+        Self { services: Store::default(), endpoints, loopback, pools: BTreeMap::new() }
+    }
+
+    pub(crate) fn get(&self, key: &PoolKey) -> Option<&Pool> {
+        self.pools.get(key)
+    }
+
+    /// The backend for `key`, used by `user` from now on.
+    pub(crate) fn acquire(&mut self, key: &PoolKey, user: &ObjectKey) -> Arc<Backend> {
+        if let Some(pool) = self.pools.get_mut(key) {
+            pool.users.insert(user.clone());
+            return pool.backend.clone();
+        }
+        let Resolved { state, fault, problems } = self.resolve(key, None);
+        let state = Arc::new(state);
+        let backend = Arc::new(Backend::new(key.key.clone(), state.clone()));
+        let users = BTreeSet::from([user.clone()]);
+        self.pools.insert(key.clone(), Pool { backend: backend.clone(), state, fault, problems, users });
+        backend
+    }
+
+    /// `user` no longer uses the backend; it stays until [`Backends::drop_unused`].
+    pub(crate) fn release(&mut self, key: &PoolKey, user: &ObjectKey) {
+        if let Some(pool) = self.pools.get_mut(key) {
+            pool.users.remove(user);
+        }
+    }
+
+    /// Forgets what nobody uses of the given backends.
+    pub(crate) fn drop_unused(&mut self, released: &BTreeSet<PoolKey>) {
+        for key in released {
+            if self.pools.get(key).is_some_and(|pool| pool.users.is_empty()) {
+                self.pools.remove(key);
+            }
+        }
+    }
+
+    /// The keys of the backends of a Service.
+    pub(crate) fn of_service(&self, service: &ObjectKey) -> Vec<PoolKey> {
+        let first = first_of(service.clone());
+        let keys = self.pools.range(first..).map(|(key, _)| key);
+        keys.take_while(|key| key.key.service == *service).cloned().collect()
+    }
+
+    /// The keys of the backends in a namespace whose Service is not known: their messages name similar ones.
+    pub(crate) fn unknown_in(&self, namespace: &str) -> Vec<PoolKey> {
+        let first = first_of(ObjectKey::new(namespace, ""));
+        let pools = self.pools.range(first..).take_while(|(key, _)| key.key.service.namespace() == namespace);
+        let unknown =
+            pools.filter(|(_, pool)| pool.fault.as_ref().is_some_and(|fault| fault.reason == reason::UNKNOWN_SERVICE));
+        unknown.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Computes a backend anew. Returns the state to publish if it changed, and whether its problems did.
+    pub(crate) fn refresh(&mut self, key: &PoolKey) -> (Option<(Arc<Backend>, Arc<BackendState>)>, bool) {
+        let Some(previous) = self.pools.get(key).map(|pool| pool.state.clone()) else { return (None, false) };
+        let Resolved { state, fault, problems } = self.resolve(key, Some(&previous));
+        let Some(pool) = self.pools.get_mut(key) else { return (None, false) };
+        let news = pool.fault != fault || pool.problems != problems;
+        pool.fault = fault;
+        pool.problems = problems;
+        if is_same(&pool.state, &state) {
+            return (None, news);
+        }
+        pool.state = Arc::new(state);
+        (Some((pool.backend.clone(), pool.state.clone())), news)
+    }
+
+    fn resolve(&self, key: &PoolKey, previous: Option<&BackendState>) -> Resolved {
+        let BackendKey { service: name, port: wanted } = &key.key;
+        let Some(service) = self.services.get(name) else { return unresolved(self.unknown_service(name)) };
+        if let Some(external) = &service.external_name {
+            return self.external(key, service, external);
+        }
+        let Some(port) = service.port(wanted) else { return unresolved(unknown_port(name, service, wanted)) };
+        if !port.is_tcp() {
+            return unresolved(Fault {
+                reason: reason::UNSUPPORTED_PROTOCOL,
+                field: port_field(wanted),
+                value: wanted.to_string(),
+                cause: format!("port {port} of service {name} is for {}, not for TCP", port.protocol),
+                remedy: "name a TCP port of the Service".into(),
+            });
+        }
+        let mut problems = service.problems.to_vec();
+        let protocol = self.protocol(key, port, &mut problems);
+        let found = self.endpoints.find(name, service, port);
+        let unavailable = found.addresses.is_empty().then(|| no_endpoints(service, port, &found));
+        if let Some((cause, remedy)) = &unavailable {
+            let problem = Problem::new(ObjectRef::new("Service", name.clone()), reason::NO_ENDPOINTS, cause.clone());
+            problems.push(problem.at("spec.selector", &*service.selector).remedy(remedy.clone()).warning());
+        }
+        problems.extend(found.problems);
+        let balancer = previous.and_then(|state| match &state.target {
+            Target::Endpoints(balancer) => Some(balancer),
+            Target::Dns { .. } => None,
+        });
+        // The same list keeps its balancer, so that an unchanged backend is the very same one.
+        let balancer = match balancer {
+            Some(old) if old.addresses().eq(found.addresses.iter().copied()) => old.clone(),
+            old => Arc::new(Balancer::new(found.addresses, old.map(|old| &**old))),
+        };
+        let state = BackendState {
+            protocol,
+            affinity: service.affinity,
+            balance: Balance::default(),
+            target: Target::Endpoints(balancer),
+            unavailable: unavailable.map(|(cause, _)| format!("service {name}: {cause}").into()),
+        };
+        Resolved { state, fault: None, problems }
+    }
+
+    fn protocol(&self, key: &PoolKey, port: &Port, problems: &mut Vec<Problem>) -> Protocol {
+        let known = port.app_protocol();
+        if let (None, None, Some(value)) = (key.protocol, known, &port.app_protocol) {
+            let object = ObjectRef::new("Service", key.key.service.clone());
+            let cause = "this protocol is not known, so plain HTTP/1.1 is spoken";
+            let remedy = "use http, https, kubernetes.io/h2c, kubernetes.io/ws or kubernetes.io/wss";
+            let problem = Problem::new(object, reason::UNKNOWN_APP_PROTOCOL, cause);
+            // The place of the port in the list, as the field's path says it.
+            let service = self.services.get(&key.key.service);
+            let index = service.and_then(|service| service.ports.iter().position(|other| other == port));
+            let field = format!("spec.ports[{}].appProtocol", index.unwrap_or_default());
+            problems.push(problem.at(field, &**value).remedy(remedy).warning());
+        }
+        key.protocol.map(Protocol::from).or(known).unwrap_or_default()
+    }
+
+    /// A Service of type ExternalName needs no list of ports; where it has one, a name is looked up there.
+    fn external(&self, key: &PoolKey, service: &ParsedService, external: &Arc<str>) -> Resolved {
+        let BackendKey { service: name, port: wanted } = &key.key;
+        let listed = service.port(wanted);
+        let number = match (wanted, listed) {
+            (PortRef::Number(number), _) => *number,
+            (PortRef::Name(_), Some(port)) => port.number,
+            (PortRef::Name(_), None) => return unresolved(unknown_port(name, service, wanted)),
+        };
+        let mut problems = service.problems.to_vec();
+        let refusal = external_name_fault(external, self.loopback);
+        if let Some(cause) = refusal {
+            let problem = Problem::new(ObjectRef::new("Service", name.clone()), reason::INVALID_EXTERNAL_NAME, cause);
+            let remedy = "name a host by its DNS name; for addresses, make an EndpointSlice";
+            problems.push(problem.at("spec.externalName", &**external).remedy(remedy));
+        }
+        let protocol = match listed {
+            Some(port) => self.protocol(key, port, &mut problems),
+            None => key.protocol.map(Protocol::from).unwrap_or_default(),
+        };
+        let state = BackendState {
+            protocol,
+            affinity: Affinity::None,
+            balance: Balance::default(),
+            target: Target::Dns { name: external.clone(), port: number },
+            unavailable: refusal.map(|cause| format!("service {name}: externalName {external:?}: {cause}").into()),
+        };
+        Resolved { state, fault: None, problems }
+    }
+
+    fn unknown_service(&self, name: &ObjectKey) -> Fault {
+        let near = nearest(name.name(), self.services.names_in(name.namespace()));
+        let remedy = if near.is_empty() {
+            format!("make the Service in namespace {:?} or correct the name", name.namespace())
+        } else {
+            format!("did you mean {}", alternatives(&near, ""))
+        };
+        Fault {
+            reason: reason::UNKNOWN_SERVICE,
+            field: "service.name",
+            value: name.name().to_owned(),
+            cause: format!("there is no service {name}, so this path answers 503"),
+            remedy,
+        }
+    }
+}
+
+fn first_of(service: ObjectKey) -> PoolKey {
+    PoolKey { key: BackendKey { service, port: PortRef::Number(0) }, protocol: None }
+}
+
+fn port_field(wanted: &PortRef) -> &'static str {
+    match wanted {
+        PortRef::Number(_) => "service.port.number",
+        PortRef::Name(_) => "service.port.name",
+    }
+}
+
+fn unknown_port(name: &ObjectKey, service: &ParsedService, wanted: &PortRef) -> Fault {
+    let cause = match wanted {
+        PortRef::Number(number) => format!("service {name} has no port {number}"),
+        PortRef::Name(port) => format!("service {name} has no port named {port:?}"),
+    };
+    Fault {
+        reason: reason::UNKNOWN_PORT,
+        field: port_field(wanted),
+        value: wanted.to_string(),
+        cause: format!("{cause}, so this path answers 503"),
+        remedy: match (&service.external_name, wanted) {
+            (Some(_), PortRef::Name(_)) => "give the port's number, since the Service is of type ExternalName".into(),
+            _ => format!("its ports are: {}", service.port_list()),
+        },
+    }
+}
+
+/// Why there is nobody to send to, and what to do.
+fn no_endpoints(service: &ParsedService, port: &Port, found: &Found) -> (String, String) {
+    if found.has_port {
+        let cause = match found.all {
+            0 => "it has no endpoint".to_owned(),
+            all => format!("none of its {all} endpoints is ready"),
+        };
+        return (cause, "look at the pods behind it".into());
+    }
+    if found.all > 0 {
+        let cause = format!("its endpoints have no port for port {port}");
+        return (cause, "give the ports of its EndpointSlices the names they have in the Service".into());
+    }
+    if service.selector.is_empty() {
+        let cause = "it has no selector, and no EndpointSlice or Endpoints has an address for it";
+        return (cause.into(), "give it a selector, or make an EndpointSlice for it".into());
+    }
+    let cause = if found.has_source { "its selector matches no pod" } else { "it has no EndpointSlice or Endpoints" };
+    (cause.into(), "correct the selector, or start a pod that it matches".into())
+}
+
+/// > ExternalName ... must be a lowercase RFC-1123 hostname; resolved by the proxy, it must not lead to the proxy's
+/// > own host (Kubernetes: Service, "type: ExternalName").
+fn external_name_fault(name: &str, loopback: Loopback) -> Option<&'static str> {
+    use crate::host::{BadHost, HostPattern};
+    if name.is_empty() {
+        return Some("there is no name");
+    }
+    // Names with underscores are served by DNS, though they are no host names.
+    match HostPattern::parse(&name.replace('_', "-")) {
+        Ok(HostPattern::Exact(_)) => {}
+        Err(BadHost::Address) => return Some("an IP address is no DNS name"),
+        _ => return Some("not a DNS name"),
+    }
+    let local = name == "localhost" || name.ends_with(".localhost");
+    (local && loopback == Loopback::Refused).then_some("the name is the proxy's own host")
+}
+
+/// A backend that is named wrongly answers 503.
+fn unresolved(fault: Fault) -> Resolved {
+    let state = BackendState {
+        protocol: Protocol::default(),
+        affinity: Affinity::None,
+        balance: Balance::default(),
+        target: Target::Endpoints(Arc::new(Balancer::new([], None))),
+        unavailable: Some(fault.cause.as_str().into()),
+    };
+    Resolved { state, fault: Some(fault), problems: Vec::new() }
+}
+
+fn is_same(old: &BackendState, new: &BackendState) -> bool {
+    let target = match (&old.target, &new.target) {
+        (Target::Endpoints(old), Target::Endpoints(new)) => old.addresses().eq(new.addresses()),
+        (Target::Dns { name: old, port: old_port }, Target::Dns { name, port }) => old == name && old_port == port,
+        _ => false,
+    };
+    target
+        && old.protocol == new.protocol
+        && old.affinity == new.affinity
+        && old.balance == new.balance
+        && old.unavailable == new.unavailable
+}

@@ -1,0 +1,261 @@
+//! Secrets of type `kubernetes.io/tls` and the certificates in them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Secret;
+use landfall_model::{Change, ObjectKey, Reason};
+use rustls::crypto::CryptoProvider;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use super::store::Store;
+use crate::host::HostPattern;
+use crate::reason;
+use crate::tls::Certificate;
+
+const TLS_TYPE: &str = "kubernetes.io/tls";
+const CERTIFICATE: &str = "tls.crt";
+const KEY: &str = "tls.key";
+
+/// Why a Secret can't be used; becomes a Problem of each Ingress that names it.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct SecretFault {
+    pub(crate) reason: Reason,
+    pub(crate) cause: String,
+    pub(crate) remedy: String,
+}
+
+/// What is held of a Secret. Its text is dropped once it was read.
+#[derive(Debug)]
+struct StoredSecret {
+    /// Tells whether the Secret has changed after its text was dropped.
+    digest: u64,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    Unread(Result<Pem, SecretFault>),
+    Read(Result<Pair, SecretFault>),
+}
+
+/// `tls.crt` and `tls.key`.
+#[derive(Debug)]
+struct Pem {
+    certificate: Box<[u8]>,
+    key: Box<[u8]>,
+}
+
+/// A certificate with its key, and the time it is valid.
+#[derive(Clone, Debug)]
+struct Pair {
+    certificate: Arc<Certificate>,
+    not_before: u64,
+    not_after: u64,
+}
+
+impl PartialEq for StoredSecret {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+}
+
+/// All Secrets, and who uses which.
+#[derive(Debug)]
+pub(crate) struct Secrets {
+    crypto: Arc<CryptoProvider>,
+    secrets: Store<StoredSecret>,
+    users: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
+    now: u64,
+    /// The next moment at which a used certificate begins or ceases to be valid.
+    deadlines: BTreeSet<(u64, ObjectKey)>,
+}
+
+impl Secrets {
+    pub(crate) fn new(crypto: Arc<CryptoProvider>) -> Self {
+        let (secrets, users, deadlines) = (Store::default(), BTreeMap::new(), BTreeSet::new());
+        Self { crypto, secrets, users, now: 0, deadlines }
+    }
+
+    /// Applies a change and returns the Secrets that changed.
+    pub(crate) fn apply(&mut self, change: Change<Secret>) -> Vec<ObjectKey> {
+        let changed = self.secrets.apply(change, |secret| &secret.metadata, parse);
+        changed.into_iter().map(|(key, _)| key).collect()
+    }
+
+    /// Moves the time on and returns the Secrets whose validity begins or ends with that.
+    pub(crate) fn pass_time(&mut self, now: UnixTime) -> Vec<ObjectKey> {
+        self.now = now.as_secs();
+        let later = self.deadlines.split_off(&(self.now + 1, ObjectKey::cluster("")));
+        let passed = std::mem::replace(&mut self.deadlines, later);
+        passed.into_iter().map(|(_, key)| key).collect()
+    }
+
+    /// When [`Secrets::pass_time`] has something to say next.
+    pub(crate) fn next_deadline(&self) -> Option<UnixTime> {
+        let (deadline, _) = self.deadlines.first()?;
+        Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(*deadline)))
+    }
+
+    pub(crate) fn add_user(&mut self, secret: &ObjectKey, user: &ObjectKey) {
+        self.users.entry(secret.clone()).or_default().insert(user.clone());
+    }
+
+    pub(crate) fn remove_user(&mut self, secret: &ObjectKey, user: &ObjectKey) {
+        if let Some(users) = self.users.get_mut(secret) {
+            users.remove(user);
+            if users.is_empty() {
+                self.users.remove(secret);
+            }
+        }
+    }
+
+    pub(crate) fn users(&self, secret: &ObjectKey) -> impl Iterator<Item = &ObjectKey> {
+        self.users.get(secret).into_iter().flatten()
+    }
+
+    /// The certificate in a Secret if it can be used now.
+    pub(crate) fn certificate(&mut self, key: &ObjectKey) -> Result<Arc<Certificate>, SecretFault> {
+        let Some(secret) = self.secrets.get_mut(key) else {
+            let (namespace, name) = (key.namespace(), key.name());
+            return Err(fault(
+                reason::UNKNOWN_SECRET,
+                format!("there is no Secret {key} of type {TLS_TYPE}, so the default certificate answers"),
+                format!("kubectl -n {namespace} create secret tls {name} --cert=FILE --key=FILE"),
+            ));
+        };
+        let read = match &secret.content {
+            Content::Read(read) => read.clone(),
+            Content::Unread(pem) => {
+                let read = pem.as_ref().map_err(Clone::clone).and_then(|pem| read(key, pem, &self.crypto));
+                secret.content = Content::Read(read.clone());
+                read
+            }
+        };
+        let pair = read?;
+        let deadline = if self.now < pair.not_before { pair.not_before } else { pair.not_after };
+        if self.now < deadline {
+            self.deadlines.insert((deadline, key.clone()));
+        }
+        if self.now < pair.not_before {
+            let cause = "the certificate is not valid yet, so the default certificate answers";
+            let remedy = format!("wait until {}, or correct the clock", date(pair.not_before));
+            return Err(fault(reason::CERTIFICATE_NOT_YET_VALID, cause, remedy));
+        }
+        if self.now >= pair.not_after {
+            let cause =
+                format!("the certificate has expired at {}, so the default certificate answers", date(pair.not_after));
+            return Err(fault(reason::CERTIFICATE_EXPIRED, cause, "renew the certificate"));
+        }
+        Ok(pair.certificate.clone())
+    }
+}
+
+/// Whether one of the certificate's names stands for the host (RFC 6125 section 6.4: a wildcard is one label).
+pub(crate) fn covers(certificate: &Certificate, host: &HostPattern) -> bool {
+    let named = |name: &str| certificate.names.iter().any(|covered| **covered == *name);
+    match host {
+        HostPattern::Exact(host) => {
+            named(host.as_str()) || host.parent().is_some_and(|domain| named(&format!("*.{domain}")))
+        }
+        HostPattern::Wildcard(domain) => named(&format!("*.{domain}")),
+        HostPattern::Any => false,
+    }
+}
+
+fn fault(reason: Reason, cause: impl Into<String>, remedy: impl Into<String>) -> SecretFault {
+    SecretFault { reason, cause: cause.into(), remedy: remedy.into() }
+}
+
+/// A time as `2026-11-21T04:38:30Z`.
+fn date(seconds: u64) -> String {
+    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+    k8s_openapi::jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |time| time.to_string())
+}
+
+fn parse(secret: &Secret) -> StoredSecret {
+    let mut hasher = DefaultHasher::new();
+    let kind = secret.type_.as_deref().unwrap_or_default();
+    kind.hash(&mut hasher);
+    let mut part = |name: &str| {
+        // A manifest may have plain text; it wins, as it does at the API server.
+        let text = secret.string_data.as_ref().and_then(|data| data.get(name)).map(String::as_bytes);
+        let bytes = secret.data.as_ref().and_then(|data| data.get(name)).map(|bytes| bytes.0.as_slice());
+        let found: Option<&[u8]> = text.or(bytes).filter(|bytes| !bytes.is_empty());
+        found.hash(&mut hasher);
+        found.map(Box::<[u8]>::from)
+    };
+    let (certificate, key) = (part(CERTIFICATE), part(KEY));
+    let content = match (certificate, key) {
+        _ if kind != TLS_TYPE => {
+            let cause = format!("the Secret is of type {kind:?}, so the default certificate answers");
+            Err(fault(reason::INVALID_SECRET_TYPE, cause, format!("make it anew with type {TLS_TYPE}")))
+        }
+        (Some(certificate), Some(key)) => Ok(Pem { certificate, key }),
+        (None, _) => Err(incomplete(CERTIFICATE)),
+        (_, None) => Err(incomplete(KEY)),
+    };
+    StoredSecret { digest: hasher.finish(), content: Content::Unread(content) }
+}
+
+fn incomplete(part: &str) -> SecretFault {
+    let cause = format!("the Secret has no {part}, so the default certificate answers");
+    fault(reason::INCOMPLETE_SECRET, cause, format!("add data[{part}] in PEM form"))
+}
+
+fn read(secret: &ObjectKey, pem: &Pem, crypto: &CryptoProvider) -> Result<Pair, SecretFault> {
+    let bad_certificate = |cause: String| {
+        let cause = format!("{CERTIFICATE} of the Secret can't be read: {cause}; the default certificate answers");
+        fault(reason::INVALID_CERTIFICATE, cause, "put the certificate, then its intermediates, in PEM form")
+    };
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&pem.certificate)
+        .collect::<Result<_, _>>()
+        .map_err(|error| bad_certificate(error.to_string()))?;
+    let first = chain.first().ok_or_else(|| bad_certificate("it has no certificate".into()))?;
+    let (_, parsed) = X509Certificate::from_der(first).map_err(|error| bad_certificate(error.to_string()))?;
+    let names = names(&parsed);
+    let time = |time: x509_parser::time::ASN1Time| u64::try_from(time.timestamp()).unwrap_or(0);
+    let (not_before, not_after) = (time(parsed.validity().not_before), time(parsed.validity().not_after));
+    let bad_key = |cause: String| {
+        let cause = format!("{KEY} of the Secret can't be read: {cause}; the default certificate answers");
+        fault(reason::INVALID_KEY, cause, "put the unencrypted private key in PEM form")
+    };
+    let key = PrivateKeyDer::from_pem_slice(&pem.key).map_err(|error| bad_key(error.to_string()))?;
+    let key = crypto.key_provider.load_private_key(key).map_err(|error| bad_key(error.to_string()))?;
+    let key = CertifiedKey::new(chain, key);
+    match key.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            let cause =
+                format!("{KEY} of the Secret does not belong to {CERTIFICATE}; the default certificate answers");
+            return Err(fault(reason::KEY_MISMATCH, cause, "put the key that the certificate was made for"));
+        }
+        Err(error) => return Err(bad_certificate(error.to_string())),
+    }
+    let until = UnixTime::since_unix_epoch(std::time::Duration::from_secs(not_after));
+    let certificate = Certificate { secret: secret.clone(), key: Arc::new(key), names, not_after: until };
+    Ok(Pair { certificate: Arc::new(certificate), not_before, not_after })
+}
+
+/// The DNS names, else the common name, in lower case (RFC 6125 section 6.4.4).
+fn names(certificate: &X509Certificate<'_>) -> Vec<Box<str>> {
+    let alternative = certificate.subject_alternative_name().ok().flatten();
+    let alternative = alternative.iter().flat_map(|extension| &extension.value.general_names);
+    let mut names: Vec<Box<str>> = alternative
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase().into()),
+            _ => None,
+        })
+        .collect();
+    if names.is_empty() {
+        let common = certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok());
+        names.extend(common.map(|name| name.to_ascii_lowercase().into()));
+    }
+    names.sort_unstable();
+    names.dedup();
+    names
+}

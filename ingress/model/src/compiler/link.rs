@@ -1,0 +1,349 @@
+//! From a parsed Ingress to its routes and TLS claims.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use landfall_model::{ObjectKey, ObjectRef, Problem};
+
+use super::annotations::RedirectRule;
+use super::backends::PoolKey;
+use super::certificates::covers;
+use super::ingress::{Age, BackendSpec, ParsedIngress, Place, TlsSpec};
+use super::{Compiler, Effects, Rank};
+use crate::backend::BackendKey;
+use crate::host::HostPattern;
+use crate::reason;
+use crate::table::{Action, Dialect, HttpsRedirect, PathRule, Route, RouteId, RoutePolicy};
+use crate::tls::Certificate;
+
+/// What an Ingress of ours contributes.
+#[derive(Debug)]
+pub(crate) struct Linked {
+    pub(crate) parsed: Arc<ParsedIngress>,
+    pub(crate) dialect: Dialect,
+    /// Routes of its rules and, by host, of its default backend; sorted by host and path, else in the order of the rules.
+    pub(crate) routes: Vec<LinkedRoute>,
+    /// The route of its default backend for requests that no host takes.
+    pub(crate) default: Option<Arc<Route>>,
+    /// Sorted by name, else in the order of `spec.tls`.
+    pub(crate) claims: Vec<Claim>,
+    pub(crate) pools: BTreeSet<PoolKey>,
+    /// What is wrong with its TLS entries.
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// A route and where its backend stands in the Ingress.
+#[derive(Clone, Debug)]
+pub(crate) struct LinkedRoute {
+    pub(crate) route: Arc<Route>,
+    pub(crate) place: Place,
+}
+
+/// A TLS entry's claim to a name.
+#[derive(Clone, Debug)]
+pub(crate) struct Claim {
+    pub(crate) name: HostPattern,
+    /// The place in `spec.tls`.
+    pub(crate) index: usize,
+    /// `None` where there is no certificate that can be used for the name.
+    pub(crate) certificate: Option<Arc<Certificate>>,
+}
+
+/// The routes an Ingress had before.
+#[derive(Default)]
+struct Former {
+    routes: Vec<LinkedRoute>,
+    default: Option<Arc<Route>>,
+}
+
+impl Linked {
+    /// The routes for one host.
+    pub(crate) fn routes_of(&self, host: &HostPattern) -> &[LinkedRoute] {
+        let start = self.routes.partition_point(|linked| linked.route.id.host < *host);
+        let count = self.routes[start..].partition_point(|linked| linked.route.id.host == *host);
+        &self.routes[start..start + count]
+    }
+
+    /// The claims to one name.
+    pub(crate) fn claims_to(&self, name: &HostPattern) -> &[Claim] {
+        let start = self.claims.partition_point(|claim| claim.name < *name);
+        let count = self.claims[start..].partition_point(|claim| claim.name == *name);
+        &self.claims[start..start + count]
+    }
+}
+
+impl Compiler {
+    /// Links the given Ingresses anew, and those whose redirects to HTTPS depend on a TLS entry that came or went.
+    pub(super) fn relink(&mut self, keys: &BTreeSet<ObjectKey>, effects: &mut Effects) {
+        let mut to_route: Vec<(ObjectKey, Former)> = Vec::with_capacity(keys.len());
+        for key in keys {
+            let old = self.linked.remove(key);
+            if let Some(old) = &old {
+                self.unclaim(key, old, effects);
+                self.unroute(old, effects);
+            }
+            if self.claim(key, effects) {
+                let former = old.map(|old| Former { routes: old.routes, default: old.default });
+                to_route.push((key.clone(), former.unwrap_or_default()));
+            }
+            effects.views.insert(key.clone());
+            effects.problems = true;
+        }
+        for key in self.depending_on_cover(effects) {
+            if keys.contains(&key) {
+                continue;
+            }
+            if let Some(linked) = self.linked.get_mut(&key) {
+                let former = Former { routes: std::mem::take(&mut linked.routes), default: linked.default.take() };
+                effects.hosts.extend(former.routes.iter().map(|linked| linked.route.id.host.clone()));
+                to_route.push((key, former));
+            }
+        }
+        for (key, former) in to_route {
+            self.route(&key, &former, effects);
+        }
+    }
+
+    /// Decides the class, and enters the TLS claims; true if the Ingress is ours.
+    fn claim(&mut self, key: &ObjectKey, effects: &mut Effects) -> bool {
+        self.class_problems.remove(key);
+        let Some(stored) = self.ingresses.get(key) else { return false };
+        let parsed = stored.parsed.clone();
+        let verdict = self.classes.verdict(key, &parsed.class, &self.settings);
+        if let Some(problem) = verdict.problem {
+            self.class_problems.insert(key.clone(), problem);
+        }
+        let Ok(dialect) = verdict.ours else { return false };
+        let mut problems = Vec::new();
+        let mut claims = Vec::new();
+        for entry in &parsed.tls {
+            self.claim_entry(&parsed, entry, &mut claims, &mut problems);
+        }
+        claims.sort_by(|a, b| a.name.cmp(&b.name));
+        for claim in &claims {
+            let age = parsed.age.clone();
+            let ages = self.names.entry(claim.name.clone()).or_default();
+            effects.names.entry(claim.name.clone()).or_insert(!ages.is_empty());
+            ages.insert(age);
+        }
+        let (routes, default, pools) = (Vec::new(), None, BTreeSet::new());
+        self.linked.insert(key.clone(), Linked { parsed, dialect, routes, default, claims, pools, problems });
+        true
+    }
+
+    /// > If the TLS configuration section in an Ingress specifies different hosts, they are multiplexed on the same
+    /// > port according to the hostname specified through the SNI TLS extension.
+    ///
+    /// Without hosts, an entry is for the hosts of the rules, and without those for the certificate's own names.
+    fn claim_entry(
+        &mut self,
+        parsed: &ParsedIngress,
+        entry: &TlsSpec,
+        claims: &mut Vec<Claim>,
+        problems: &mut Vec<Problem>,
+    ) {
+        let object = || ObjectRef::new("Ingress", parsed.age.key.clone());
+        let certificate = entry.secret.as_ref().and_then(|secret| {
+            self.secrets.add_user(secret, &parsed.age.key);
+            let fault = match self.secrets.certificate(secret) {
+                Ok(certificate) => return Some(certificate),
+                Err(fault) => fault,
+            };
+            let field = format!("spec.tls[{}].secretName", entry.index);
+            let problem = Problem::new(object(), fault.reason, fault.cause);
+            problems.push(problem.at(field, secret.name()).remedy(fault.remedy));
+            None
+        });
+        let names: BTreeSet<HostPattern> = if entry.without_hosts {
+            let hosts = parsed.rules.iter().map(|rule| rule.host.clone()).filter(|host| *host != HostPattern::Any);
+            let hosts: BTreeSet<HostPattern> = hosts.collect();
+            let own = certificate.iter().flat_map(|certificate| &certificate.names);
+            let own = own.filter_map(|name| HostPattern::parse(name).ok()).filter(|name| *name != HostPattern::Any);
+            if hosts.is_empty() { own.collect() } else { hosts }
+        } else {
+            entry.hosts.iter().cloned().collect()
+        };
+        for name in names {
+            let covering = certificate.clone().filter(|certificate| covers(certificate, &name));
+            if let (None, Some(certificate)) = (&covering, &certificate) {
+                let list: Vec<&str> = certificate.names.iter().map(AsRef::as_ref).collect();
+                let cause = format!(
+                    "the certificate in Secret {} is for {}, so the default certificate answers",
+                    certificate.secret,
+                    if list.is_empty() { "no name".into() } else { list.join(", ") }
+                );
+                let problem = Problem::new(object(), reason::CERTIFICATE_NAME_MISMATCH, cause);
+                let remedy = "have a certificate issued for this host";
+                problems.push(problem.at(format!("spec.tls[{}].hosts", entry.index), name.to_string()).remedy(remedy));
+            }
+            claims.push(Claim { name, index: entry.index, certificate: covering });
+        }
+    }
+
+    fn unclaim(&mut self, key: &ObjectKey, old: &Linked, effects: &mut Effects) {
+        for claim in &old.claims {
+            effects.names.entry(claim.name.clone()).or_insert(true);
+            if let Some(ages) = self.names.get_mut(&claim.name) {
+                ages.remove(&old.parsed.age);
+                if ages.is_empty() {
+                    self.names.remove(&claim.name);
+                }
+            }
+        }
+        for secret in old.parsed.tls.iter().filter_map(|entry| entry.secret.as_ref()) {
+            self.secrets.remove_user(secret, key);
+        }
+    }
+
+    /// The Ingresses that have routes for hosts whose cover by a TLS entry has changed.
+    fn depending_on_cover(&self, effects: &Effects) -> BTreeSet<ObjectKey> {
+        let mut found = BTreeSet::new();
+        for (name, before) in &effects.names {
+            if self.names.contains_key(name) == *before {
+                continue;
+            }
+            let mut add = |ages: &BTreeSet<Age>| found.extend(ages.iter().map(|age| age.key.clone()));
+            self.hosts.get(name).map(&mut add);
+            if matches!(name, HostPattern::Wildcard(_)) {
+                let below = |host: &HostPattern| match host {
+                    HostPattern::Exact(host) => host.wildcard().as_ref() == Some(name),
+                    _ => false,
+                };
+                self.hosts.iter().filter(|(host, _)| below(host)).for_each(|(_, ages)| add(ages));
+            }
+        }
+        found
+    }
+
+    fn is_covered(&self, host: &HostPattern) -> bool {
+        self.names.contains_key(host)
+            || match host {
+                HostPattern::Exact(name) => name.wildcard().is_some_and(|wildcard| self.names.contains_key(&wildcard)),
+                HostPattern::Wildcard(_) | HostPattern::Any => false,
+            }
+    }
+
+    /// Makes the routes of an Ingress and enters them; a former route that says the same is kept.
+    fn route(&mut self, key: &ObjectKey, former: &Former, effects: &mut Effects) {
+        let Some(mut linked) = self.linked.remove(key) else { return };
+        let age = linked.parsed.age.clone();
+        // A canary has routes only beside those of another Ingress, which is not supported.
+        if !linked.parsed.annotations.canary {
+            self.make_routes(&mut linked);
+        }
+        // The sort is stable, so that of equal paths the first one written stays the first.
+        linked.routes.sort_by(|a, b| order(&a.route).cmp(&order(&b.route)));
+        for new in &mut linked.routes {
+            let start = former.routes.partition_point(|old| order(&old.route) < order(&new.route));
+            let same = former.routes[start..].iter().take_while(|old| order(&old.route) == order(&new.route));
+            if let Some(same) = same.map(|old| &old.route).find(|old| is_same(old, &new.route)) {
+                new.route = same.clone();
+            }
+            let host = &new.route.id.host;
+            effects.hosts.insert(host.clone());
+            self.hosts.entry(host.clone()).or_default().insert(age.clone());
+        }
+        if let Some(new) = &mut linked.default {
+            if let Some(old) = former.default.as_ref().filter(|old| is_same(old, new)) {
+                *new = old.clone();
+            }
+            self.defaults.insert((rank(&linked.parsed), age));
+            effects.default = true;
+        }
+        self.linked.insert(key.clone(), linked);
+    }
+
+    /// Takes the routes of a former state out of the indices.
+    fn unroute(&mut self, old: &Linked, effects: &mut Effects) {
+        for linked in &old.routes {
+            let host = &linked.route.id.host;
+            effects.hosts.insert(host.clone());
+            if let Some(ages) = self.hosts.get_mut(host) {
+                ages.remove(&old.parsed.age);
+                if ages.is_empty() {
+                    self.hosts.remove(host);
+                }
+            }
+        }
+        effects.default |= self.defaults.remove(&(rank(&old.parsed), old.parsed.age.clone()));
+        for pool in &old.pools {
+            self.backends.release(pool, &old.parsed.age.key);
+            effects.released.insert(pool.clone());
+        }
+    }
+
+    fn make_routes(&mut self, linked: &mut Linked) {
+        let parsed = linked.parsed.clone();
+        let mut hosts_with_default = BTreeSet::new();
+        for rule in &parsed.rules {
+            let policy = self.policy(linked, &rule.host);
+            for path in &rule.paths {
+                let route = self.make_route(linked, &path.backend, &rule.host, Some(&path.rule), &policy);
+                linked.routes.push(LinkedRoute { route, place: path.backend.place });
+            }
+            if let Some(backend) = &parsed.default
+                && hosts_with_default.insert(&rule.host)
+            {
+                let route = self.make_route(linked, backend, &rule.host, None, &policy);
+                linked.routes.push(LinkedRoute { route, place: Place::Default });
+            }
+        }
+        if let Some(backend) = &parsed.default {
+            let policy = self.policy(linked, &HostPattern::Any);
+            linked.default = Some(self.make_route(linked, backend, &HostPattern::Any, None, &policy));
+        }
+    }
+
+    fn make_route(
+        &mut self,
+        linked: &mut Linked,
+        backend: &BackendSpec,
+        host: &HostPattern,
+        path: Option<&PathRule>,
+        policy: &Arc<RoutePolicy>,
+    ) -> Arc<Route> {
+        let parsed = linked.parsed.clone();
+        let action = match (&backend.target, &parsed.annotations.refused) {
+            (Ok((service, port)), refused) => {
+                let key = BackendKey { service: service.clone(), port: port.clone() };
+                let pool = PoolKey { key, protocol: parsed.annotations.protocol.map(Into::into) };
+                let backend = self.backends.acquire(&pool, &parsed.age.key);
+                linked.pools.insert(pool);
+                refused.clone().map_or(Action::Forward(backend), Action::Unavailable)
+            }
+            (Err(why), refused) => Action::Unavailable(refused.as_ref().unwrap_or(why).clone()),
+        };
+        let id = RouteId { ingress: parsed.age.key.clone(), host: host.clone(), path: path.cloned() };
+        Arc::new(Route { id, dialect: linked.dialect, action, policy: policy.clone() })
+    }
+
+    fn policy(&self, linked: &Linked, host: &HostPattern) -> Arc<RoutePolicy> {
+        let redirect = match linked.parsed.annotations.redirect(linked.dialect) {
+            RedirectRule::Always => HttpsRedirect::Always,
+            RedirectRule::WhenCovered if self.is_covered(host) => HttpsRedirect::Always,
+            RedirectRule::WhenCovered | RedirectRule::Never => HttpsRedirect::Never,
+        };
+        let policy = linked.parsed.annotations.policy(redirect);
+        // Most routes have one of two policies, which they share.
+        let shared = self.policies.iter().find(|shared| ***shared == policy);
+        shared.cloned().unwrap_or_else(|| Arc::new(policy))
+    }
+}
+
+fn rank(parsed: &ParsedIngress) -> Rank {
+    if parsed.is_default_only { Rank::DefaultOnly } else { Rank::WithRules }
+}
+
+/// What routes are sorted by.
+fn order(route: &Route) -> (&HostPattern, Option<&PathRule>) {
+    (&route.id.host, route.id.path.as_ref())
+}
+
+fn is_same(old: &Route, new: &Route) -> bool {
+    let action = match (&old.action, &new.action) {
+        (Action::Forward(old), Action::Forward(new)) => Arc::ptr_eq(old, new),
+        (Action::Unavailable(old), Action::Unavailable(new)) => old == new,
+        _ => false,
+    };
+    action && old.id == new.id && old.dialect == new.dialect && old.policy == new.policy
+}

@@ -1,0 +1,315 @@
+//! Why a request is answered the way it is: the winning rule, and what kept each other one from winning.
+
+mod text;
+
+use http::HeaderMap;
+use landfall_model::ObjectKey;
+use serde::Serialize;
+
+use crate::backend::Target;
+use crate::compiler::Compiler;
+use crate::compiler::ingress::ParsedIngress;
+use crate::compiler::link::Linked;
+use crate::host::{HostName, HostPattern};
+use crate::path::CanonicalPath;
+use crate::reason;
+use crate::table::{Action, Dialect, HttpsRedirect, PathRule, Route};
+
+/// A request to explain.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// `http` or `https`.
+    pub scheme: String,
+    /// The host as the client sends it, with a port perhaps; empty for none.
+    pub host: String,
+    /// The path as the client sends it; a query behind it is not looked at.
+    pub path: String,
+    /// The fields. No rule looks at them yet.
+    pub headers: HeaderMap,
+}
+
+/// What happens to a request, and why.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Explanation {
+    /// The scheme.
+    pub scheme: String,
+    /// The host that is looked for.
+    pub host: String,
+    /// The path in the form in which it is matched and forwarded.
+    pub path: String,
+    /// Why the request is refused with 400 before any rule is looked at.
+    pub refused: Option<String>,
+    /// The rule that answers; without one, and unless refused, the answer is 404.
+    pub winner: Option<Winner>,
+    /// The certificate of an HTTPS request.
+    pub certificate: Option<String>,
+    /// The others, the nearest ones first.
+    pub rejected: Vec<Rejected>,
+}
+
+/// The rule that answers.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Winner {
+    /// Namespace of the Ingress.
+    pub namespace: String,
+    /// Name of the Ingress.
+    pub ingress: String,
+    /// Host of the rule; `*` for none.
+    pub host: String,
+    /// Type and path of the rule, or `default backend`.
+    pub path: String,
+    /// Whose rules the Ingress follows: `kubernetes` or `ingress-nginx`.
+    pub dialect: &'static str,
+    /// Service and port.
+    pub backend: Option<String>,
+    /// The addresses that requests go to, or the DNS name.
+    pub endpoints: Vec<String>,
+    /// What is answered without asking a backend, if so.
+    pub answer: Option<String>,
+}
+
+/// A rule that does not answer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Rejected {
+    /// Namespace of the Ingress.
+    pub namespace: String,
+    /// Name of the Ingress.
+    pub ingress: String,
+    /// Host of the rule; `*` for none.
+    pub host: String,
+    /// Type and path of the rule, `default backend`, or empty where the whole Ingress is meant.
+    pub path: String,
+    /// Why it does not answer.
+    pub reason: String,
+}
+
+impl Explanation {
+    /// Whether a rule answers.
+    pub fn found(&self) -> bool {
+        self.winner.is_some()
+    }
+}
+
+/// How near a rejected rule came; the nearest are told first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Nearness {
+    Matching,
+    SameHost,
+    LeftOut,
+    OtherHost,
+    NotOurs,
+}
+
+/// Explains what the table of the last build does with a request.
+pub fn explain(compiler: &Compiler, request: &Request) -> Explanation {
+    let raw = request.path.split('?').next().unwrap_or_default();
+    let mut explanation = Explanation {
+        scheme: request.scheme.clone(),
+        host: request.host.clone(),
+        path: raw.to_owned(),
+        refused: None,
+        winner: None,
+        certificate: None,
+        rejected: Vec::new(),
+    };
+    let host = match request.host.as_str() {
+        "" => None,
+        text => match HostName::from_authority(text) {
+            Ok(host) => Some(host),
+            Err(error) => {
+                explanation.refused = Some(error.to_string());
+                return explanation;
+            }
+        },
+    };
+    let path = match CanonicalPath::parse(if raw.is_empty() { "/" } else { raw }) {
+        Ok(path) => path,
+        Err(error) => {
+            explanation.refused = Some(error.to_string());
+            return explanation;
+        }
+    };
+    explanation.host = host.as_ref().map(HostName::to_string).unwrap_or_default();
+    explanation.path = path.to_string();
+    let route = compiler.table.find(host.as_ref(), &path);
+    explanation.winner = route.map(|route| winner(route, &request.scheme));
+    explanation.certificate = (request.scheme == "https").then(|| certificate(compiler, host.as_ref()));
+    let question = Question { compiler, host: host.as_ref(), path: &path, winner: route.map(|route| &**route) };
+    explanation.rejected = question.rejected();
+    explanation
+}
+
+fn winner(route: &Route, scheme: &str) -> Winner {
+    let (backend, endpoints, unavailable) = match &route.action {
+        Action::Forward(backend) => {
+            let state = backend.state();
+            let endpoints = match &state.target {
+                Target::Endpoints(balancer) => balancer.addresses().map(|address| address.to_string()).collect(),
+                Target::Dns { name, port } => vec![format!("{name}:{port}")],
+            };
+            (Some(backend.key.to_string()), endpoints, state.unavailable.clone())
+        }
+        Action::Unavailable(why) => (None, Vec::new(), Some(why.clone())),
+    };
+    let redirected = route.policy.https_redirect == HttpsRedirect::Always && scheme != "https";
+    let answer = match unavailable {
+        _ if redirected => Some("308 to HTTPS".to_owned()),
+        unavailable => unavailable.map(|why| format!("503: {why}")),
+    };
+    Winner {
+        namespace: route.id.ingress.namespace().to_owned(),
+        ingress: route.id.ingress.name().to_owned(),
+        host: route.id.host.to_string(),
+        path: path_text(route.id.path.as_ref()),
+        dialect: match route.dialect {
+            Dialect::Kubernetes => "kubernetes",
+            Dialect::IngressNginx => "ingress-nginx",
+        },
+        backend,
+        endpoints,
+        answer,
+    }
+}
+
+fn certificate(compiler: &Compiler, host: Option<&HostName>) -> String {
+    let table = &compiler.table.certificates;
+    match (table.find(host), &table.default) {
+        (Some(found), Some(default)) if found.secret == default.secret => format!("Secret {} (default)", found.secret),
+        (Some(found), _) => format!("Secret {}", found.secret),
+        (None, _) => "self-signed, since no Secret is for this host".to_owned(),
+    }
+}
+
+fn path_text(path: Option<&PathRule>) -> String {
+    path.map_or("default backend".to_owned(), PathRule::to_string)
+}
+
+struct Question<'a> {
+    compiler: &'a Compiler,
+    host: Option<&'a HostName>,
+    path: &'a CanonicalPath,
+    winner: Option<&'a Route>,
+}
+
+impl Question<'_> {
+    fn rejected(&self) -> Vec<Rejected> {
+        let mut found: Vec<(Nearness, Rejected)> = Vec::new();
+        for (key, stored) in self.compiler.ingresses.iter() {
+            match self.compiler.linked.get(key) {
+                Some(linked) => self.of_ours(key, linked, &mut found),
+                None => found.push((Nearness::NotOurs, self.foreign(key, &stored.parsed))),
+            }
+        }
+        found.sort_by_key(|(nearness, _)| *nearness);
+        found.into_iter().map(|(_, rejected)| rejected).collect()
+    }
+
+    fn of_ours(&self, key: &ObjectKey, linked: &Linked, found: &mut Vec<(Nearness, Rejected)>) {
+        if linked.parsed.annotations.canary {
+            let reason = "a canary takes no traffic, since canaries are not supported";
+            found.push((Nearness::LeftOut, rejected(key, "*", String::new(), reason)));
+        }
+        for candidate in linked.routes.iter().map(|linked| &*linked.route).chain(linked.default.as_deref()) {
+            if self.winner.is_some_and(|winner| std::ptr::eq(winner, candidate)) {
+                continue;
+            }
+            let (nearness, reason) = self.reason(candidate);
+            let path = path_text(candidate.id.path.as_ref());
+            found.push((nearness, rejected(key, &candidate.id.host.to_string(), path, reason)));
+        }
+        let left_out = [reason::INVALID_HOST, reason::INVALID_PATH, reason::INVALID_PATH_TYPE];
+        for problem in linked.parsed.problems.iter().filter(|problem| left_out.contains(&problem.reason)) {
+            let reason = format!("left out: {}", problem.cause);
+            found
+                .push((Nearness::LeftOut, rejected(key, "", format!("{} {:?}", problem.field, problem.value), reason)));
+        }
+    }
+
+    fn foreign(&self, key: &ObjectKey, parsed: &ParsedIngress) -> Rejected {
+        let verdict = self.compiler.classes.verdict(key, &parsed.class, &self.compiler.settings);
+        let hosts: Vec<String> = parsed.rules.iter().map(|rule| rule.host.to_string()).collect();
+        let reason = verdict.ours.err().unwrap_or_default();
+        rejected(key, &hosts.join(" "), String::new(), format!("not ours: {reason}"))
+    }
+
+    fn reason(&self, candidate: &Route) -> (Nearness, String) {
+        let id = &candidate.id;
+        if !id.host.matches(self.host) {
+            return (Nearness::OtherHost, host_reason(&id.host, self.host));
+        }
+        let Some(rule) = &id.path else {
+            return (Nearness::Matching, self.default_reason(candidate));
+        };
+        if !rule.matches(self.path) {
+            return (Nearness::SameHost, self.path_reason(rule));
+        }
+        let Some(winner) = self.winner else { return (Nearness::Matching, "not in the table".to_owned()) };
+        let reason = if winner.id.host != id.host {
+            format!("host {} is less specific than {}", id.host, winner.id.host)
+        } else if winner.id.path.as_ref() == Some(rule) {
+            lost(&winner.id.ingress, &id.ingress)
+        } else {
+            self.shorter_reason(rule, winner)
+        };
+        (Nearness::Matching, reason)
+    }
+
+    fn default_reason(&self, candidate: &Route) -> String {
+        match self.winner {
+            Some(winner) if winner.id.path.is_some() => "a default backend, and a rule takes the request".to_owned(),
+            Some(winner) if winner.id.host == candidate.id.host => lost(&winner.id.ingress, &candidate.id.ingress),
+            Some(winner) => format!("the default backend of host {} comes first", winner.id.host),
+            None => "not in the table".to_owned(),
+        }
+    }
+
+    fn path_reason(&self, rule: &PathRule) -> String {
+        match rule {
+            PathRule::Exact(exact) => format!("the path is not exactly {exact}"),
+            PathRule::Prefix(prefix) if prefix.len() > self.path.as_str().len() => {
+                format!("{prefix} is longer than the path")
+            }
+            PathRule::Prefix(prefix) => format!("{prefix} is no prefix of the path by elements"),
+        }
+    }
+
+    /// > precedence is given first to the longest matching path. If two paths are still equally matched, precedence is
+    /// > given to paths with an exact path type over prefix path type.
+    fn shorter_reason(&self, rule: &PathRule, winner: &Route) -> String {
+        match winner.id.path.as_ref() {
+            Some(PathRule::Exact(path)) if **path == *self.path.as_str() => {
+                format!("Exact {path} comes before {rule}")
+            }
+            Some(path) => format!("{rule} is shorter than {path}"),
+            None => "not in the table".to_owned(),
+        }
+    }
+}
+
+fn host_reason(pattern: &HostPattern, host: Option<&HostName>) -> String {
+    match (pattern, host) {
+        (_, None) => "the request has no host".to_owned(),
+        (HostPattern::Wildcard(domain), Some(host)) if host.as_str().ends_with(domain.as_str()) => {
+            format!("host differs: {pattern} is for exactly one label before {domain}")
+        }
+        _ => "host differs".to_owned(),
+    }
+}
+
+fn lost(winner: &ObjectKey, loser: &ObjectKey) -> String {
+    if winner == loser {
+        "the same path stands in this Ingress before it".to_owned()
+    } else {
+        format!("lost the conflict to {winner}, which is older")
+    }
+}
+
+fn rejected(key: &ObjectKey, host: &str, path: String, reason: impl Into<String>) -> Rejected {
+    Rejected {
+        namespace: key.namespace().to_owned(),
+        ingress: key.name().to_owned(),
+        host: host.to_owned(),
+        path,
+        reason: reason.into(),
+    }
+}

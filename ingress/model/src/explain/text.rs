@@ -1,0 +1,54 @@
+//! An explanation as text.
+
+use std::fmt;
+
+use super::{Explanation, Rejected, Winner};
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}://{}{}", self.scheme, self.host, self.path)?;
+        if let Some(certificate) = &self.certificate {
+            writeln!(f, "  certificate: {certificate}")?;
+        }
+        match (&self.refused, &self.winner) {
+            (Some(refused), _) => writeln!(f, "  answer: 400: {refused}")?,
+            (None, None) => writeln!(f, "  answer: 404: no Ingress has a rule for this host and path")?,
+            (None, Some(winner)) => winner.fmt(f)?,
+        }
+        if !self.rejected.is_empty() {
+            writeln!(f, "rejected:")?;
+            for rejected in &self.rejected {
+                rejected.fmt(f)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Winner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "  ingress: {}/{} ({} dialect)", self.namespace, self.ingress, self.dialect)?;
+        writeln!(f, "  rule: {} {}", self.host, self.path)?;
+        if let Some(backend) = &self.backend {
+            let none = self.endpoints.is_empty();
+            let endpoints = if none { "no endpoint".to_owned() } else { self.endpoints.join(", ") };
+            writeln!(f, "  backend: {backend} -> {endpoints}")?;
+        }
+        if let Some(answer) = &self.answer {
+            writeln!(f, "  answer: {answer}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "  {}/{}", self.namespace, self.ingress)?;
+        for part in [&self.host, &self.path] {
+            if !part.is_empty() {
+                write!(f, " {part}")?;
+            }
+        }
+        writeln!(f, ": {}", self.reason)
+    }
+}

@@ -1,0 +1,103 @@
+//! The reason codes of this model: what Events, log lines and metric labels say.
+
+use landfall_model::Reason;
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $code:literal;)*) => {
+        $($(#[$doc])* pub const $name: Reason = Reason::new($code);)*
+
+        /// Every reason code of this model, so that the set of metric labels is known beforehand.
+        pub const ALL: &[Reason] = &[$($name),*];
+    };
+}
+
+reasons! {
+    /// An Ingress names a class that does not exist.
+    UNKNOWN_INGRESS_CLASS = "UnknownIngressClass";
+    /// An Ingress names no class, and no class is the default.
+    NO_INGRESS_CLASS = "NoIngressClass";
+    /// Annotation and `spec.ingressClassName` name different classes.
+    CLASS_MISMATCH = "ClassMismatch";
+    /// More than one `IngressClass` is marked as the default.
+    SEVERAL_DEFAULT_CLASSES = "SeveralDefaultClasses";
+    /// `spec.parameters` of an `IngressClass` has no effect.
+    UNUSED_PARAMETERS = "UnusedParameters";
+    /// An Ingress has neither rules nor a default backend.
+    EMPTY_INGRESS = "EmptyIngress";
+    /// A rule has no paths, and its Ingress no default backend.
+    EMPTY_RULE = "EmptyRule";
+    /// A host is not a DNS name or a wildcard.
+    INVALID_HOST = "InvalidHost";
+    /// A path does not start with a slash or has no canonical form.
+    INVALID_PATH = "InvalidPath";
+    /// A path has no `pathType`.
+    MISSING_PATH_TYPE = "MissingPathType";
+    /// A `pathType` that Kubernetes does not have.
+    INVALID_PATH_TYPE = "InvalidPathType";
+    /// One Ingress has the same host and path twice.
+    DUPLICATE_PATH = "DuplicatePath";
+    /// Another, older Ingress has the same host and path.
+    PATH_CONFLICT = "PathConflict";
+    /// Another, older Ingress has a default backend for the same requests.
+    DEFAULT_BACKEND_CONFLICT = "DefaultBackendConflict";
+    /// A backend names a resource, or neither resource nor Service.
+    RESOURCE_BACKEND = "ResourceBackend";
+    /// A backend is incomplete or contradicts itself.
+    INVALID_BACKEND = "InvalidBackend";
+    /// A Service that does not exist.
+    UNKNOWN_SERVICE = "UnknownService";
+    /// A port that the Service does not have.
+    UNKNOWN_PORT = "UnknownPort";
+    /// A port whose protocol is not TCP.
+    UNSUPPORTED_PROTOCOL = "UnsupportedProtocol";
+    /// A Service without an endpoint that could take a request.
+    NO_ENDPOINTS = "NoEndpoints";
+    /// An `appProtocol` that is not known.
+    UNKNOWN_APP_PROTOCOL = "UnknownAppProtocol";
+    /// `externalName` is not a DNS name, or one that must not be used.
+    INVALID_EXTERNAL_NAME = "InvalidExternalName";
+    /// The session affinity of a Service is not one that Kubernetes has.
+    INVALID_AFFINITY = "InvalidAffinity";
+    /// Addresses of a kind that is not supported.
+    UNSUPPORTED_ADDRESS_TYPE = "UnsupportedAddressType";
+    /// An endpoint address that is none or must not be used.
+    INVALID_ADDRESS = "InvalidAddress";
+    /// A Secret that does not exist or is not of type `kubernetes.io/tls`.
+    UNKNOWN_SECRET = "UnknownSecret";
+    /// A Secret of another type than `kubernetes.io/tls`.
+    INVALID_SECRET_TYPE = "InvalidSecretType";
+    /// A Secret without `tls.crt` or `tls.key`.
+    INCOMPLETE_SECRET = "IncompleteSecret";
+    /// `tls.crt` can't be read.
+    INVALID_CERTIFICATE = "InvalidCertificate";
+    /// `tls.key` can't be read.
+    INVALID_KEY = "InvalidKey";
+    /// `tls.key` does not belong to `tls.crt`.
+    KEY_MISMATCH = "KeyMismatch";
+    /// The certificate's validity has not begun.
+    CERTIFICATE_NOT_YET_VALID = "CertificateNotYetValid";
+    /// The certificate's validity is over.
+    CERTIFICATE_EXPIRED = "CertificateExpired";
+    /// The certificate's names do not cover the host.
+    CERTIFICATE_NAME_MISMATCH = "CertificateNameMismatch";
+    /// Another, older Ingress has another Secret for the same host.
+    TLS_CONFLICT = "TlsConflict";
+    /// An annotation that is not implemented.
+    UNSUPPORTED_ANNOTATION = "UnsupportedAnnotation";
+    /// An annotation whose value can't be used.
+    INVALID_ANNOTATION = "InvalidAnnotation";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_words() {
+        let mut codes: Vec<&str> = ALL.iter().map(|reason| reason.as_str()).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), ALL.len());
+        assert!(codes.iter().all(|code| code.bytes().all(|byte| byte.is_ascii_alphabetic())));
+    }
+}
