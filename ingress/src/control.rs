@@ -30,7 +30,7 @@ pub struct Control {
     /// What `/status`, the Events and the status writer read.
     pub board: Arc<StatusBoard>,
     /// Uids for Events.
-    pub uids: Arc<Uids>,
+    pub(crate) uids: Arc<Uids>,
     /// Counts and times of builds.
     pub metrics: ControlMetrics,
     /// Dropped with the first complete table.

@@ -8,7 +8,7 @@ use landfall_ingress_model::settings::Publish;
 use landfall_shared::source::{Plan, Scope};
 
 /// What is read from a folder: everything, whatever its type or namespace.
-pub fn folder() -> Plan<Input> {
+pub(crate) fn folder() -> Plan<Input> {
     Plan::new()
         .watch::<IngressClass>(Scope::all(), Input::IngressClass)
         .watch::<Ingress>(Scope::all(), Input::Ingress)
@@ -24,7 +24,7 @@ pub fn folder() -> Plan<Input> {
 const BY_HAND: &str = "endpoints.kubernetes.io/managed-by!=endpoint-controller";
 
 /// What is read from an API server: no more than what is used, and Secrets of type `kubernetes.io/tls` only.
-pub fn cluster(namespaces: &[String], publish: &Publish, pods: PodScope) -> Plan<Input> {
+pub(crate) fn cluster(namespaces: &[String], publish: &Publish, pods: PodScope) -> Plan<Input> {
     let scope = || Scope::all().namespaces(namespaces.iter().cloned());
     let plan = Plan::new()
         .watch::<IngressClass>(Scope::all(), Input::IngressClass)
@@ -44,9 +44,9 @@ pub fn cluster(namespaces: &[String], publish: &Publish, pods: PodScope) -> Plan
 
 /// Where the pods of the ingress itself are.
 #[derive(Clone, Debug)]
-pub struct PodScope {
+pub(crate) struct PodScope {
     /// Their namespace.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// Their labels.
-    pub selector: String,
+    pub(crate) selector: String,
 }

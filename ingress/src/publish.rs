@@ -23,7 +23,7 @@ const MANAGER: &str = "landfall-ingress";
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 /// Starts writing what the board says.
-pub fn start(client: kube::Client, args: &ServeArgs, board: Arc<StatusBoard>, uids: Arc<Uids>, drain: Drain) {
+pub(crate) fn start(client: kube::Client, args: &ServeArgs, board: Arc<StatusBoard>, uids: Arc<Uids>, drain: Drain) {
     let identity = identity(args);
     let elector = Elector::start(client.clone(), &own_namespace(args), &args.lease, &identity);
     let writer = Writer {
@@ -36,7 +36,7 @@ pub fn start(client: kube::Client, args: &ServeArgs, board: Arc<StatusBoard>, ui
 }
 
 /// Our own namespace: as given, else the pod's, else `default`.
-pub fn own_namespace(args: &ServeArgs) -> String {
+pub(crate) fn own_namespace(args: &ServeArgs) -> String {
     let given = args.namespace.clone().or_else(|| std::env::var("POD_NAMESPACE").ok());
     let given = given.or_else(|| std::fs::read_to_string(NAMESPACE_FILE).ok());
     given.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()).unwrap_or_else(|| "default".into())

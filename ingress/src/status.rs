@@ -1,7 +1,7 @@
 //! What is live and what is wrong, for `/status`, the log and whoever writes to the API server.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use landfall_ingress_model::status::{IngressStatus, IngressView};
 use landfall_model::{ObjectKey, Problem, Severity};
@@ -19,7 +19,7 @@ pub struct StatusBoard {
 #[derive(Default, Debug)]
 struct Latest {
     generation: u64,
-    ingresses: Vec<IngressView>,
+    ingresses: Arc<[Arc<IngressView>]>,
     statuses: BTreeMap<ObjectKey, IngressStatus>,
     problems: Vec<Problem>,
 }
@@ -36,7 +36,7 @@ impl StatusBoard {
         &self,
         generation: u64,
         statuses: Vec<IngressStatus>,
-        ingresses: Vec<IngressView>,
+        ingresses: Arc<[Arc<IngressView>]>,
         problems: Vec<Problem>,
     ) {
         let mut latest = self.latest();
@@ -80,7 +80,7 @@ impl StatusBoard {
             "ready": ready,
             "generation": latest.generation,
             "source": source.describe(),
-            "ingresses": latest.ingresses,
+            "ingresses": &*latest.ingresses,
             "problems": latest.problems,
         })
     }

@@ -10,13 +10,13 @@ use landfall_model::{Change, ObjectKey, ObjectRef};
 
 /// Uids of the objects that Problems are about.
 #[derive(Debug, Default)]
-pub struct Uids {
+pub(crate) struct Uids {
     by_object: Mutex<HashMap<ObjectRef, Box<str>>>,
 }
 
 impl Uids {
     /// Takes note of a change that is on its way to the model.
-    pub fn apply(&self, input: &Input) {
+    pub(crate) fn apply(&self, input: &Input) {
         match input {
             Input::Ingress(change) => self.note(change),
             Input::IngressClass(change) => self.note(change),
@@ -27,7 +27,7 @@ impl Uids {
     }
 
     /// The uid of an object.
-    pub fn get(&self, object: &ObjectRef) -> Option<String> {
+    pub(crate) fn get(&self, object: &ObjectRef) -> Option<String> {
         self.by_object.lock().unwrap_or_else(PoisonError::into_inner).get(object).map(|uid| uid.to_string())
     }
 
