@@ -5,12 +5,23 @@
 //! - [`crd`]: the custom resources.
 //! - [`address`], [`selector`], [`pool`], [`service`]: what users write, parsed once.
 //! - [`plan`]: which Service has which address.
+//! - [`node`], [`advert`], [`election`], [`duty`]: which nodes are to announce an address, in which order.
+//! - [`world`]: all facts together.
+//! - [`wire`]: packet formats.
+//! - [`announcer`]: liveness, takeover, hand-over and announcing.
 
 pub mod address;
+pub mod advert;
+pub mod announcer;
 mod blocked;
 pub mod crd;
+pub mod duty;
+pub mod election;
+pub mod node;
 pub mod plan;
 pub mod pool;
 pub mod reason;
 pub mod selector;
 pub mod service;
+pub mod wire;
+pub mod world;

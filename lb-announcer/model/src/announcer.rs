@@ -1,0 +1,530 @@
+//! The announcer's protocol core, without input or output.
+//!
+//! Frames, heartbeats and the time go in; frames, heartbeats and reports come out. The driver calls
+//! [`Announcer::on_timer`] no later than [`Announcer::deadline`], after it has handed over everything received.
+//!
+//! **Invariant:** an address is answered for only by its owner, and only while the owner's own loop is fresh.
+//! **Invariant:** an address is taken from a silent owner only after ARP or NDP probes for it went unanswered
+//! too. **Invariant:** of two owners the one with the lower epoch stops, without waiting for the other.
+//! **Invariant:** an owner that leaves on purpose stops only when its successor has begun.
+
+mod address;
+mod frames;
+mod look;
+mod peer;
+mod settle;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pnet_base::MacAddr;
+
+use crate::duty::Duty;
+use crate::wire::heartbeat::{CHUNK, Chunk, Document, Heartbeat, Key, Phase, Versions, name_hash};
+use crate::wire::state::{Claim, State};
+use address::{Address, Standing};
+use look::Watch;
+use peer::{Accepted, Peer};
+
+/// A point in time: the time since the machine started, suspended time included.
+pub type Moment = Duration;
+
+/// The periods of the protocol.
+#[derive(Clone, Copy, Debug)]
+pub struct Tuning {
+    /// Between heartbeats.
+    pub heartbeat: Duration,
+    /// Silence after which the owner's addresses are probed: late enough for two heartbeats to be lost, early
+    /// enough for all probes to be over when the silence is long enough.
+    pub suspect_after: Duration,
+    /// Silence after which a node counts as dead: four heartbeats.
+    pub dead_after: Duration,
+    /// Age of the last own heartbeat at which an owner stops to answer. Well below `dead_after`, so that a
+    /// process that was stopped is silent before anybody takes over.
+    pub fence_after: Duration,
+    /// Between probes.
+    pub probe_interval: Duration,
+    /// Probes before an address is taken.
+    pub probes: u8,
+    /// How long a node listens before it takes anything.
+    pub listen: Duration,
+    /// How long a node must have been up before addresses are moved to it.
+    pub hold_down: Duration,
+    /// How long a successor has to take what it is offered.
+    pub offer: Duration,
+    /// Between two looks at an address that may be given next.
+    pub look_again: Duration,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        let ms = Duration::from_millis;
+        Self {
+            heartbeat: ms(50),
+            suspect_after: ms(125),
+            dead_after: ms(200),
+            fence_after: ms(150),
+            probe_interval: ms(25),
+            probes: 3,
+            listen: ms(300),
+            hold_down: ms(3_000),
+            offer: ms(500),
+            look_again: ms(30_000),
+        }
+    }
+}
+
+/// An interface that can be announced on: up, with carrier, and allowed by the settings.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Link {
+    /// The kernel's index.
+    pub index: u32,
+    /// The name.
+    pub name: Arc<str>,
+    /// The MAC address.
+    pub mac: MacAddr,
+}
+
+/// Something to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// Send this Ethernet frame.
+    Frame {
+        /// On this interface.
+        link: u32,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// Send this heartbeat.
+    Packet {
+        /// To this node.
+        to: Arc<str>,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// Tell the user.
+    Report(Report),
+}
+
+/// Why an address was taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause {
+    /// Nobody had it.
+    Free,
+    /// Its owner fell silent.
+    Failover,
+    /// Its owner handed it over, or said goodbye.
+    Handover,
+    /// This node's process had been stopped and nobody else took over meanwhile.
+    Resumed,
+}
+
+/// Something that changed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Report {
+    /// This node announces the address from now on.
+    Took {
+        /// The address.
+        ip: IpAddr,
+        /// The new epoch.
+        epoch: u64,
+        /// Why.
+        cause: Cause,
+        /// How long the former owner had been silent.
+        silence: Option<Duration>,
+    },
+    /// This node doesn't announce the address any more.
+    Left {
+        /// The address.
+        ip: IpAddr,
+        /// Who does, if that is known.
+        to: Option<Arc<str>>,
+    },
+    /// A host that isn't ours answers for the address.
+    Conflict {
+        /// The address.
+        ip: IpAddr,
+        /// The host's MAC address.
+        mac: MacAddr,
+        /// Whether this node announces the address and defends it.
+        defended: bool,
+    },
+    /// The foreign host doesn't answer for the address any more.
+    ConflictOver {
+        /// The address.
+        ip: IpAddr,
+    },
+    /// A peer is there.
+    PeerUp(Arc<str>),
+    /// A peer fell silent or left.
+    PeerDown(Arc<str>),
+    /// This process had been stopped.
+    Woke {
+        /// For how long.
+        after: Duration,
+    },
+}
+
+/// How peers are known to be alive.
+#[derive(Clone, Debug)]
+pub enum Liveness {
+    /// By heartbeats made with this key.
+    Heartbeats(Key),
+    /// They are assumed to be: there is no key, so each node announces what it is the first candidate for.
+    Assumed,
+}
+
+/// What the core counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Heartbeats that weren't made with the key, or aren't for this node.
+    pub rejected: u64,
+    /// Heartbeats that came twice or had been recorded.
+    pub replayed: u64,
+    /// Heartbeats accepted.
+    pub received: u64,
+    /// Sequence numbers that never came.
+    pub lost: u64,
+    /// Addresses taken from silent owners.
+    pub failovers: u64,
+    /// Claims of foreign hosts.
+    pub conflicts: u64,
+}
+
+/// Frames that concern one address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FrameCounters {
+    /// Requests and solicitations for it while it was announced.
+    pub requests: u64,
+    /// Answers to those.
+    pub responses: u64,
+    /// Gratuitous frames.
+    pub gratuitous: u64,
+}
+
+/// The protocol core of one node.
+#[derive(Debug)]
+pub struct Announcer {
+    me: Arc<str>,
+    my_hash: u64,
+    liveness: Liveness,
+    tuning: Tuning,
+    incarnation: u64,
+    peers: BTreeMap<Arc<str>, Peer>,
+    addresses: BTreeMap<IpAddr, Address>,
+    links: BTreeMap<u32, Link>,
+    /// Every MAC address this node has had, so that its own frames are known when a switch returns them.
+    macs: BTreeSet<MacAddr>,
+    watches: BTreeMap<IpAddr, Watch>,
+    conflicts: BTreeMap<IpAddr, MacAddr>,
+    /// The highest epoch ever seen of each address: a successor must exceed it.
+    epochs: BTreeMap<IpAddr, u64>,
+    phase: Phase,
+    started: Option<Moment>,
+    configured: bool,
+    /// When heartbeats were last sent: what the fence measures.
+    beat: Moment,
+    deadline: Moment,
+    slack: Duration,
+    versions: Versions,
+    state: State,
+    state_bytes: Vec<u8>,
+    table: Vec<u8>,
+    state_stale: bool,
+    effects: Vec<Effect>,
+    counters: Counters,
+}
+
+impl Announcer {
+    /// The core of the node `me`; `incarnation` is any number that another run won't have.
+    pub fn new(me: &str, liveness: Liveness, incarnation: u64, tuning: Tuning) -> Self {
+        Self {
+            me: me.into(),
+            my_hash: name_hash(me),
+            liveness,
+            tuning,
+            incarnation,
+            peers: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            links: BTreeMap::new(),
+            macs: BTreeSet::new(),
+            watches: BTreeMap::new(),
+            conflicts: BTreeMap::new(),
+            epochs: BTreeMap::new(),
+            phase: Phase::Starting,
+            started: None,
+            configured: false,
+            beat: Moment::ZERO,
+            deadline: Moment::ZERO,
+            slack: Duration::ZERO,
+            versions: Versions { state: 1, table: 1 },
+            state: State::default(),
+            state_bytes: State::default().encode(),
+            table: Vec::new(),
+            state_stale: true,
+            effects: Vec::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Who else takes part.
+    pub fn set_peers(&mut self, now: Moment, names: &BTreeSet<Arc<str>>) -> Vec<Effect> {
+        self.peers.retain(|name, _| names.contains(name));
+        for name in names.iter().filter(|name| **name != self.me) {
+            self.peers.entry(name.clone()).or_insert_with(|| Peer::new(name));
+        }
+        self.settle(now);
+        self.flush()
+    }
+
+    /// What is to be announced. The first call tells that everything is known.
+    pub fn set_duties(&mut self, now: Moment, duties: &BTreeMap<IpAddr, Duty>) -> Vec<Effect> {
+        self.configured = true;
+        let gone: Vec<IpAddr> = self.addresses.keys().filter(|ip| !duties.contains_key(ip)).copied().collect();
+        for ip in gone {
+            self.leave(ip, None);
+            self.addresses.remove(&ip);
+        }
+        for (ip, duty) in duties {
+            match self.addresses.get_mut(ip) {
+                Some(address) => address.candidates.clone_from(&duty.candidates),
+                None => drop(self.addresses.insert(*ip, Address::new(duty.candidates.clone()))),
+            }
+        }
+        self.settle(now);
+        self.flush()
+    }
+
+    /// The interfaces that can be announced on. One that is new gets announcements at once.
+    pub fn set_links(&mut self, now: Moment, links: Vec<Link>) -> Vec<Effect> {
+        let before = std::mem::take(&mut self.links);
+        self.macs.extend(links.iter().map(|l| l.mac));
+        self.links = links.into_iter().map(|l| (l.index, l)).collect();
+        if before != self.links {
+            self.state_stale = true;
+            for address in self.addresses.values_mut() {
+                address.announce_again(now);
+            }
+        }
+        self.settle(now);
+        self.flush()
+    }
+
+    /// Addresses to look at before they are given.
+    pub fn set_look_ahead(&mut self, now: Moment, ips: &BTreeSet<IpAddr>) -> Vec<Effect> {
+        self.watch(now, ips);
+        self.settle(now);
+        self.flush()
+    }
+
+    /// The table to give to peers.
+    pub fn set_table(&mut self, now: Moment, table: Vec<u8>) -> Vec<Effect> {
+        if table != self.table {
+            self.table = table;
+            self.versions.table += 1;
+            self.beat(now);
+        }
+        self.flush()
+    }
+
+    /// Begins to hand over everything.
+    pub fn drain(&mut self, now: Moment) -> Vec<Effect> {
+        self.phase = Phase::Draining;
+        self.beat(now);
+        self.settle(now);
+        self.flush()
+    }
+
+    /// The last word: whoever hears it takes over at once.
+    pub fn goodbye(&mut self, now: Moment) -> Vec<Effect> {
+        let owned: Vec<IpAddr> = self.owned().collect();
+        for ip in owned {
+            self.leave(ip, None);
+        }
+        self.phase = Phase::Gone;
+        self.refresh_state();
+        // Said more than once, since no answer is awaited and one packet in twenty may be lost.
+        for _ in 0..3 {
+            self.beat(now);
+        }
+        self.flush()
+    }
+
+    /// Takes a heartbeat that was received.
+    pub fn on_heartbeat(&mut self, now: Moment, packet: &[u8]) -> Vec<Effect> {
+        let Liveness::Heartbeats(key) = &self.liveness else { return Vec::new() };
+        let Some(heartbeat) = Heartbeat::decode(packet, key).filter(|h| h.to == self.me) else {
+            self.counters.rejected += 1;
+            return Vec::new();
+        };
+        let Some(peer) = self.peers.get_mut(&heartbeat.from) else {
+            self.counters.rejected += 1;
+            return Vec::new();
+        };
+        let dead_after = self.tuning.dead_after;
+        let accepted = peer.accept(now, &heartbeat, self.incarnation, dead_after, &mut self.counters);
+        if accepted == Accepted::Nothing {
+            return Vec::new();
+        }
+        for (hash, age) in &heartbeat.heard {
+            let seen = now.saturating_sub(Duration::from_millis(u64::from(*age)));
+            if let Some(other) = self.peers.values_mut().find(|p| p.hash == *hash) {
+                other.vouched = other.vouched.max(Some(seen));
+            }
+        }
+        if accepted == Accepted::Change {
+            self.forget_conflicts_with_peers();
+            self.settle(now);
+        }
+        self.flush()
+    }
+
+    /// Does what is due. Everything that was received before must have been handed over.
+    pub fn on_timer(&mut self, now: Moment) -> Vec<Effect> {
+        let first = self.started.is_none();
+        if first {
+            self.started = Some(now);
+            self.deadline = now;
+        } else {
+            self.notice_lateness(now);
+        }
+        let heard_enough = self.started.is_some_and(|started| now >= started + self.tuning.listen);
+        if self.phase == Phase::Starting && self.configured && heard_enough {
+            self.phase = Phase::Ready;
+        }
+        if first || now >= self.beat + self.tuning.heartbeat {
+            self.beat(now);
+        }
+        self.settle(now);
+        self.flush()
+    }
+
+    /// When [`Self::on_timer`] is to be called at the latest.
+    pub fn deadline(&self) -> Moment {
+        self.deadline
+    }
+
+    /// A process that ran late heard nothing meanwhile, so nobody's silence during that time counts.
+    fn notice_lateness(&mut self, now: Moment) {
+        let late = now.saturating_sub(self.deadline);
+        if late < self.tuning.heartbeat / 2 {
+            // Forgets slowly what it knows of its own machine: by half in about seven seconds.
+            self.slack = self.slack.mul_f64(0.995);
+            return;
+        }
+        self.slack = self.slack.max(late.min(self.tuning.dead_after));
+        for peer in self.peers.values_mut() {
+            peer.excuse(now, late);
+        }
+        if self.phase == Phase::Starting {
+            self.started = self.started.map(|started| started + late);
+        }
+        if now.saturating_sub(self.beat) > self.tuning.fence_after {
+            self.wake(now);
+        }
+    }
+
+    fn wake(&mut self, now: Moment) {
+        let after = now.saturating_sub(self.beat);
+        self.effects.push(Effect::Report(Report::Woke { after }));
+        for address in self.addresses.values_mut() {
+            if matches!(address.standing, Standing::Owner(_)) {
+                // Longer than two heartbeats, so that whoever took over has been heard.
+                address.probe(now, Cause::Resumed, now + self.tuning.heartbeat * 2 + self.tuning.probe_interval);
+                self.state_stale = true;
+            }
+        }
+    }
+
+    /// Whether the loop ran so recently that nobody can have taken over.
+    fn is_fresh(&self, now: Moment) -> bool {
+        now.saturating_sub(self.beat) <= self.tuning.fence_after
+    }
+
+    /// Sends each peer a heartbeat, and with it what the peer lacks of the documents.
+    fn beat(&mut self, now: Moment) {
+        self.beat = now;
+        let Liveness::Heartbeats(key) = &self.liveness else { return };
+        let heard: Vec<(u64, u16)> = self.peers.values().filter_map(|p| p.vouch(now)).collect();
+        for (name, peer) in &mut self.peers {
+            let mut chunks = Vec::new();
+            for (document, bytes) in [(Document::State, &self.state_bytes), (Document::Table, &self.table)] {
+                if peer.acknowledged.of(document) != self.versions.of(document) && peer.incarnation.is_some() {
+                    chunks.extend(chunks_of(document, self.versions.of(document), bytes));
+                }
+            }
+            let mut chunks = chunks.into_iter();
+            let mut next = chunks.next();
+            loop {
+                peer.sent += 1;
+                let (echo_incarnation, echo_sequence) = peer.echo;
+                let heartbeat = Heartbeat {
+                    from: self.me.clone(),
+                    to: name.clone(),
+                    incarnation: self.incarnation,
+                    sequence: peer.sent,
+                    phase: self.phase,
+                    versions: self.versions,
+                    echo_incarnation,
+                    echo_sequence,
+                    echo_versions: peer.have,
+                    heard: heard.clone(),
+                    chunk: next.take(),
+                };
+                self.effects.push(Effect::Packet { to: name.clone(), bytes: heartbeat.encode(key) });
+                next = chunks.next();
+                if next.is_none() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Makes the state document anew, and sends it if it changed.
+    fn publish_state(&mut self, now: Moment) {
+        if self.refresh_state() {
+            self.beat(now);
+        }
+    }
+
+    fn refresh_state(&mut self) -> bool {
+        if !std::mem::take(&mut self.state_stale) {
+            return false;
+        }
+        let claims = self.addresses.iter().filter_map(|(ip, address)| {
+            let Standing::Owner(owner) = &address.standing else { return None };
+            let offered_to = owner.offer.as_ref().map_or(0, |offer| name_hash(&offer.to));
+            Some((*ip, Claim { epoch: owner.epoch, offered_to }))
+        });
+        let state = State {
+            interfaces: self.links.values().map(|l| (l.name.clone(), l.mac)).collect(),
+            claims: claims.collect(),
+            conflicts: self.conflicts.clone(),
+        };
+        if state == self.state {
+            return false;
+        }
+        self.state_bytes = state.encode();
+        self.state = state;
+        self.versions.state += 1;
+        true
+    }
+
+    fn flush(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+}
+
+fn chunks_of(document: Document, version: u64, bytes: &[u8]) -> Vec<Chunk> {
+    let count = u16::try_from(bytes.len().div_ceil(CHUNK).max(1)).unwrap_or(u16::MAX);
+    let part = |index: u16| {
+        let start = usize::from(index) * CHUNK;
+        bytes.get(start..bytes.len().min(start + CHUNK)).unwrap_or_default().to_vec()
+    };
+    (0..count).map(|index| Chunk { document, version, index, count, bytes: part(index) }).collect()
+}
+
+#[cfg(test)]
+mod tests;

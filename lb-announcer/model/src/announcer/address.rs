@@ -1,0 +1,126 @@
+//! One address on one node.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::announcer::{Cause, FrameCounters, Moment};
+use crate::duty::Candidate;
+
+/// Gratuitous ARP: often at first, since frames get lost and caches lock, then ever more rarely.
+const ARP_BURST_MS: [u64; 9] = [0, 50, 150, 350, 750, 1_750, 3_750, 10_000, 30_000];
+/// Unsolicited advertisements: three, a second apart (RFC 4861 section 7.2.6), and two more for who missed them.
+const NDP_BURST_MS: [u64; 5] = [0, 1_000, 2_000, 10_000, 30_000];
+/// Switches and hosts that forget are reminded at this rate; the least ageing time in use is 300 s.
+const REFRESH: Duration = Duration::from_secs(90);
+
+/// What this node is to the address.
+#[derive(Debug)]
+pub(crate) enum Standing {
+    /// Nothing, at least until then.
+    Idle { until: Moment },
+    /// It asks whether anybody has it.
+    Probing(Probing),
+    /// It answers for it.
+    Owner(Owner),
+}
+
+#[derive(Debug)]
+pub(crate) struct Probing {
+    pub(crate) cause: Cause,
+    /// The silent owner whose address it is.
+    pub(crate) from: Option<Arc<str>>,
+    pub(crate) sent: u8,
+    pub(crate) next: Moment,
+    /// Not to be taken before.
+    pub(crate) earliest: Moment,
+}
+
+#[derive(Debug)]
+pub(crate) struct Owner {
+    pub(crate) epoch: u64,
+    /// When the burst began, and how many of its steps are done.
+    pub(crate) since: Moment,
+    pub(crate) step: usize,
+    pub(crate) next: Moment,
+    pub(crate) offer: Option<Offer>,
+    /// Before then no offer is made again.
+    pub(crate) no_offer_before: Moment,
+    /// Whether another of ours claims it too.
+    pub(crate) contested: bool,
+    /// When it was last defended against a foreign host.
+    pub(crate) defended: Option<Moment>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Offer {
+    pub(crate) to: Arc<str>,
+    pub(crate) expires: Moment,
+}
+
+#[derive(Debug)]
+pub(crate) struct Address {
+    pub(crate) candidates: Vec<Candidate>,
+    pub(crate) standing: Standing,
+    pub(crate) counters: FrameCounters,
+}
+
+impl Address {
+    pub(crate) fn new(candidates: Vec<Candidate>) -> Self {
+        Self { candidates, standing: Standing::Idle { until: Moment::ZERO }, counters: FrameCounters::default() }
+    }
+
+    pub(crate) fn candidate(&self, node: &str) -> Option<&Candidate> {
+        self.candidates.iter().find(|c| &*c.node == node)
+    }
+
+    /// Begins to ask; not taken before `earliest`.
+    pub(crate) fn probe(&mut self, now: Moment, cause: Cause, earliest: Moment) {
+        self.standing = Standing::Probing(Probing { cause, from: None, sent: 0, next: now, earliest });
+    }
+
+    /// Begins the burst again.
+    pub(crate) fn announce_again(&mut self, now: Moment) {
+        if let Standing::Owner(owner) = &mut self.standing {
+            owner.since = now;
+            owner.step = 0;
+            owner.next = now;
+        }
+    }
+}
+
+impl Owner {
+    pub(crate) fn new(epoch: u64, now: Moment) -> Self {
+        Self {
+            epoch,
+            since: now,
+            step: 0,
+            next: now,
+            offer: None,
+            no_offer_before: Moment::ZERO,
+            contested: false,
+            defended: None,
+        }
+    }
+
+    /// Whether to announce now; moves the schedule on.
+    pub(crate) fn announces(&mut self, ip: IpAddr, now: Moment) -> bool {
+        if now < self.next {
+            return false;
+        }
+        let burst: &[u64] = if ip.is_ipv4() { &ARP_BURST_MS } else { &NDP_BURST_MS };
+        self.step += 1;
+        self.next = match burst.get(self.step) {
+            Some(ms) => self.since + Duration::from_millis(*ms),
+            None => now + REFRESH + jitter(ip, self.step),
+        };
+        true
+    }
+}
+
+/// Up to ten seconds, so that addresses taken together aren't refreshed together for ever.
+fn jitter(ip: IpAddr, step: usize) -> Duration {
+    let number = crate::address::number(ip) % u128::from(u32::MAX) + step as u128;
+    let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+    Duration::from_millis(u64::try_from(mixed % 10_000).unwrap_or(0))
+}

@@ -1,0 +1,140 @@
+//! Frames: answers to requests, claims of others, probes and announcements.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use pnet_base::MacAddr;
+
+use crate::announcer::address::{Address, Standing};
+use crate::announcer::{Announcer, Effect, Moment, Report};
+use crate::wire::arp::{Arp, Operation};
+use crate::wire::ndp::{Message, Ndp};
+
+/// RFC 5227 section 1.1, `DEFEND_INTERVAL`: at most one defence in this time.
+const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
+
+impl Announcer {
+    /// Takes an Ethernet frame that was received.
+    pub fn on_frame(&mut self, now: Moment, link: u32, frame: &[u8]) -> Vec<Effect> {
+        if let Some(arp) = Arp::decode(frame) {
+            self.on_arp(now, link, &arp);
+        } else if let Some(ndp) = Ndp::decode(frame) {
+            self.on_ndp(now, link, &ndp);
+        }
+        self.flush()
+    }
+
+    fn on_arp(&mut self, now: Moment, link: u32, arp: &Arp) {
+        if self.macs.contains(&arp.sender_mac) {
+            return;
+        }
+        let claims = !arp.sender_ip.is_unspecified();
+        if claims {
+            self.on_claim(now, arp.sender_ip.into(), arp.sender_mac);
+        }
+        if arp.operation == Operation::Request && arp.sender_ip != arp.target_ip {
+            let mac = self.answer_from(now, link, arp.target_ip.into(), Some(arp.destination));
+            if let Some(mac) = mac {
+                self.effects.push(Effect::Frame { link, bytes: arp.answer(mac).encode() });
+            }
+        }
+    }
+
+    fn on_ndp(&mut self, now: Moment, link: u32, ndp: &Ndp) {
+        let from = ndp.link_layer.unwrap_or(ndp.source_mac);
+        if self.macs.contains(&ndp.source_mac) {
+            return;
+        }
+        match ndp.message {
+            Message::Advertisement { .. } => self.on_claim(now, ndp.target.into(), from),
+            Message::Solicitation => {
+                if let Some(mac) = self.answer_from(now, link, ndp.target.into(), None) {
+                    self.effects.push(Effect::Frame { link, bytes: ndp.answer(mac).encode() });
+                }
+            }
+        }
+    }
+
+    /// The MAC address to answer with, if this node is to answer here and now.
+    fn answer_from(&mut self, now: Moment, link: u32, ip: IpAddr, destination: Option<MacAddr>) -> Option<MacAddr> {
+        // A process that was stopped may have been replaced meanwhile: it asks before it answers again.
+        if !self.is_fresh(now) {
+            return None;
+        }
+        let link = self.links.get(&link)?;
+        let address = self.addresses.get_mut(&ip)?;
+        let meant = destination.is_none_or(|d| d.is_broadcast() || d == link.mac);
+        let allowed = address.candidate(&self.me).is_none_or(|c| c.interfaces.allow(&link.name));
+        if !matches!(address.standing, Standing::Owner(_)) || !meant || !allowed {
+            return None;
+        }
+        address.counters.requests += 1;
+        address.counters.responses += 1;
+        Some(link.mac)
+    }
+
+    /// Somebody says that it has the address.
+    fn on_claim(&mut self, now: Moment, ip: IpAddr, mac: MacAddr) {
+        self.on_watched_answer(now, ip, mac);
+        let peer = self.peers.iter_mut().find(|(_, p)| p.macs.contains(&mac)).map(|(_, p)| p);
+        let Some(address) = self.addresses.get_mut(&ip) else { return };
+        match (&mut address.standing, peer) {
+            // The address is its own witness: the peer that answers for it is alive.
+            (Standing::Probing(_), Some(peer)) => {
+                peer.heard = peer.heard.map(|_| now);
+                address.standing = Standing::Idle { until: now + self.tuning.probe_interval };
+            }
+            (Standing::Probing(_), None) => {
+                address.standing = Standing::Idle { until: now };
+                self.note_conflict(now, ip, mac);
+            }
+            (Standing::Owner(owner), None) => {
+                let due = owner.defended.is_none_or(|at| now >= at + DEFEND_INTERVAL);
+                if due {
+                    owner.defended = Some(now);
+                    self.counters.conflicts += 1;
+                    self.effects.push(Effect::Report(Report::Conflict { ip, mac, defended: true }));
+                    if let Some(mut address) = self.addresses.remove(&ip) {
+                        self.announce(ip, &mut address);
+                        self.addresses.insert(ip, address);
+                    }
+                }
+            }
+            (Standing::Owner(_), Some(_)) | (Standing::Idle { .. }, _) => {}
+        }
+    }
+
+    /// Sends the gratuitous frames of one step.
+    pub(super) fn announce(&mut self, ip: IpAddr, address: &mut Address) {
+        let rule = address.candidate(&self.me).map(|c| c.interfaces.clone());
+        for link in self.links.values().filter(|l| rule.as_ref().is_none_or(|r| r.allow(&l.name))) {
+            let frames = match ip {
+                IpAddr::V4(ip) => {
+                    vec![Arp::gratuitous_request(link.mac, ip).encode(), Arp::gratuitous_reply(link.mac, ip).encode()]
+                }
+                IpAddr::V6(ip) => vec![Ndp::announcement(link.mac, ip).encode()],
+            };
+            address.counters.gratuitous += frames.len() as u64;
+            self.effects.extend(frames.into_iter().map(|bytes| Effect::Frame { link: link.index, bytes }));
+        }
+    }
+
+    /// Asks who has the address, on every interface that this node would announce it on.
+    pub(super) fn send_probe(&mut self, ip: IpAddr, address: &Address) {
+        let rule = address.candidate(&self.me).map(|c| c.interfaces.clone());
+        let links: Vec<u32> =
+            self.links.values().filter(|l| rule.as_ref().is_none_or(|r| r.allow(&l.name))).map(|l| l.index).collect();
+        for link in links {
+            self.probe_on(link, ip);
+        }
+    }
+
+    pub(super) fn probe_on(&mut self, index: u32, ip: IpAddr) {
+        let Some(link) = self.links.get(&index) else { return };
+        let bytes = match ip {
+            IpAddr::V4(ip) => Arp::probe(link.mac, ip).encode(),
+            IpAddr::V6(ip) => Ndp::probe(link.mac, ip).encode(),
+        };
+        self.effects.push(Effect::Frame { link: index, bytes });
+    }
+}

@@ -1,0 +1,352 @@
+//! The decisions: who is to have each address now, and what this node does about it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::announcer::address::{Address, Offer, Owner, Standing};
+use crate::announcer::peer::Life;
+use crate::announcer::{Announcer, Cause, Effect, FrameCounters, Liveness, Moment, Report};
+use crate::duty::Candidate;
+use crate::wire::heartbeat::Phase;
+use crate::wire::state::Claim;
+
+impl Announcer {
+    /// Brings every address to where it belongs at this moment.
+    pub(super) fn settle(&mut self, now: Moment) {
+        self.report_peers(now);
+        let ips: Vec<IpAddr> = self.addresses.keys().copied().collect();
+        for ip in ips {
+            let Some(mut address) = self.addresses.remove(&ip) else { continue };
+            self.settle_address(now, ip, &mut address);
+            self.addresses.insert(ip, address);
+        }
+        self.look(now);
+        self.publish_state(now);
+        self.deadline = self.next_deadline(now);
+    }
+
+    fn next_deadline(&self, now: Moment) -> Moment {
+        let mut next = self.beat + self.tuning.heartbeat;
+        for address in self.addresses.values() {
+            next = next.min(match &address.standing {
+                Standing::Idle { until } if *until > now => *until,
+                Standing::Idle { .. } => continue,
+                Standing::Probing(probing) => probing.next,
+                Standing::Owner(owner) => owner.next,
+            });
+        }
+        for peer in self.peers.values() {
+            let Some(silence) = peer.silence(now) else { continue };
+            for limit in [self.tuning.suspect_after + self.slack, self.tuning.dead_after + self.slack] {
+                if let Some(left) = limit.checked_sub(silence).filter(|left| !left.is_zero()) {
+                    next = next.min(now + left);
+                }
+            }
+        }
+        // A deadline in the past would be one that nothing was done about.
+        next.max(now + Duration::from_millis(1))
+    }
+
+    fn report_peers(&mut self, now: Moment) {
+        for (name, peer) in &mut self.peers {
+            let up = peer.life(now, &self.tuning, self.slack) != Life::Dead;
+            if up != peer.reported_up {
+                peer.reported_up = up;
+                peer.up_since = if up { peer.up_since.or(Some(now)) } else { None };
+                let report = if up { Report::PeerUp(name.clone()) } else { Report::PeerDown(name.clone()) };
+                self.effects.push(Effect::Report(report));
+            }
+        }
+    }
+
+    pub(super) fn life(&self, node: &str, now: Moment) -> Life {
+        match &self.liveness {
+            Liveness::Assumed => Life::Alive,
+            Liveness::Heartbeats(_) => {
+                self.peers.get(node).map_or(Life::Dead, |p| p.life(now, &self.tuning, self.slack))
+            }
+        }
+    }
+
+    /// Whether the node could announce now.
+    fn able(&self, candidate: &Candidate, now: Moment) -> bool {
+        if candidate.node == self.me {
+            let link = self.links.values().any(|l| candidate.interfaces.allow(&l.name));
+            return self.phase == Phase::Ready && link;
+        }
+        if matches!(self.liveness, Liveness::Assumed) {
+            return true;
+        }
+        let Some(peer) = self.peers.get(&candidate.node) else { return false };
+        self.life(&candidate.node, now) == Life::Alive
+            && peer.phase == Phase::Ready
+            && peer.state.interfaces.iter().any(|(name, _)| candidate.interfaces.allow(name))
+    }
+
+    /// The strongest claim of a peer that isn't dead.
+    fn claim_of_peer(&self, ip: IpAddr, now: Moment) -> Option<(Arc<str>, Claim)> {
+        let claims = self.peers.iter().filter(|(name, _)| self.life(name, now) != Life::Dead);
+        claims
+            .filter_map(|(name, peer)| Some((name.clone(), *peer.state.claims.get(&ip)?)))
+            .max_by_key(|(_, claim)| claim.epoch)
+    }
+
+    fn settle_address(&mut self, now: Moment, ip: IpAddr, address: &mut Address) {
+        let claim = self.claim_of_peer(ip, now);
+        if let Some((_, claim)) = &claim {
+            let known = self.epochs.entry(ip).or_default();
+            *known = (*known).max(claim.epoch);
+        }
+        match &mut address.standing {
+            Standing::Idle { until } if now < *until => {}
+            Standing::Idle { .. } => self.settle_idle(now, ip, address, claim.as_ref()),
+            Standing::Probing(_) => self.settle_probing(now, ip, address, claim.as_ref()),
+            Standing::Owner(_) => self.settle_owner(now, ip, address, claim.as_ref()),
+        }
+        if let Standing::Owner(owner) = &mut address.standing
+            && owner.announces(ip, now)
+        {
+            self.announce(ip, address);
+        }
+    }
+
+    /// Who should have the address if the silent owner `without` were gone.
+    fn heir<'a>(&self, address: &'a Address, without: Option<&str>, now: Moment) -> Option<&'a Candidate> {
+        address.candidates.iter().filter(|c| Some(&*c.node) != without).find(|c| self.able(c, now))
+    }
+
+    fn i_am_heir(&self, address: &Address, without: Option<&str>, now: Moment) -> bool {
+        self.heir(address, without, now).is_some_and(|c| c.node == self.me)
+    }
+
+    fn settle_idle(&mut self, now: Moment, ip: IpAddr, address: &mut Address, claim: Option<&(Arc<str>, Claim)>) {
+        if self.conflicts.contains_key(&ip) {
+            return;
+        }
+        match claim {
+            Some((_, claim)) if claim.offered_to == self.my_hash => {
+                if address.candidate(&self.me).is_some_and(|c| self.able(c, now)) {
+                    self.take(now, ip, address, Cause::Handover, None);
+                }
+            }
+            Some((owner, _)) if self.life(owner, now) == Life::Suspect => {
+                if self.i_am_heir(address, Some(owner), now) {
+                    address.probe(now, Cause::Failover, now);
+                    if let Standing::Probing(probing) = &mut address.standing {
+                        probing.from = Some(owner.clone());
+                    }
+                    self.settle_probing(now, ip, address, claim);
+                }
+            }
+            Some(_) => {}
+            None => {
+                if self.i_am_heir(address, None, now) {
+                    let left = self.peers.values().any(|p| p.phase == Phase::Gone && p.state.claims.contains_key(&ip));
+                    if left {
+                        self.take(now, ip, address, Cause::Handover, None);
+                    } else {
+                        address.probe(now, Cause::Free, now);
+                        self.settle_probing(now, ip, address, claim);
+                    }
+                }
+            }
+        }
+    }
+
+    fn settle_probing(&mut self, now: Moment, ip: IpAddr, address: &mut Address, claim: Option<&(Arc<str>, Claim)>) {
+        let Standing::Probing(probing) = &address.standing else { return };
+        let suspect = probing.from.clone();
+        let other = claim.filter(|(owner, claim)| {
+            let offered = claim.offered_to == self.my_hash;
+            let silent = suspect.as_ref() == Some(owner) && self.life(owner, now) != Life::Alive;
+            !offered && !silent
+        });
+        let mine = self.i_am_heir(address, suspect.as_deref(), now);
+        let resumes = probing.cause == Cause::Resumed && address.candidate(&self.me).is_some();
+        if other.is_some() || !(mine || resumes) {
+            address.standing = Standing::Idle { until: now };
+            return;
+        }
+        let Standing::Probing(probing) = &mut address.standing else { return };
+        if now < probing.next {
+            return;
+        }
+        if probing.sent < self.tuning.probes {
+            probing.sent += 1;
+            probing.next = now + self.tuning.probe_interval;
+            self.send_probe(ip, address);
+            return;
+        }
+        let (cause, earliest) = (probing.cause, probing.earliest);
+        let dead = suspect.as_ref().is_none_or(|name| self.life(name, now) == Life::Dead);
+        if now < earliest || !dead {
+            // Looked at again when the silence is long enough; nothing more is sent.
+            probing.next = now + Duration::from_millis(5);
+            return;
+        }
+        let silence = suspect.and_then(|name| self.peers.get(&name)?.silence(now));
+        self.take(now, ip, address, cause, silence);
+    }
+
+    fn take(&mut self, now: Moment, ip: IpAddr, address: &mut Address, cause: Cause, silence: Option<Duration>) {
+        let known = self.epochs.entry(ip).or_default();
+        *known += 1;
+        let epoch = *known;
+        address.standing = Standing::Owner(Owner::new(epoch, now));
+        self.counters.failovers += u64::from(cause == Cause::Failover);
+        self.state_stale = true;
+        self.effects.push(Effect::Report(Report::Took { ip, epoch, cause, silence }));
+    }
+
+    fn settle_owner(&mut self, now: Moment, ip: IpAddr, address: &mut Address, claim: Option<&(Arc<str>, Claim)>) {
+        let me = self.me.clone();
+        let place = |name: &str| address.candidates.iter().position(|c| &*c.node == name).unwrap_or(usize::MAX);
+        let (mine, theirs) = (place(&me), claim.map(|(name, _)| (place(name), name.clone())));
+        let able = address.candidate(&me).is_some_and(|c| self.able(c, now));
+        let has_link = self.links.values().any(|l| address.candidate(&me).is_none_or(|c| c.interfaces.allow(&l.name)));
+        let Standing::Owner(owner) = &mut address.standing else { return };
+        if let (Some((name, claim)), Some((their_place, _))) = (claim, &theirs) {
+            let stronger = (claim.epoch, std::cmp::Reverse(*their_place), std::cmp::Reverse(name))
+                > (owner.epoch, std::cmp::Reverse(mine), std::cmp::Reverse(&me));
+            if stronger {
+                self.stop(now, ip, address, Some(name.clone()));
+                return;
+            }
+            owner.contested = true;
+        } else if std::mem::take(&mut owner.contested) {
+            // The loser has stopped: whoever believed it is corrected now.
+            address.announce_again(now);
+        }
+        if !has_link || address.candidates.is_empty() {
+            self.stop(now, ip, address, None);
+            return;
+        }
+        let successor = self.successor(address, able, now);
+        let draining = self.phase == Phase::Draining;
+        let Standing::Owner(owner) = &mut address.standing else { return };
+        match (&owner.offer, successor) {
+            (None, Some(to)) if now >= owner.no_offer_before => {
+                owner.offer = Some(Offer { to, expires: now + self.tuning.offer });
+                self.state_stale = true;
+            }
+            (Some(_), None) => {
+                owner.offer = None;
+                self.state_stale = true;
+            }
+            (Some(offer), Some(to)) if offer.to != to || now >= offer.expires => {
+                // Nobody took it; somebody else, or the same one later, may.
+                owner.offer = None;
+                let pause = if draining { Duration::ZERO } else { self.tuning.hold_down };
+                owner.no_offer_before = now + pause;
+                self.state_stale = true;
+            }
+            // Not a candidate any more, and nobody is there to take over: nobody is to announce it.
+            (None, None) if mine == usize::MAX && !draining => self.stop(now, ip, address, None),
+            _ => {}
+        }
+    }
+
+    /// Who is to have the address instead of this node, its owner.
+    fn successor(&self, address: &Address, able: bool, now: Moment) -> Option<Arc<str>> {
+        if matches!(self.liveness, Liveness::Assumed) {
+            return None;
+        }
+        let stable = |candidate: &&Candidate| {
+            let peer = self.peers.get(&candidate.node);
+            let since = peer.and_then(|p| p.up_since);
+            since.is_some_and(|since| now >= since + self.tuning.hold_down)
+        };
+        let others = address.candidates.iter().filter(|c| c.node != self.me && self.able(c, now));
+        if able {
+            let before = address.candidates.iter().position(|c| c.node == self.me)?;
+            let better = &address.candidates[..before];
+            better.iter().filter(|c| self.able(c, now)).find(stable).map(|c| c.node.clone())
+        } else {
+            others.map(|c| c.node.clone()).next()
+        }
+    }
+
+    fn stop(&mut self, now: Moment, ip: IpAddr, address: &mut Address, to: Option<Arc<str>>) {
+        address.standing = Standing::Idle { until: now };
+        self.state_stale = true;
+        self.effects.push(Effect::Report(Report::Left { ip, to }));
+    }
+
+    /// Stops to answer for an address that stays in the table of addresses.
+    pub(super) fn leave(&mut self, ip: IpAddr, to: Option<Arc<str>>) {
+        if let Some(address) = self.addresses.get_mut(&ip)
+            && matches!(address.standing, Standing::Owner(_))
+        {
+            address.standing = Standing::Idle { until: Moment::ZERO };
+            self.state_stale = true;
+            self.effects.push(Effect::Report(Report::Left { ip, to }));
+        }
+    }
+
+    /// The addresses that this node answers for.
+    pub fn owned(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses.iter().filter(|(_, a)| matches!(a.standing, Standing::Owner(_))).map(|(ip, _)| *ip)
+    }
+
+    /// Whether this node would answer a request for `ip` at this moment.
+    pub fn answers(&self, ip: IpAddr, now: Moment) -> bool {
+        self.is_fresh(now) && self.addresses.get(&ip).is_some_and(|a| matches!(a.standing, Standing::Owner(_)))
+    }
+
+    /// Who announces `ip`, as far as this node knows, and on which interfaces.
+    pub fn announcer_of(&self, ip: IpAddr, now: Moment) -> Option<(Arc<str>, Vec<Arc<str>>)> {
+        let address = self.addresses.get(&ip)?;
+        let (node, interfaces): (Arc<str>, Vec<Arc<str>>) = if matches!(address.standing, Standing::Owner(_)) {
+            (self.me.clone(), self.links.values().map(|l| l.name.clone()).collect())
+        } else {
+            let (name, _) = self.claim_of_peer(ip, now)?;
+            let state = &self.peers.get(&name)?.state;
+            (name, state.interfaces.iter().map(|(n, _)| n.clone()).collect())
+        };
+        let rule = address.candidate(&node).map(|c| &c.interfaces);
+        Some((node, interfaces.into_iter().filter(|n| rule.is_none_or(|r| r.allow(n))).collect()))
+    }
+
+    /// Frames sent and received for each address.
+    pub fn frame_counters(&self) -> impl Iterator<Item = (IpAddr, FrameCounters)> {
+        self.addresses.iter().map(|(ip, address)| (*ip, address.counters))
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> super::Counters {
+        self.counters
+    }
+
+    /// Whether the node takes part: it has listened long enough and knows what there is.
+    pub fn is_ready(&self) -> bool {
+        self.phase == Phase::Ready
+    }
+
+    /// Peers that aren't dead.
+    pub fn live_peers(&self, now: Moment) -> Vec<Arc<str>> {
+        self.peers.keys().filter(|name| self.life(name, now) != Life::Dead).cloned().collect()
+    }
+
+    /// Whether this node is the one that allocates where there is no API server: the first by name that is ready.
+    pub fn leads(&self, now: Moment) -> bool {
+        let ready = |name: &Arc<str>| {
+            self.life(name, now) != Life::Dead && self.peers.get(name).is_some_and(|p| p.phase == Phase::Ready)
+        };
+        self.is_ready()
+            && (matches!(self.liveness, Liveness::Assumed) || !self.peers.keys().any(|n| *n < self.me && ready(n)))
+    }
+
+    /// The table of the node that allocates, as this node has it; `None` while this node does or nobody does.
+    pub fn leaders_table(&self, now: Moment) -> Option<(Arc<str>, Arc<[u8]>)> {
+        let ready = self.peers.iter().filter(|(name, p)| p.phase == Phase::Ready && self.life(name, now) != Life::Dead);
+        let (name, peer) = ready.min_by_key(|(name, _)| (*name).clone())?;
+        (*name < self.me && peer.have.table > 0).then(|| (name.clone(), peer.table.clone()))
+    }
+
+    /// The tables of every live peer, for a node that begins.
+    pub fn peers_tables(&self, now: Moment) -> Vec<Arc<[u8]>> {
+        let live = self.peers.iter().filter(|(name, p)| p.have.table > 0 && self.life(name, now) != Life::Dead);
+        live.map(|(_, p)| p.table.clone()).collect()
+    }
+}

@@ -1,0 +1,190 @@
+//! Duties: which nodes are to announce each address, in which order, and on which interfaces.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use landfall_model::{ObjectKey, ObjectRef, Problem};
+
+use crate::advert::{Advert, Interfaces};
+use crate::election::Rank;
+use crate::node::{NodeFacts, SliceFacts};
+use crate::plan::Grant;
+use crate::pool::Pool;
+use crate::reason;
+use crate::service::{BackendKey, ServiceFacts};
+
+/// A node that can announce an address.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Candidate {
+    /// The node.
+    pub node: Arc<str>,
+    /// Where it may announce.
+    pub interfaces: Interfaces,
+}
+
+/// An address to announce.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Duty {
+    /// The address.
+    pub ip: IpAddr,
+    /// The Services that have it.
+    pub services: Vec<ObjectKey>,
+    /// Who can announce it, the first choice first. Whether a node is alive is not considered here.
+    pub candidates: Vec<Candidate>,
+}
+
+/// What duties are derived from.
+#[derive(Clone, Copy, Debug)]
+pub struct Ground<'a> {
+    /// The Services that are ours.
+    pub services: &'a BTreeMap<ObjectKey, Arc<ServiceFacts>>,
+    /// The pools.
+    pub pools: &'a [Pool],
+    /// The advertisements.
+    pub adverts: &'a [Advert],
+    /// The nodes.
+    pub nodes: &'a BTreeMap<Arc<str>, NodeFacts>,
+    /// Where each Service's endpoints are.
+    pub endpoints: &'a BTreeMap<ObjectKey, SliceFacts>,
+}
+
+/// Derives the duties from who has which address, and says for which Services there is nobody.
+pub fn duties<'a>(
+    grants: impl Iterator<Item = (&'a ObjectKey, &'a Grant)>,
+    ground: &Ground<'_>,
+) -> (BTreeMap<IpAddr, Duty>, Vec<Problem>) {
+    let mut problems = Vec::new();
+    let mut claims: BTreeMap<IpAddr, Vec<Claim>> = BTreeMap::new();
+    for (key, grant) in grants {
+        let Some(service) = ground.services.get(key) else { continue };
+        let nodes = match ground.able(service, grant) {
+            Ok(nodes) => nodes,
+            Err(problem) => {
+                problems.push(*problem);
+                BTreeMap::new()
+            }
+        };
+        let Some(first) = grant.ips.iter().min() else { continue };
+        for ip in &grant.ips {
+            claims.entry(*ip).or_default().push(Claim { key: key.clone(), hashed: *first, nodes: nodes.clone() });
+        }
+    }
+    (claims.into_iter().map(|(ip, claims)| (ip, ground.duty(ip, &claims))).collect(), problems)
+}
+
+/// The nodes that can announce for one Service, with score and interfaces.
+type Able = BTreeMap<Arc<str>, (i64, Interfaces)>;
+
+struct Claim {
+    key: ObjectKey,
+    hashed: IpAddr,
+    nodes: Able,
+}
+
+impl Ground<'_> {
+    /// One address, whatever number of Services have it.
+    ///
+    /// All are hashed by the same address, since two orders for one address would have two nodes announce it.
+    fn duty(&self, ip: IpAddr, claims: &[Claim]) -> Duty {
+        let hashed = claims.iter().map(|c| c.hashed).min().unwrap_or(ip);
+        let mut able: Option<Able> = None;
+        for claim in claims.iter().filter(|c| !c.nodes.is_empty()) {
+            let both: Able = match &able {
+                None => claim.nodes.clone(),
+                Some(before) => {
+                    let common = before.iter().filter_map(|(node, (score, interfaces))| {
+                        let (more, also) = claim.nodes.get(node)?;
+                        Some((node.clone(), (score + more, interfaces.clone().union(also.clone()))))
+                    });
+                    common.collect()
+                }
+            };
+            // Services that have no node in common can't all be served; the first ones are.
+            if !both.is_empty() {
+                able = Some(both);
+            }
+        }
+        let mut ranked: Vec<(Rank, Candidate)> = able
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(node, (score, interfaces))| {
+                let cordoned = self.nodes.get(&node).is_some_and(|n| n.cordoned);
+                (Rank::new(&node, hashed, score, cordoned), Candidate { node, interfaces })
+            })
+            .collect();
+        ranked.sort_by_key(|(rank, _)| *rank);
+        Duty {
+            ip,
+            services: claims.iter().map(|c| c.key.clone()).collect(),
+            candidates: ranked.into_iter().map(|(_, candidate)| candidate).collect(),
+        }
+    }
+
+    fn able(&self, service: &ServiceFacts, grant: &Grant) -> Result<Able, Box<Problem>> {
+        let about = ObjectRef::new("Service", service.key.clone());
+        let none = SliceFacts::default();
+        let endpoints = self.endpoints.get(&service.key).unwrap_or(&none);
+        if !endpoints.serves {
+            let problem =
+                Problem::new(about, reason::NO_ENDPOINTS, "the address is not announced: no endpoint can serve");
+            return Err(Box::new(
+                problem.remedy("check that the Service's selector selects pods that are ready").warning(),
+            ));
+        }
+        let pool = self.pools.iter().find(|p| p.name() == &*grant.pool);
+        let adverts: Vec<&Advert> = self
+            .adverts
+            .iter()
+            .filter(|a| pool.is_some_and(|p| a.covers_pool(p)) && a.covers_service(service))
+            .collect();
+        if adverts.is_empty() {
+            let cause =
+                format!("the address is not announced: no L2Advertisement covers pool {} and the Service", grant.pool);
+            let problem = Problem::new(about, reason::NO_MATCHING_ADVERTISEMENT, cause);
+            return Err(Box::new(
+                problem.remedy("create an L2Advertisement that names the pool, or one with an empty spec"),
+            ));
+        }
+        if service.sharing.is_some() && adverts.iter().any(|a| a.selects_services()) {
+            let cause = "the address is not announced: an L2Advertisement with serviceSelectors can't announce a shared address";
+            let problem = Problem::new(about, reason::SHARED_IP_WITH_SERVICE_SELECTOR, cause);
+            let field = format!("metadata.annotations[{}]", crate::service::ALLOW_SHARED_IP);
+            let value = service.sharing.as_deref().unwrap_or_default();
+            return Err(Box::new(problem.at(field, value).remedy("remove the annotation, or the serviceSelectors")));
+        }
+        let mut able = Able::new();
+        let mut refused = BTreeSet::new();
+        for node in self.nodes.values() {
+            match eligible(node, service, endpoints, &adverts) {
+                Ok(entry) => drop(able.insert(node.name.clone(), entry)),
+                Err(why) => drop(refused.insert(format!("node {}: {why}", node.name))),
+            }
+        }
+        if able.is_empty() {
+            let list: Vec<String> = refused.into_iter().collect();
+            let why = if list.is_empty() { "no node is known".to_owned() } else { list.join(", ") };
+            let problem = Problem::new(about, reason::NO_ELIGIBLE_NODE, format!("the address is not announced: {why}"));
+            return Err(Box::new(problem.remedy("make one of the nodes able to announce it")));
+        }
+        Ok(able)
+    }
+}
+
+fn eligible(
+    node: &NodeFacts,
+    service: &ServiceFacts,
+    endpoints: &SliceFacts,
+    adverts: &[&Advert],
+) -> Result<(i64, Interfaces), String> {
+    if let Some(why) = node.ineligible {
+        return Err(why.to_string());
+    }
+    if matches!(service.backend, BackendKey::Local(_)) && !endpoints.nodes.contains(&node.name) {
+        return Err("no endpoint on it can serve, as externalTrafficPolicy Local requires".to_owned());
+    }
+    let covering = adverts.iter().filter_map(|a| Some((a.score(node)?, a.interfaces.clone())));
+    covering
+        .reduce(|(score, interfaces), (more, also)| (score + more, interfaces.union(also)))
+        .ok_or_else(|| "no L2Advertisement's nodeSelectors select it".to_owned())
+}

@@ -1,0 +1,317 @@
+//! Everything that is known of the cluster, kept as parsed facts, and what follows from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Namespace, Node, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::Resource;
+use landfall_model::{Change, ObjectKey, ObjectRef, Problem};
+
+use crate::advert::{Advert, read_adverts};
+use crate::crd::{BFDProfile, BGPAdvertisement, BGPPeer, Community, IPAddressPool, L2Advertisement};
+use crate::duty::{Duty, Ground, duties};
+use crate::node::{ExcludeLabel, NodeFacts, SliceFacts, read_node, read_slice};
+use crate::plan::{Grant, Inputs, Plan, TakenBy, plan};
+use crate::pool::{Namespaces, Pool, read_pools};
+use crate::reason;
+use crate::selector::labels_of;
+use crate::service::{Reading, ServiceFacts, read_service};
+
+/// A change to one of the kinds that the program reads.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Services.
+    Service(Change<Service>),
+    /// Endpoint slices.
+    EndpointSlice(Change<EndpointSlice>),
+    /// Nodes.
+    Node(Change<Node>),
+    /// Namespaces.
+    Namespace(Change<Namespace>),
+    /// Address pools.
+    Pool(Change<IPAddressPool>),
+    /// L2 advertisements.
+    L2Advertisement(Change<L2Advertisement>),
+    /// Not served, only reported.
+    BgpAdvertisement(Change<BGPAdvertisement>),
+    /// Not served, only reported.
+    BgpPeer(Change<BGPPeer>),
+    /// Not served, only reported.
+    BfdProfile(Change<BFDProfile>),
+    /// Not served, only reported.
+    Community(Change<Community>),
+}
+
+/// What decides how objects are read.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// The `spec.loadBalancerClass` that is ours; `None`: Services without one.
+    pub class: Option<Arc<str>>,
+    /// Whether nodes can be excluded by label.
+    pub exclude: ExcludeLabel,
+}
+
+/// The facts.
+#[derive(Debug)]
+pub struct World {
+    rules: Rules,
+    services: BTreeMap<ObjectKey, Arc<ServiceFacts>>,
+    service_problems: BTreeMap<ObjectKey, Vec<Problem>>,
+    former: BTreeSet<ObjectKey>,
+    slices: BTreeMap<ObjectKey, (ObjectKey, SliceFacts)>,
+    nodes: BTreeMap<Arc<str>, NodeFacts>,
+    namespaces: Namespaces,
+    pool_objects: BTreeMap<ObjectKey, Arc<IPAddressPool>>,
+    advert_objects: BTreeMap<ObjectKey, Arc<L2Advertisement>>,
+    unserved: BTreeSet<ObjectRef>,
+    pools: Vec<Pool>,
+    adverts: Vec<Advert>,
+    config_problems: Vec<Problem>,
+    config_stale: bool,
+}
+
+impl World {
+    /// An empty world.
+    pub fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            services: BTreeMap::new(),
+            service_problems: BTreeMap::new(),
+            former: BTreeSet::new(),
+            slices: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            namespaces: Namespaces::new(),
+            pool_objects: BTreeMap::new(),
+            advert_objects: BTreeMap::new(),
+            unserved: BTreeSet::new(),
+            pools: Vec::new(),
+            adverts: Vec::new(),
+            config_problems: Vec::new(),
+            config_stale: false,
+        }
+    }
+
+    /// Takes over a change.
+    pub fn apply(&mut self, input: Input) {
+        match input {
+            Input::Service(change) => self.services_changed(change),
+            Input::EndpointSlice(change) => each(change, |event| match event {
+                Event::Clear => self.slices.clear(),
+                Event::Set(key, slice) => match read_slice(slice) {
+                    Some(facts) => drop(self.slices.insert(key, facts)),
+                    None => drop(self.slices.remove(&key)),
+                },
+                Event::Gone(key) => drop(self.slices.remove(&key)),
+            }),
+            Input::Node(change) => each(change, |event| match event {
+                Event::Clear => self.nodes.clear(),
+                Event::Set(key, node) => {
+                    drop(self.nodes.insert(key.name().into(), read_node(node, self.rules.exclude)));
+                }
+                Event::Gone(key) => drop(self.nodes.remove(key.name())),
+            }),
+            Input::Namespace(change) => {
+                self.config_stale = true;
+                each(change, |event| match event {
+                    Event::Clear => self.namespaces.clear(),
+                    Event::Set(key, namespace) => {
+                        drop(self.namespaces.insert(key.name().into(), labels_of(namespace.metadata.labels.as_ref())));
+                    }
+                    Event::Gone(key) => drop(self.namespaces.remove(key.name())),
+                });
+            }
+            Input::Pool(change) => {
+                self.config_stale = true;
+                keep(&mut self.pool_objects, change);
+            }
+            Input::L2Advertisement(change) => {
+                self.config_stale = true;
+                keep(&mut self.advert_objects, change);
+            }
+            Input::BgpAdvertisement(change) => self.report_unserved("BGPAdvertisement", change),
+            Input::BgpPeer(change) => self.report_unserved("BGPPeer", change),
+            Input::BfdProfile(change) => self.report_unserved("BFDProfile", change),
+            Input::Community(change) => self.report_unserved("Community", change),
+        }
+    }
+
+    fn services_changed(&mut self, change: Change<Service>) {
+        each(change, |event| match event {
+            Event::Clear => {
+                self.services.clear();
+                self.service_problems.clear();
+                self.former.clear();
+            }
+            Event::Set(key, service) => {
+                self.forget_service(&key);
+                match read_service(service, self.rules.class.as_deref()) {
+                    Reading::Ours(facts, problems) => {
+                        self.services.insert(key.clone(), Arc::from(facts));
+                        self.service_problems.insert(key, problems);
+                    }
+                    Reading::Former(key) => drop(self.former.insert(key)),
+                    Reading::Ignored => {}
+                }
+            }
+            Event::Gone(key) => self.forget_service(&key),
+        });
+    }
+
+    fn forget_service(&mut self, key: &ObjectKey) {
+        self.services.remove(key);
+        self.service_problems.remove(key);
+        self.former.remove(key);
+    }
+
+    fn report_unserved<K: Resource>(&mut self, kind: &str, change: Change<K>) {
+        each(change, |event| match event {
+            Event::Clear => self.unserved.retain(|o| &*o.kind != kind),
+            Event::Set(key, _) => drop(self.unserved.insert(ObjectRef::new(kind, key))),
+            Event::Gone(key) => drop(self.unserved.remove(&ObjectRef::new(kind, key))),
+        });
+    }
+
+    /// Reads pools and advertisements again if they changed.
+    pub fn settle(&mut self) {
+        if !std::mem::take(&mut self.config_stale) {
+            return;
+        }
+        let objects: Vec<_> = self.pool_objects.values().cloned().collect();
+        (self.pools, self.config_problems) = read_pools(&objects, &self.namespaces);
+        let objects: Vec<_> = self.advert_objects.values().cloned().collect();
+        let (adverts, problems) = read_adverts(&objects, &self.pools);
+        self.adverts = adverts;
+        self.config_problems.extend(problems);
+    }
+
+    /// Decides who has which address.
+    pub fn plan(
+        &self,
+        held: &BTreeMap<ObjectKey, Vec<IpAddr>>,
+        taken: &BTreeMap<IpAddr, TakenBy>,
+        look_ahead: usize,
+    ) -> Plan {
+        plan(&Inputs {
+            pools: &self.pools,
+            namespaces: &self.namespaces,
+            services: &self.services,
+            held,
+            taken,
+            look_ahead,
+        })
+    }
+
+    /// Derives who is to announce what.
+    pub fn duties<'a>(
+        &self,
+        grants: impl Iterator<Item = (&'a ObjectKey, &'a Grant)>,
+    ) -> (BTreeMap<IpAddr, Duty>, Vec<Problem>) {
+        let mut endpoints: BTreeMap<ObjectKey, SliceFacts> = BTreeMap::new();
+        for (service, facts) in self.slices.values() {
+            let all = endpoints.entry(service.clone()).or_default();
+            all.serves |= facts.serves;
+            all.nodes.extend(facts.nodes.iter().cloned());
+        }
+        let ground = Ground {
+            services: &self.services,
+            pools: &self.pools,
+            adverts: &self.adverts,
+            nodes: &self.nodes,
+            endpoints: &endpoints,
+        };
+        duties(grants, &ground)
+    }
+
+    /// What the Services' status says: the addresses of pools that they have.
+    pub fn granted_by_status(&self) -> BTreeMap<ObjectKey, Grant> {
+        self.grants_of(|service| service.status.clone())
+    }
+
+    /// Grants for the addresses that `ips` tells of each Service, without those of no pool.
+    pub fn grants_of(&self, ips: impl Fn(&ServiceFacts) -> Vec<IpAddr>) -> BTreeMap<ObjectKey, Grant> {
+        let grant = |service: &ServiceFacts| {
+            let mut ips = ips(service);
+            ips.retain(|ip| self.pool_of(*ip).is_some());
+            ips.sort();
+            let pool = self.pool_of(*ips.first()?)?;
+            Some(Grant { ips, pool: pool.name().into() })
+        };
+        self.services.iter().filter_map(|(key, service)| Some((key.clone(), grant(service)?))).collect()
+    }
+
+    /// The pool that has `ip`.
+    pub fn pool_of(&self, ip: IpAddr) -> Option<&Pool> {
+        self.pools.iter().find(|p| p.contains(ip))
+    }
+
+    /// The Services that are ours.
+    pub fn services(&self) -> &BTreeMap<ObjectKey, Arc<ServiceFacts>> {
+        &self.services
+    }
+
+    /// Services that were ours and still carry what we wrote.
+    pub fn former(&self) -> &BTreeSet<ObjectKey> {
+        &self.former
+    }
+
+    /// The nodes.
+    pub fn nodes(&self) -> &BTreeMap<Arc<str>, NodeFacts> {
+        &self.nodes
+    }
+
+    /// The pools.
+    pub fn pools(&self) -> &[Pool] {
+        &self.pools
+    }
+
+    /// What is wrong with pools, advertisements and annotations; what a plan finds is not among it.
+    pub fn problems(&self) -> Vec<Problem> {
+        let unserved = self.unserved.iter().map(|object| {
+            let problem =
+                Problem::new(object.clone(), reason::NOT_SERVED, "BGP is not served; the object has no effect");
+            problem.remedy("announce the pool with an L2Advertisement, or keep a BGP speaker for it").warning()
+        });
+        let services = self.service_problems.values().flatten().cloned();
+        self.config_problems.iter().cloned().chain(services).chain(unserved).collect()
+    }
+
+    /// Addresses that belong to nodes and so are never given.
+    pub fn node_addresses(&self) -> BTreeMap<IpAddr, TakenBy> {
+        let nodes = self.nodes.values();
+        nodes.flat_map(|n| n.addresses.iter().map(|ip| (*ip, TakenBy::Node(n.name.clone())))).collect()
+    }
+}
+
+enum Event<'a, K> {
+    Clear,
+    Set(ObjectKey, &'a Arc<K>),
+    Gone(ObjectKey),
+}
+
+fn each<K: Resource>(change: Change<K>, mut handle: impl FnMut(Event<'_, K>)) {
+    match change {
+        Change::Replace(objects) => {
+            handle(Event::Clear);
+            for object in &objects {
+                handle(Event::Set(key_of(&**object), object));
+            }
+        }
+        Change::Apply(object) => handle(Event::Set(key_of(&*object), &object)),
+        Change::Delete(key) => handle(Event::Gone(key)),
+    }
+}
+
+fn keep<K: Resource>(map: &mut BTreeMap<ObjectKey, Arc<K>>, change: Change<K>) {
+    each(change, |event| match event {
+        Event::Clear => map.clear(),
+        Event::Set(key, object) => drop(map.insert(key, object.clone())),
+        Event::Gone(key) => drop(map.remove(&key)),
+    });
+}
+
+fn key_of<K: Resource>(object: &K) -> ObjectKey {
+    let meta = object.meta();
+    ObjectKey::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+}
