@@ -132,7 +132,7 @@ impl Admin {
             "/healthz" | "/livez" => page(StatusCode::OK, TEXT, "ok\n".into()),
             "/readyz" => self.ready(),
             "/metrics" => self.metrics(),
-            "/status" => page(StatusCode::OK, "application/json", format!("{:#}\n", (self.status)())),
+            "/status" => page(StatusCode::OK, "application/json", format!("{}\n", (self.status)())),
             "/debug" | "/debug/" => {
                 let names = self.debug.keys().fold(String::new(), |names, name| names + "/debug/" + name + "\n");
                 page(StatusCode::OK, TEXT, names)
@@ -212,7 +212,7 @@ mod tests {
         drop(block);
         assert!(get(address, "GET /readyz").await.starts_with("HTTP/1.1 200"));
         assert!(get(address, "GET /metrics").await.contains("landfall_build_info{version="));
-        assert!(get(address, "GET /status").await.contains("\"ready\": false"));
+        assert!(get(address, "GET /status").await.contains("\"ready\":false"));
         assert!(get(address, "GET /debug/").await.contains("/debug/table"));
         assert!(get(address, "GET /debug/table").await.contains("one route"));
         assert!(get(address, "GET /nothing").await.starts_with("HTTP/1.1 404"));
