@@ -259,9 +259,9 @@ impl Compiler {
             pools.extend(self.backends.unknown_in(service.namespace()));
         }
         for key in pools {
-            let (state, news) = self.backends.refresh(&key);
-            effects.published.extend(state);
-            if news {
+            let refreshed = self.backends.refresh(&key);
+            effects.published.extend(refreshed.publish);
+            if refreshed.news {
                 effects.problems = true;
                 effects.views.extend(self.backends.get(&key).into_iter().flat_map(|pool| pool.users.iter().cloned()));
             }

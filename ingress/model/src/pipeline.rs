@@ -214,9 +214,8 @@ fn request_host<'a>(head: &RequestHead<'a>) -> Result<(Option<HostName>, Option<
     if fields.next().is_some() {
         return Err("the request has more than one Host field".into());
     }
-    let field = match field.map(HeaderValue::to_str).transpose() {
-        Ok(field) => field,
-        Err(_) => return Err("the Host field is not ASCII".into()),
+    let Ok(field) = field.map(HeaderValue::to_str).transpose() else {
+        return Err("the Host field is not ASCII".into());
     };
     // RFC 9113 section 8.3.1: an :authority and a Host that differ are malformed. In HTTP/1.1 the host of an
     // absolute-form target wins (RFC 9112 section 3.2.2).

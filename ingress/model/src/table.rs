@@ -104,8 +104,8 @@ impl Default for RoutePolicy {
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(5),
-            read_timeout: Duration::from_secs(60),
-            write_timeout: Duration::from_secs(60),
+            read_timeout: Duration::from_mins(1),
+            write_timeout: Duration::from_mins(1),
             tries: 3,
             max_body: None,
             https_redirect: HttpsRedirect::Never,

@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn it_is_bounded_and_forgets_who_was_away_longest() {
         let map = AffinityMap::default();
-        let (timeout, start) = (Duration::from_secs(10_800), Instant::now());
+        let (timeout, start) = (Duration::from_hours(3), Instant::now());
         let endpoint = "10.0.0.1:80".parse().unwrap();
         let client = |number: u32| IpAddr::from(number.to_be_bytes());
         for number in 0..200_000 {

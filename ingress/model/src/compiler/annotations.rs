@@ -42,6 +42,10 @@ pub(crate) enum RedirectRule {
     Always,
 }
 
+/// The largest request body in bytes; `None` is unlimited.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct BodyLimit(Option<u64>);
+
 /// What the annotations of an Ingress ask for.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct Annotations {
@@ -49,7 +53,7 @@ pub(crate) struct Annotations {
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
     tries: Option<u32>,
-    max_body: Option<Option<u64>>,
+    max_body: Option<BodyLimit>,
     ssl_redirect: Option<bool>,
     force_ssl_redirect: Option<bool>,
     /// Overrides the `appProtocol` of the Service port.
@@ -121,7 +125,7 @@ impl Annotations {
             read_timeout: self.read_timeout.unwrap_or(default.read_timeout),
             write_timeout: self.write_timeout.unwrap_or(default.write_timeout),
             tries: self.tries.unwrap_or(default.tries),
-            max_body: self.max_body.unwrap_or(default.max_body),
+            max_body: self.max_body.map_or(default.max_body, |limit| limit.0),
             https_redirect,
         }
     }
@@ -167,7 +171,7 @@ fn seconds(value: &str) -> Result<Duration, Fault> {
 }
 
 /// A number with `b`, `k`, `m` or `g` behind it; 0 is unlimited.
-fn body_size(value: &str) -> Result<Option<u64>, Fault> {
+fn body_size(value: &str) -> Result<BodyLimit, Fault> {
     let fault = || Fault::Value("give a number of bytes, with k, m or g behind it for more, or 0 for no limit");
     let digits = value.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let unit = match &value[digits.len()..] {
@@ -179,7 +183,7 @@ fn body_size(value: &str) -> Result<Option<u64>, Fault> {
     };
     let number: u64 = digits.parse().map_err(|_| fault())?;
     let bytes = number.checked_mul(unit).ok_or_else(fault)?;
-    Ok((bytes > 0).then_some(bytes))
+    Ok(BodyLimit((bytes > 0).then_some(bytes)))
 }
 
 fn tries(value: &str) -> Result<u32, Fault> {
@@ -227,7 +231,7 @@ mod tests {
             annotations.policy(HttpsRedirect::Never)
         };
         assert_eq!(policy("proxy-connect-timeout", "7").connect_timeout, Duration::from_secs(7));
-        assert_eq!(policy("proxy-read-timeout", "3600").read_timeout, Duration::from_secs(3600));
+        assert_eq!(policy("proxy-read-timeout", "3600").read_timeout, Duration::from_hours(1));
         assert_eq!(policy("proxy-send-timeout", " 10 ").write_timeout, Duration::from_secs(10));
         for (value, bytes) in
             [("0", None), ("8m", Some(8 << 20)), ("1k", Some(1024)), ("2G", Some(2 << 30)), ("5", Some(5))]
@@ -238,7 +242,7 @@ mod tests {
         assert_eq!(policy("proxy-next-upstream-tries", "0").tries, MOST_TRIES);
         assert_eq!(parse("backend-protocol", "grpc").0.protocol, Some(Protocol::H2c));
         assert_eq!(parse("backend-protocol", "HTTPS").0.protocol, Some(Protocol::Https));
-        assert_eq!(policy("proxy-read-timeout", "").read_timeout, Duration::from_secs(60));
+        assert_eq!(policy("proxy-read-timeout", "").read_timeout, Duration::from_mins(1));
     }
 
     #[test]

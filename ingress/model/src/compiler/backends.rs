@@ -81,6 +81,15 @@ pub(crate) struct Backends {
     pools: BTreeMap<PoolKey, Pool>,
 }
 
+/// What came of computing a backend anew.
+#[derive(Debug, Default)]
+pub(crate) struct Refreshed {
+    /// The new state, if it is another one.
+    pub(crate) publish: Option<(Arc<Backend>, Arc<BackendState>)>,
+    /// Whether there is something new to tell.
+    pub(crate) news: bool,
+}
+
 struct Resolved {
     state: BackendState,
     fault: Option<Fault>,
@@ -143,19 +152,19 @@ impl Backends {
         unknown.map(|(key, _)| key.clone()).collect()
     }
 
-    /// Computes a backend anew. Returns the state to publish if it changed, and whether its problems did.
-    pub(crate) fn refresh(&mut self, key: &PoolKey) -> (Option<(Arc<Backend>, Arc<BackendState>)>, bool) {
-        let Some(previous) = self.pools.get(key).map(|pool| pool.state.clone()) else { return (None, false) };
+    /// Computes a backend anew.
+    pub(crate) fn refresh(&mut self, key: &PoolKey) -> Refreshed {
+        let Some(previous) = self.pools.get(key).map(|pool| pool.state.clone()) else { return Refreshed::default() };
         let Resolved { state, fault, problems } = self.resolve(key, Some(&previous));
-        let Some(pool) = self.pools.get_mut(key) else { return (None, false) };
+        let Some(pool) = self.pools.get_mut(key) else { return Refreshed::default() };
         let news = pool.fault != fault || pool.problems != problems;
         pool.fault = fault;
         pool.problems = problems;
         if is_same(&pool.state, &state) {
-            return (None, news);
+            return Refreshed { publish: None, news };
         }
         pool.state = Arc::new(state);
-        (Some((pool.backend.clone(), pool.state.clone())), news)
+        Refreshed { publish: Some((pool.backend.clone(), pool.state.clone())), news }
     }
 
     fn resolve(&self, key: &PoolKey, previous: Option<&BackendState>) -> Resolved {

@@ -68,7 +68,7 @@ impl PartialEq for StoredSecret {
 #[derive(Debug)]
 pub(crate) struct Secrets {
     crypto: Arc<CryptoProvider>,
-    secrets: Store<StoredSecret>,
+    store: Store<StoredSecret>,
     users: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
     now: u64,
     /// The next moment at which a used certificate begins or ceases to be valid.
@@ -77,13 +77,13 @@ pub(crate) struct Secrets {
 
 impl Secrets {
     pub(crate) fn new(crypto: Arc<CryptoProvider>) -> Self {
-        let (secrets, users, deadlines) = (Store::default(), BTreeMap::new(), BTreeSet::new());
-        Self { crypto, secrets, users, now: 0, deadlines }
+        let (store, users, deadlines) = (Store::default(), BTreeMap::new(), BTreeSet::new());
+        Self { crypto, store, users, now: 0, deadlines }
     }
 
     /// Applies a change and returns the Secrets that changed.
     pub(crate) fn apply(&mut self, change: Change<Secret>) -> Vec<ObjectKey> {
-        let changed = self.secrets.apply(change, |secret| &secret.metadata, parse);
+        let changed = self.store.apply(change, |secret| &secret.metadata, parse);
         changed.into_iter().map(|(key, _)| key).collect()
     }
 
@@ -120,7 +120,7 @@ impl Secrets {
 
     /// The certificate in a Secret if it can be used now.
     pub(crate) fn certificate(&mut self, key: &ObjectKey) -> Result<Arc<Certificate>, SecretFault> {
-        let Some(secret) = self.secrets.get_mut(key) else {
+        let Some(secret) = self.store.get_mut(key) else {
             let (namespace, name) = (key.namespace(), key.name());
             return Err(fault(
                 reason::UNKNOWN_SECRET,

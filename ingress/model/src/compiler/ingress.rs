@@ -277,15 +277,15 @@ impl Parser {
         let number = port.and_then(|port| port.number).filter(|number| *number != 0);
         let port = match (name, number) {
             (Some(name), None) => PortRef::Name(name.into()),
-            (None, Some(number)) => match u16::try_from(number) {
-                Ok(number) => PortRef::Number(number),
-                Err(_) => {
+            (None, Some(number)) => {
+                let Ok(number) = u16::try_from(number) else {
                     let field = place.backend("service.port.number");
                     let remedy = "use a number from 1 to 65535";
                     self.report(reason::INVALID_BACKEND, "not a port", field, &number.to_string(), remedy);
                     return Err("the backend's port is not a port number");
-                }
-            },
+                };
+                PortRef::Number(number)
+            }
             (None, None) => {
                 let field = place.backend("service.port");
                 let remedy = "give the port's number or its name in the Service";

@@ -289,11 +289,8 @@ fn lost(loser: &LinkedRoute, winner: &Arc<Route>) -> Problem {
         let problem = Problem::new(object, reason::DEFAULT_BACKEND_CONFLICT, cause);
         return problem.at("spec.defaultBackend", "").remedy("keep one of the two").warning();
     };
-    let written = match path {
-        PathRule::Exact(path) => path,
-        PathRule::Prefix(path) if path.is_empty() => "/",
-        PathRule::Prefix(path) => path,
-    };
+    let (PathRule::Exact(written) | PathRule::Prefix(written)) = path;
+    let written = if written.is_empty() { "/" } else { written };
     let field = format!("{}.path", loser.place.path());
     if winner.id.ingress == id.ingress {
         let cause = format!("host {} has path {path} in this Ingress already; the first one holds", id.host);
