@@ -14,6 +14,7 @@ mod session;
 mod upstream;
 mod wire;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -127,7 +128,12 @@ impl Engine {
         }
     }
 
-    async fn serve_h2(&self, wire: Wire, connection: Connection) {
+    /// Boxed, so that HTTP/1 connections do not hold the space for it.
+    fn serve_h2(&self, wire: Wire, connection: Connection) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.drive_h2(wire, connection))
+    }
+
+    async fn drive_h2(&self, wire: Wire, connection: Connection) {
         // The header is a dummy that the type asks for.
         let Ok(dummy) = ResponseHeader::build_no_case(StatusCode::OK, Some(0)) else { return };
         let digest = ProxyDigest::new(Box::new(dummy), Some(Box::new(connection.clone())));

@@ -43,15 +43,16 @@ pub(super) async fn serve(engine: &Engine, mut wire: Wire, facts: &Arc<ClientFac
             Read::Preface => return Some(wire),
             Read::Nothing => return None,
             Read::Refused(violation) => {
-                refuse(engine, &mut wire, facts, &violation).await;
+                // Boxed, as is what ends the connection: an idle one does not hold the space for it.
+                Box::pin(refuse(engine, &mut wire, facts, &violation)).await;
                 return None;
             }
         };
-        let returned = exchange(engine, wire, head, facts, &slot).await?;
+        let returned = Box::pin(exchange(engine, wire, head, facts, &slot)).await?;
         wire = returned.wire;
         if !returned.at_boundary || wire.ended {
             if returned.answered {
-                linger(&mut wire).await;
+                Box::pin(linger(&mut wire)).await;
             }
             return None;
         }

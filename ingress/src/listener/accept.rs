@@ -78,23 +78,28 @@ impl Acceptor {
         };
         let this = self.clone();
         tokio::spawn(async move {
+            let mut admission = admission;
             let _opened = Opened::new(&this.observer, scheme);
-            if let Err(why) = this.connection(tcp, peer, scheme, admission).await {
-                this.observer.rejected(scheme, why, peer);
+            // Boxed, so that an idle connection does not hold the space that its handshake took.
+            match Box::pin(this.prepare(tcp, peer, scheme, &mut admission)).await {
+                Ok(Some((stream, connection))) => this.engine.serve(stream, connection).await,
+                Ok(None) => {}
+                Err(why) => this.observer.rejected(scheme, why, peer),
             }
         });
     }
 
-    async fn connection(
+    /// Everything before the first byte of HTTP. `None`: the client has left.
+    async fn prepare(
         &self,
         tcp: TcpStream,
         peer: SocketAddr,
         scheme: Scheme,
-        mut admission: Admission,
-    ) -> Result<(), Rejected> {
+        admission: &mut Admission,
+    ) -> Result<Option<(ClientStream, Connection)>, Rejected> {
         let begun = Instant::now();
         let deadline = begun + HANDSHAKE_TIMEOUT;
-        let Ok(local) = tcp.local_addr() else { return Ok(()) };
+        let Ok(local) = tcp.local_addr() else { return Ok(None) };
         let mut connection = Connection { client: peer, peer, local, tls: None };
         let mut ahead = BytesMut::new();
         let mut tcp = tcp;
@@ -109,17 +114,13 @@ impl Acceptor {
             return Err(Rejected::TooManyOfClient);
         }
         let stream = match scheme {
-            Scheme::Http => ClientStream::Plain(Socket::new(tcp, ahead.freeze())),
+            Scheme::Http => Some(ClientStream::Plain(Socket::new(tcp, ahead.freeze()))),
             Scheme::Https => {
                 let handshake = self.handshake(tcp, ahead, begun, &mut connection);
-                match timeout_at(deadline, handshake).await.map_err(|_| Rejected::HandshakeTimeout)?? {
-                    Some(stream) => stream,
-                    None => return Ok(()),
-                }
+                timeout_at(deadline, handshake).await.map_err(|_| Rejected::HandshakeTimeout)??
             }
         };
-        self.engine.serve(stream, connection).await;
-        Ok(())
+        Ok(stream.map(|stream| (stream, connection)))
     }
 
     fn is_proxy(&self, peer: SocketAddr) -> bool {
