@@ -15,7 +15,7 @@ mod upstream;
 mod wire;
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -138,7 +138,12 @@ impl Engine {
         let Ok(dummy) = ResponseHeader::build_no_case(StatusCode::OK, Some(0)) else { return };
         let digest = ProxyDigest::new(Box::new(dummy), Some(Box::new(connection.clone())));
         let facts = Arc::new(ClientFacts { connection, digest: Some(Arc::new(digest)) });
-        self.proxy.serve_h2(session::H2Stream::new(wire, facts)).await;
+        let slot = Arc::new(Mutex::new(None));
+        self.proxy.serve_h2(session::H2Stream::new(wire, slot.clone(), facts)).await;
+        let returned = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut wire) = returned {
+            http1::linger(&mut wire).await;
+        }
     }
 }
 

@@ -270,7 +270,8 @@ async fn draining_says_goodbye_and_finishes_what_is_under_way() {
     drainer.run(data.idle()).await;
     assert_eq!(under_way.await.unwrap(), 200);
     drop(send);
-    tokio::time::timeout(Duration::from_secs(5), ended).await.unwrap().unwrap().unwrap();
+    let outcome = tokio::time::timeout(Duration::from_secs(5), ended).await.unwrap().unwrap();
+    assert!(outcome.is_ok(), "{outcome:?}");
     tokio::task::spawn_blocking(|| data.stop()).await.unwrap();
 }
 

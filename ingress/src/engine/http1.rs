@@ -195,8 +195,9 @@ fn refused(facts: &ClientFacts, answer: &Answer, violation: &Violation, duration
     }
 }
 
-/// Ends the connection so that the client reads the last answer (RFC 9112 section 9.6).
-async fn linger(wire: &mut Wire) {
+/// Ends the connection so that the client reads the last answer (RFC 9112 section 9.6): closing a socket that has
+/// unread bytes resets the connection and throws away what was not yet sent.
+pub(super) async fn linger(wire: &mut Wire) {
     let end = async {
         wire.finish().await?;
         let mut left = LINGER_BYTES;

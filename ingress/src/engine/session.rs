@@ -323,19 +323,31 @@ pingora_stream!(H2Stream, ALPN::H2);
 /// An HTTP/2 connection as pingora reads and writes it.
 #[derive(Debug)]
 pub(crate) struct H2Stream {
-    wire: Wire,
+    wire: Option<Wire>,
+    slot: Arc<Mutex<Option<Wire>>>,
     facts: Arc<ClientFacts>,
 }
 
 impl H2Stream {
-    pub(crate) fn new(wire: Wire, facts: Arc<ClientFacts>) -> Self {
-        Self { wire, facts }
+    /// A connection that is left in `slot` when pingora lets go of it.
+    pub(crate) fn new(wire: Wire, slot: Arc<Mutex<Option<Wire>>>, facts: Arc<ClientFacts>) -> Self {
+        Self { wire: Some(wire), slot, facts }
+    }
+
+    fn wire(&mut self) -> io::Result<&mut Wire> {
+        self.wire.as_mut().ok_or(io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl Drop for H2Stream {
+    fn drop(&mut self) {
+        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = self.wire.take();
     }
 }
 
 impl AsyncRead for H2Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let wire = &mut self.get_mut().wire;
+        let wire = self.get_mut().wire()?;
         if wire.input.is_empty() {
             return wire.poll_read_through(cx, buf);
         }
@@ -348,14 +360,14 @@ impl AsyncRead for H2Stream {
 
 impl AsyncWrite for H2Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        self.get_mut().wire.poll_write(cx, data)
+        self.get_mut().wire()?.poll_write(cx, data)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().wire.poll_flush(cx)
+        self.get_mut().wire()?.poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().wire.poll_shutdown(cx)
+        self.get_mut().wire()?.poll_shutdown(cx)
     }
 }
