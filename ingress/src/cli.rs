@@ -96,8 +96,12 @@ pub struct ServeArgs {
     pub publish_status_address: Vec<String>,
     /// The pods of the ingress itself, whose nodes' addresses are published when neither a Service nor addresses
     /// are given.
-    #[arg(long, env = "LANDFALL_POD_SELECTOR", value_name = "LABELS",
-          default_value = "app.kubernetes.io/name=landfall,app.kubernetes.io/component=ingress")]
+    #[arg(
+        long,
+        env = "LANDFALL_POD_SELECTOR",
+        value_name = "LABELS",
+        default_value = "app.kubernetes.io/name=landfall,app.kubernetes.io/component=ingress"
+    )]
     pub pod_selector: String,
     /// Write no status, no Events and no Lease; for running beside another controller.
     #[arg(long, env = "LANDFALL_NO_STATUS")]

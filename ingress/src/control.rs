@@ -20,7 +20,7 @@ use crate::status::StatusBoard;
 use crate::uids::Uids;
 
 /// The longest time without a build, so that the passing of time alone is noticed.
-const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
 /// Everything that a build is published to.
 #[derive(Debug)]

@@ -34,10 +34,9 @@ pub(crate) fn cluster(namespaces: &[String], publish: &Publish, pods: PodScope) 
         .watch::<Endpoints>(scope().labels(BY_HAND), Input::Endpoints)
         .watch::<Secret>(scope().fields("type=kubernetes.io/tls"), Input::Secret);
     match publish {
-        Publish::Nodes => plan.watch::<Node>(Scope::all(), Input::Node).watch::<Pod>(
-            Scope::all().namespaces([pods.namespace]).labels(pods.selector),
-            Input::Pod,
-        ),
+        Publish::Nodes => plan
+            .watch::<Node>(Scope::all(), Input::Node)
+            .watch::<Pod>(Scope::all().namespaces([pods.namespace]).labels(pods.selector), Input::Pod),
         _ => plan,
     }
 }

@@ -17,8 +17,8 @@ use landfall_shared::telemetry;
 
 use crate::cli::ServeArgs;
 use crate::control::Control;
-use crate::inputs::{self, PodScope};
 use crate::engine::EngineLimits;
+use crate::inputs::{self, PodScope};
 use crate::listener::{ConnectionLimits, DataPlane, DataPlaneConfig};
 use crate::observe::{AccessLog, ControlMetrics, Traffic};
 use crate::publish;
@@ -46,7 +46,8 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let (drainer, drain) = Drain::new(args.traffic.lame_duck, args.traffic.drain_timeout);
     let readiness = Readiness::new();
     let running = drain.clone();
-    readiness.provider(move || if running.phase() == Phase::Running { vec![] } else { vec!["nothing: going away".into()] });
+    readiness
+        .provider(move || if running.phase() == Phase::Running { vec![] } else { vec!["nothing: going away".into()] });
     let block = readiness.block("the first complete table");
 
     let registry = SharedRegistry::default();
@@ -69,7 +70,9 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let address = admin.serve(args.admin).await.with_context(|| format!("cannot listen on {}", args.admin))?;
     tracing::info!(%address, "admin port is open");
 
-    if let Origin::Cluster(client) = &origin && !args.no_status {
+    if let Origin::Cluster(client) = &origin
+        && !args.no_status
+    {
         publish::start(client.clone(), args, board.clone(), uids.clone(), drain.clone());
     }
     let control = Control { table, board, uids, metrics: control_metrics, block: Some(block) };
@@ -120,10 +123,7 @@ impl Origin {
                 manifests::start(folder, &inputs::folder()).with_context(|| format!("cannot read {}", folder.display()))
             }
             Self::Cluster(client) => {
-                let pods = PodScope {
-                    namespace: publish::own_namespace(args),
-                    selector: args.pod_selector.clone(),
-                };
+                let pods = PodScope { namespace: publish::own_namespace(args), selector: args.pod_selector.clone() };
                 Ok(kubernetes::start(client, &inputs::cluster(&args.watch_namespaces, publish, pods)))
             }
         }

@@ -28,7 +28,7 @@ impl Uids {
 
     /// The uid of an object.
     pub(crate) fn get(&self, object: &ObjectRef) -> Option<String> {
-        self.by_object.lock().unwrap_or_else(PoisonError::into_inner).get(object).map(|uid| uid.to_string())
+        self.by_object.lock().unwrap_or_else(PoisonError::into_inner).get(object).cloned().map(String::from)
     }
 
     fn note<K: Resource<DynamicType = ()>>(&self, change: &Change<K>) {
