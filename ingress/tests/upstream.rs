@@ -261,6 +261,23 @@ fn a_backend_may_speak_tls_with_any_certificate() {
 }
 
 #[test]
+fn changes_of_the_table_are_seen_at_once_and_close_nothing() {
+    let backends = [Backend::echo(), Backend::echo()];
+    let plane = Plane::start(vec![rule("", "/", &[backends[0].address])]);
+    let mut clients = [Client::plain(plane.http()), Client::tls(plane.https(), "a")];
+    for round in 1..=200 {
+        let backend = &backends[round % 2];
+        let before = backend.requests();
+        let rules = vec![rule("", "/", &[backend.address])];
+        plane.table.store(Arc::new(table(rules, CertificateTable::default())));
+        for client in &mut clients {
+            assert_eq!(client.get("a", "/").status, 200, "round {round}");
+        }
+        assert_eq!(backend.requests(), before + 2, "round {round}");
+    }
+}
+
+#[test]
 fn a_service_may_be_a_name() {
     let backend = Backend::echo();
     let port = backend.address.port();
