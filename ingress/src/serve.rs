@@ -43,6 +43,9 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
 
 async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), settings = ?args, "starting");
+    if let Some(config_map) = &args.config_map {
+        tracing::warn!(%config_map, "the options of the ConfigMap are not honoured yet; use flags");
+    }
     let (drainer, drain) = Drain::new(args.traffic.lame_duck, args.traffic.drain_timeout);
     let readiness = Readiness::new();
     let running = drain.clone();
