@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use landfall_model::{ObjectKey, Problem};
+use tokio::sync::Notify;
 
 use crate::source::SourceView;
 
@@ -12,12 +13,14 @@ type Problems = BTreeMap<(String, Option<ObjectKey>), Problem>;
 
 pub(crate) struct Board {
     problems: Mutex<Problems>,
+    /// Rings when a part works again: the others need not wait out their pauses.
+    pub(crate) recovered: Notify,
     pub(crate) view: SourceView,
 }
 
 impl Board {
     pub(crate) fn new(view: SourceView) -> Self {
-        Self { problems: Mutex::default(), view }
+        Self { problems: Mutex::default(), recovered: Notify::new(), view }
     }
 
     /// Sets what is wrong with an object of `part`, or with the part itself.

@@ -103,7 +103,8 @@ impl<K: Object, C> Reflector<K, C> {
                 version = None;
             }
             let pause = self.failed(&failure, &mut backoff).await;
-            tokio::time::sleep(pause).await;
+            // A fault of the API server is a fault of all parts at once, and so is its end.
+            let _ = timeout(pause, self.board.recovered.notified()).await;
         }
     }
 
@@ -229,6 +230,7 @@ impl<K: Object, C> Reflector<K, C> {
         self.board.set(&self.label, None, None);
         if self.board.view.working(&self.label).is_some() {
             tracing::info!(resource = self.label, "reading from the api server again");
+            self.board.recovered.notify_waiters();
         }
     }
 
