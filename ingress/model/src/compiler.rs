@@ -136,7 +136,7 @@ impl Compiler {
             classes: Classes::default(),
             ingresses: Store::default(),
             backends: Backends::new(settings.loopback),
-            secrets: Secrets::new(settings.crypto.clone()),
+            secrets: Secrets::new(settings.crypto.clone(), settings.default_certificate.clone()),
             publisher: Publisher::new(settings.publish.clone()),
             linked: BTreeMap::new(),
             hosts: HashMap::new(),

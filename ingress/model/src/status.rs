@@ -207,6 +207,3 @@ fn node_of(pod: &Pod) -> Option<Box<str>> {
     }
     pod.spec.as_ref()?.node_name.as_deref().map(Into::into)
 }
-
-#[cfg(test)]
-mod tests;

@@ -5,34 +5,42 @@
 //! ```yaml
 //! rule: the sentence that is tested
 //! requests:
-//!   - {ask: http://foo.example/foo, gets: default/foo:80}   # the backend, or the status of our own answer
+//!   # the backend, or the status of our own answer; where it matters, the endpoints and the protocol to them
+//!   - {ask: http://foo.example/foo, gets: default/foo:80, endpoints: [10.0.0.1:8080], speaks: Http}
 //! problems:
 //!   - {reason: UnknownService, object: Ingress default/foo, field: "spec.rules[0]…"}   # exactly these
 //! ```
 //!
+//! `settings` may say `folder`, `watch_without_class` and `default_backend`.
+//!
 //! A document with `table` instead makes one Ingress a row, as the tables of the Kubernetes documentation do.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
+use landfall_ingress_model::backend::{BackendState, Target};
 use landfall_ingress_model::compiler::Compiler;
 use landfall_ingress_model::input::Input;
 use landfall_ingress_model::pipeline::{Connection, Decision, PipelineSettings, RequestHead, Tls, decide};
-use landfall_ingress_model::settings::{Loopback, Publish, Settings};
+use landfall_ingress_model::settings::{Loopback, Publish};
 use landfall_ingress_model::table::Table;
-use landfall_model::Change;
-use rustls_pki_types::UnixTime;
+use landfall_model::ObjectKey;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use support::{input, now, settings};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Expect {
     rule: String,
+    #[serde(default)]
+    settings: With,
     #[serde(default)]
     requests: Vec<Asked>,
     #[serde(default)]
@@ -41,11 +49,22 @@ struct Expect {
     table: Vec<Row>,
 }
 
+/// What differs from the settings of a cluster.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct With {
+    folder: bool,
+    watch_without_class: bool,
+    default_backend: Option<String>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Asked {
     ask: String,
     gets: Value,
+    endpoints: Option<Vec<String>>,
+    speaks: Option<String>,
 }
 
 #[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -88,12 +107,20 @@ fn check(file: &Path) {
     }
     let inputs = documents.enumerate().map(|(index, document)| {
         let object: Value = serde_saphyr::from_str(document).unwrap_or_else(|e| panic!("{name}: {e}"));
-        input(with_age(object, index))
+        input(&with_age(object, index))
     });
-    let (table, problems) = build(inputs.collect());
-    for Asked { ask, gets } in &expect.requests {
-        let expected = gets.as_str().map_or_else(|| gets.to_string(), str::to_owned);
-        assert_eq!(answer(&table, ask), expected, "{name} ({}): {ask}\n{problems:#?}", expect.rule);
+    let (table, problems) = build(&expect.settings, inputs.collect());
+    for asked in &expect.requests {
+        let expected = asked.gets.as_str().map_or_else(|| asked.gets.to_string(), str::to_owned);
+        let (found, state) = answer(&table, &asked.ask);
+        let place = format!("{name} ({}): {}\n{problems:#?}", expect.rule, asked.ask);
+        assert_eq!(found, expected, "{place}");
+        if let Some(speaks) = &asked.speaks {
+            assert_eq!(state.as_ref().map(|state| format!("{:?}", state.protocol)).as_ref(), Some(speaks), "{place}");
+        }
+        if let Some(endpoints) = &asked.endpoints {
+            assert_eq!(&targets(state.as_deref()), endpoints, "{place}");
+        }
     }
     let found: BTreeSet<_> = problems.into_iter().collect();
     let wanted: BTreeSet<_> = expect.problems.into_iter().collect();
@@ -109,13 +136,13 @@ fn check_row(name: &str, row: &Row) {
         "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "row", "namespace": "default"},
         "spec": {"ingressClassName": "landfall", "rules": [{"http": {"paths": paths.collect::<Vec<_>>()}}]},
     });
-    let mut inputs = vec![input(ingress)];
+    let mut inputs = vec![input(&ingress)];
     for index in 0..row.paths.len() {
         inputs.extend(service(&format!("s{index}")));
     }
-    let (table, problems) = build(inputs);
+    let (table, problems) = build(&With::default(), inputs);
     let expected = row.takes.map_or("404".into(), |index| format!("default/s{index}:80"));
-    assert_eq!(answer(&table, &format!("http://any.example{}", row.request)), expected, "{name}\n{problems:#?}");
+    assert_eq!(answer(&table, &format!("http://any.example{}", row.request)).0, expected, "{name}\n{problems:#?}");
 }
 
 /// A Service with one ready endpoint.
@@ -129,7 +156,7 @@ fn service(name: &str) -> [Input; 2] {
         "metadata": {"name": name, "namespace": "default", "labels": {"kubernetes.io/service-name": name}},
         "endpoints": [{"addresses": ["10.0.0.1"]}], "ports": [{"port": 8080}],
     });
-    [input(service), input(slice)]
+    [input(&service), input(&slice)]
 }
 
 /// Objects are as old as their place in the file, unless they say.
@@ -144,39 +171,20 @@ fn with_age(mut object: Value, index: usize) -> Value {
     object
 }
 
-fn input(object: Value) -> Input {
-    fn apply<K: serde::de::DeserializeOwned>(object: Value) -> Change<K> {
-        Change::Apply(Arc::new(serde_json::from_value(object).unwrap()))
-    }
-    match object["kind"].as_str().unwrap() {
-        "Ingress" => Input::Ingress(apply(object)),
-        "IngressClass" => Input::IngressClass(apply(object)),
-        "Service" => Input::Service(apply(object)),
-        "EndpointSlice" => Input::EndpointSlice(apply(object)),
-        "Endpoints" => Input::Endpoints(apply(object)),
-        "Secret" => Input::Secret(apply(object)),
-        other => panic!("no case needs a {other}"),
-    }
-}
-
-/// The table and the problems of a cluster with these objects.
-fn build(inputs: Vec<Input>) -> (Arc<Table>, Vec<Expected>) {
-    let settings = Settings {
-        controller_classes: vec!["landfall.dev/ingress".into(), "k8s.io/ingress-nginx".into()],
-        ingress_classes: vec!["landfall".into(), "nginx".into()],
-        watch_without_class: false,
-        default_certificate: None,
-        default_backend: None,
-        loopback: Loopback::Refused,
-        publish: Publish::Nothing,
-        crypto: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
-    };
+/// The table and the problems that these objects give.
+fn build(with: &With, inputs: Vec<Input>) -> (Arc<Table>, Vec<Expected>) {
+    let mut settings = settings(Publish::Nothing);
+    settings.loopback = if with.folder { Loopback::Allowed } else { Loopback::Refused };
+    settings.watch_without_class = with.watch_without_class;
+    settings.default_backend = with.default_backend.as_deref().and_then(ObjectKey::parse);
     let mut compiler = Compiler::new(settings);
     compiler.apply(inputs);
-    // 2026-06-01T00:00:00Z
-    let built = compiler.build(UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_780_272_000)));
+    let built = compiler.build(now());
     for (backend, state) in built.backends {
         backend.publish(state);
+    }
+    for problem in built.problems.iter() {
+        assert!(!problem.field.is_empty() && !problem.remedy.is_empty(), "{problem:#?}");
     }
     let problems = built.problems.iter().map(|problem| Expected {
         reason: problem.reason.to_string(),
@@ -186,8 +194,17 @@ fn build(inputs: Vec<Input>) -> (Arc<Table>, Vec<Expected>) {
     (built.table, problems.collect())
 }
 
+/// Addresses, or the DNS name.
+fn targets(state: Option<&BackendState>) -> Vec<String> {
+    match state.map(|state| &state.target) {
+        Some(Target::Endpoints(balancer)) => balancer.addresses().map(|address| address.to_string()).collect(),
+        Some(Target::Dns { name, port }) => vec![format!("{name}:{port}")],
+        None => Vec::new(),
+    }
+}
+
 /// The backend that takes a request, or the status of our own answer.
-fn answer(table: &Table, url: &str) -> String {
+fn answer(table: &Table, url: &str) -> (String, Option<Arc<BackendState>>) {
     let uri: Uri = url.parse().unwrap();
     let mut headers = HeaderMap::new();
     headers.insert(http::header::HOST, HeaderValue::from_str(uri.authority().unwrap().as_str()).unwrap());
@@ -203,7 +220,7 @@ fn answer(table: &Table, url: &str) -> String {
     let connection = Connection { client: address, peer: address, local: address, tls };
     let settings = PipelineSettings::default();
     match decide(&head, &connection, table, &settings, &HeaderValue::from_static("id")) {
-        Decision::Forward(forward) => forward.backend.key.to_string(),
-        Decision::Answer(answer, _) => answer.status.as_u16().to_string(),
+        Decision::Forward(forward) => (forward.backend.key.to_string(), Some(forward.state.clone())),
+        Decision::Answer(answer, _) => (answer.status.as_u16().to_string(), None),
     }
 }

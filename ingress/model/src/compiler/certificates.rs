@@ -71,20 +71,34 @@ pub(crate) struct Secrets {
     store: Store<StoredSecret>,
     users: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
     now: u64,
-    /// The next moment at which a used certificate begins or ceases to be valid.
+    /// Used without an Ingress: the default certificate.
+    pinned: Option<ObjectKey>,
+    /// When each used certificate begins or ceases to be valid.
     deadlines: BTreeSet<(u64, ObjectKey)>,
+    deadline_of: BTreeMap<ObjectKey, u64>,
 }
 
 impl Secrets {
-    pub(crate) fn new(crypto: Arc<CryptoProvider>) -> Self {
-        let (store, users, deadlines) = (Store::default(), BTreeMap::new(), BTreeSet::new());
-        Self { crypto, store, users, now: 0, deadlines }
+    pub(crate) fn new(crypto: Arc<CryptoProvider>, pinned: Option<ObjectKey>) -> Self {
+        Self {
+            crypto,
+            store: Store::default(),
+            users: BTreeMap::new(),
+            now: 0,
+            pinned,
+            deadlines: BTreeSet::new(),
+            deadline_of: BTreeMap::new(),
+        }
     }
 
     /// Applies a change and returns the Secrets that changed.
     pub(crate) fn apply(&mut self, change: Change<Secret>) -> Vec<ObjectKey> {
         let changed = self.store.apply(change, |secret| &secret.metadata, parse);
-        changed.into_iter().map(|(key, _)| key).collect()
+        let changed: Vec<ObjectKey> = changed.into_iter().map(|(key, _)| key).collect();
+        for key in &changed {
+            self.set_deadline(key, None);
+        }
+        changed
     }
 
     /// Moves the time on and returns the Secrets whose validity begins or ends with that.
@@ -92,7 +106,21 @@ impl Secrets {
         self.now = now.as_secs();
         let later = self.deadlines.split_off(&(self.now + 1, ObjectKey::cluster("")));
         let passed = std::mem::replace(&mut self.deadlines, later);
-        passed.into_iter().map(|(_, key)| key).collect()
+        let passed: Vec<ObjectKey> = passed.into_iter().map(|(_, key)| key).collect();
+        for key in &passed {
+            self.deadline_of.remove(key);
+        }
+        passed
+    }
+
+    fn set_deadline(&mut self, key: &ObjectKey, deadline: Option<u64>) {
+        if let Some(old) = self.deadline_of.remove(key) {
+            self.deadlines.remove(&(old, key.clone()));
+        }
+        if let Some(new) = deadline {
+            self.deadline_of.insert(key.clone(), new);
+            self.deadlines.insert((new, key.clone()));
+        }
     }
 
     /// When [`Secrets::pass_time`] has something to say next.
@@ -110,6 +138,9 @@ impl Secrets {
             users.remove(user);
             if users.is_empty() {
                 self.users.remove(secret);
+                if self.pinned.as_ref() != Some(secret) {
+                    self.set_deadline(secret, None);
+                }
             }
         }
     }
@@ -138,9 +169,7 @@ impl Secrets {
         };
         let pair = read?;
         let deadline = if self.now < pair.not_before { pair.not_before } else { pair.not_after };
-        if self.now < deadline {
-            self.deadlines.insert((deadline, key.clone()));
-        }
+        self.set_deadline(key, (self.now < deadline).then_some(deadline));
         if self.now < pair.not_before {
             let cause = "the certificate is not valid yet, so the default certificate answers";
             let remedy = format!("wait until {}, or correct the clock", date(pair.not_before));

@@ -236,8 +236,10 @@ impl Compiler {
         for new in &mut linked.routes {
             let start = former.routes.partition_point(|old| order(&old.route) < order(&new.route));
             let same = former.routes[start..].iter().take_while(|old| order(&old.route) == order(&new.route));
-            if let Some(same) = same.map(|old| &old.route).find(|old| is_same(old, &new.route)) {
-                new.route = same.clone();
+            // Of a path written twice, each keeps its own.
+            let mut same = same.filter(|old| old.place == new.place);
+            if let Some(same) = same.find(|old| is_same(&old.route, &new.route)) {
+                new.route = same.route.clone();
             }
             let host = &new.route.id.host;
             effects.hosts.insert(host.clone());
@@ -339,7 +341,8 @@ fn order(route: &Route) -> (&HostPattern, Option<&PathRule>) {
     (&route.id.host, route.id.path.as_ref())
 }
 
-fn is_same(old: &Route, new: &Route) -> bool {
+/// Whether both routes do the same with a request.
+pub(super) fn is_same(old: &Route, new: &Route) -> bool {
     let action = match (&old.action, &new.action) {
         (Action::Forward(old), Action::Forward(new)) => Arc::ptr_eq(old, new),
         (Action::Unavailable(old), Action::Unavailable(new)) => old == new,

@@ -6,7 +6,7 @@ use landfall_model::{ObjectKey, ObjectRef, Problem};
 
 use super::backends::PoolKey;
 use super::ingress::{Age, Place};
-use super::link::LinkedRoute;
+use super::link::{LinkedRoute, is_same};
 use super::notes::Contest;
 use super::{Compiler, Effects, Rank};
 use crate::backend::{BackendKey, PortRef};
@@ -273,11 +273,9 @@ fn same<T>(a: Option<&Arc<T>>, b: Option<&Arc<T>>) -> bool {
     }
 }
 
-/// As [`same`], and the route of the flag is made anew each time.
+/// As [`same`]; the route of the flag is made anew each time, so that what it says is compared.
 fn same_route(a: Option<&Arc<Route>>, b: Option<&Arc<Route>>) -> bool {
-    same(a, b)
-        || matches!((a, b), (Some(a), Some(b)) if a.id == b.id && a.policy == b.policy
-            && matches!((&a.action, &b.action), (Action::Forward(a), Action::Forward(b)) if Arc::ptr_eq(a, b)))
+    same(a, b) || matches!((a, b), (Some(a), Some(b)) if is_same(a, b))
 }
 
 fn lost(loser: &LinkedRoute, winner: &Arc<Route>) -> Problem {

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 /// 2026-06-01T00:00:00Z
 pub fn now() -> UnixTime {
-    UnixTime::since_unix_epoch(Duration::from_secs(1_780_272_000))
+    UnixTime::since_unix_epoch(Duration::from_hours(494_520))
 }
 
 /// The settings of a cluster.
@@ -38,12 +38,12 @@ pub fn key_of(object: &Value) -> ObjectKey {
     ObjectKey::new(meta["namespace"].as_str().unwrap_or_default(), meta["name"].as_str().unwrap_or_default())
 }
 
-fn read<K: DeserializeOwned>(object: Value) -> Arc<K> {
-    Arc::new(serde_json::from_value(object.clone()).unwrap_or_else(|error| panic!("{error}: {object}")))
+fn read<K: DeserializeOwned>(object: &Value) -> Arc<K> {
+    Arc::new(K::deserialize(object).unwrap_or_else(|error| panic!("{error}: {object}")))
 }
 
 /// A change that applies one object.
-pub fn input(object: Value) -> Input {
+pub fn input(object: &Value) -> Input {
     match object["kind"].as_str().unwrap_or_default() {
         "Ingress" => Input::Ingress(Change::Apply(read(object))),
         "IngressClass" => Input::IngressClass(Change::Apply(read(object))),
@@ -58,9 +58,9 @@ pub fn input(object: Value) -> Input {
 }
 
 /// A change that replaces all objects of a kind.
-pub fn replace(kind: &str, objects: Vec<Value>) -> Input {
-    fn all<K: DeserializeOwned>(objects: Vec<Value>) -> Change<K> {
-        Change::Replace(objects.into_iter().map(read).collect())
+pub fn replace(kind: &str, objects: &[Value]) -> Input {
+    fn all<K: DeserializeOwned>(objects: &[Value]) -> Change<K> {
+        Change::Replace(objects.iter().map(read).collect())
     }
     match kind {
         "Ingress" => Input::Ingress(all(objects)),

@@ -1,0 +1,112 @@
+//! What `explain` tells of a request.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use http::HeaderMap;
+use landfall_ingress_model::compiler::Compiler;
+use landfall_ingress_model::explain::{Explanation, Request, explain};
+use landfall_ingress_model::settings::Publish;
+use serde_json::{Value, json};
+use support::{input, now, settings};
+
+fn path(path: &str, kind: &str) -> Value {
+    json!({"path": path, "pathType": kind, "backend": {"service": {"name": "api", "port": {"number": 80}}}})
+}
+
+fn ingress(name: &str, age: u8, class: &str, host: &str, paths: &[Value]) -> Value {
+    json!({
+        "kind": "Ingress",
+        "metadata": {"name": name, "namespace": "shop", "creationTimestamp": format!("2026-01-0{age}T00:00:00Z")},
+        "spec": {"ingressClassName": class, "rules": [{"host": host, "http": {"paths": paths}}]},
+    })
+}
+
+fn compiler() -> Compiler {
+    let mut compiler = Compiler::new(settings(Publish::Nothing));
+    let labels = json!({"name": "api", "namespace": "shop", "labels": {"kubernetes.io/service-name": "api"}});
+    let objects = [
+        json!({"kind": "IngressClass", "metadata": {"name": "theirs"}, "spec": {"controller": "example.com/other"}}),
+        json!({"kind": "Service", "metadata": labels, "spec": {"ports": [{"port": 80}]}}),
+        json!({
+            "kind": "EndpointSlice", "metadata": labels, "addressType": "IPv4",
+            "endpoints": [{"addresses": ["10.0.0.2"]}, {"addresses": ["10.0.0.1"]}], "ports": [{"port": 8080}],
+        }),
+        ingress(
+            "web",
+            1,
+            "landfall",
+            "shop.example",
+            &[
+                path("/", "Prefix"),
+                path("/api", "Prefix"),
+                path("/api", "Exact"),
+                path("/api/v2/long", "Prefix"),
+                path("api", "Prefix"),
+            ],
+        ),
+        ingress("late", 2, "landfall", "shop.example", &[path("/api", "Prefix")]),
+        ingress("wild", 3, "landfall", "*.example", &[path("/api", "Prefix")]),
+        ingress("deep", 4, "landfall", "*.shop.example", &[path("/api", "Prefix")]),
+        ingress("foreign", 5, "theirs", "shop.example", &[path("/api", "Prefix")]),
+    ];
+    compiler.apply(objects.iter().map(input));
+    compiler.build(now());
+    compiler
+}
+
+fn ask(scheme: &str, host: &str, path: &str) -> Explanation {
+    let request = Request { scheme: scheme.into(), host: host.into(), path: path.into(), headers: HeaderMap::new() };
+    explain(&compiler(), &request)
+}
+
+#[test]
+fn the_winner_and_each_loser_is_told() {
+    let explanation = ask("https", "SHOP.example:443", "/api/x?y=1");
+    let winner = explanation.winner.as_ref().unwrap();
+    assert_eq!((&*winner.namespace, &*winner.ingress, &*winner.path), ("shop", "web", "Prefix /api"));
+    assert_eq!(winner.backend.as_deref(), Some("shop/api:80"));
+    assert_eq!(winner.endpoints, ["10.0.0.1:8080", "10.0.0.2:8080"]);
+    assert_eq!(explanation.certificate.as_deref(), Some("self-signed, since no Secret is for this host"));
+    let found: Vec<(&str, &str, &str)> =
+        explanation.rejected.iter().map(|rejected| (&*rejected.ingress, &*rejected.path, &*rejected.reason)).collect();
+    let expected = [
+        ("late", "Prefix /api", "lost the conflict to shop/web, which is older"),
+        ("web", "Prefix /", "Prefix / is shorter than Prefix /api"),
+        ("wild", "Prefix /api", "host *.example is less specific than shop.example"),
+        ("web", "Exact /api", "the path is not exactly /api"),
+        ("web", "Prefix /api/v2/long", "/api/v2/long is longer than the path"),
+        ("web", "spec.rules[0].http.paths[4].path \"api\"", "left out: the path does not start with a slash"),
+        ("deep", "Prefix /api", "host differs: *.shop.example is for exactly one label before shop.example"),
+        ("foreign", "", "not ours: class \"theirs\" belongs to controller \"example.com/other\""),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn an_exact_path_comes_before_the_same_prefix() {
+    let explanation = ask("http", "shop.example", "/api");
+    assert_eq!(explanation.winner.as_ref().unwrap().path, "Exact /api");
+    assert_eq!(explanation.certificate, None);
+    assert!(explanation.rejected.iter().any(|rejected| rejected.reason == "Exact /api comes before Prefix /api"));
+}
+
+#[test]
+fn no_rule_and_no_request_are_told_apart() {
+    let missing = ask("http", "elsewhere.test", "/");
+    assert!(!missing.found());
+    assert!(missing.refused.is_none() && !missing.rejected.is_empty());
+    assert!(missing.to_string().contains("404"), "{missing}");
+    let refused = ask("http", "shop.example", "/a/..%2fb");
+    assert!(refused.refused.is_some() && refused.to_string().contains("400"), "{refused}");
+}
+
+#[test]
+fn the_text_names_what_matters() {
+    let text = ask("http", "shop.example", "/api/x").to_string();
+    for part in ["shop/web", "Prefix /api", "shop/api:80 -> 10.0.0.1:8080, 10.0.0.2:8080", "rejected:"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    serde_json::to_value(ask("http", "shop.example", "/api/x")).unwrap();
+}

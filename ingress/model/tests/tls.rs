@@ -1,0 +1,223 @@
+//! Which certificate answers which name, and what is said of those that can't.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use landfall_ingress_model::compiler::{Built, Compiler};
+use landfall_ingress_model::host::HostName;
+use landfall_ingress_model::input::Input;
+use landfall_ingress_model::settings::Publish;
+use landfall_ingress_model::table::HttpsRedirect;
+use landfall_model::{Change, ObjectKey};
+use rustls_pki_types::UnixTime;
+use serde_json::{Value, json};
+use support::{certificate, input, now, settings};
+
+fn ingress(name: &str, age: u8, host: &str, tls: &Value) -> Input {
+    let backend = json!({"service": {"name": "a", "port": {"number": 80}}});
+    input(&json!({
+        "kind": "Ingress",
+        "metadata": {"name": name, "namespace": "shop", "creationTimestamp": format!("2026-01-0{age}T00:00:00Z")},
+        "spec": {
+            "ingressClassName": "nginx", "tls": tls,
+            "rules": [{"host": host, "http": {"paths": [{"path": format!("/{name}"), "pathType": "Prefix", "backend": backend}]}}],
+        },
+    }))
+}
+
+fn service() -> [Input; 2] {
+    let meta = json!({"name": "a", "namespace": "shop", "labels": {"kubernetes.io/service-name": "a"}});
+    [
+        input(&json!({"kind": "Service", "metadata": meta, "spec": {"ports": [{"port": 80}]}})),
+        input(&json!({
+            "kind": "EndpointSlice", "metadata": meta, "addressType": "IPv4",
+            "endpoints": [{"addresses": ["10.0.0.1"]}], "ports": [{"port": 8080}],
+        })),
+    ]
+}
+
+fn secret(name: &str, kind: &str, certificate: Option<&str>, key: Option<&str>) -> Input {
+    let data = json!({"tls.crt": certificate.unwrap_or_default(), "tls.key": key.unwrap_or_default()});
+    let meta = json!({"name": name, "namespace": "shop"});
+    input(&json!({"kind": "Secret", "metadata": meta, "type": kind, "stringData": data}))
+}
+
+fn tls_secret(name: &str, (certificate, key): &(String, String)) -> Input {
+    secret(name, "kubernetes.io/tls", Some(certificate), Some(key))
+}
+
+fn build(compiler: &mut Compiler, inputs: impl IntoIterator<Item = Input>) -> Built {
+    compiler.apply(inputs);
+    compiler.build(now())
+}
+
+fn served(built: &Built, host: &str) -> Option<ObjectKey> {
+    let host = HostName::from_authority(host).unwrap();
+    built.table.certificates.find(Some(&host)).map(|certificate| certificate.secret.clone())
+}
+
+fn reasons(built: &Built) -> Vec<(&str, &str, &str)> {
+    built.problems.iter().map(|found| (found.reason.as_str(), &*found.field, &*found.value)).collect()
+}
+
+#[test]
+fn what_is_wrong_with_a_secret_is_said_once_and_the_default_answers() {
+    let good = certificate(&["a.example"], 2026, 2027);
+    let other = certificate(&["a.example"], 2026, 2027);
+    let whole = "kubernetes.io/tls";
+    let garbage = "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n";
+    let cases: [(&str, Option<Input>, &str); 11] = [
+        ("missing", None, "UnknownSecret"),
+        ("type", Some(secret("s", "Opaque", Some(&good.0), Some(&good.1))), "InvalidSecretType"),
+        ("no certificate", Some(secret("s", whole, None, Some(&good.1))), "IncompleteSecret"),
+        ("no key", Some(secret("s", whole, Some(&good.0), None)), "IncompleteSecret"),
+        ("no PEM", Some(secret("s", whole, Some("text"), Some(&good.1))), "InvalidCertificate"),
+        ("bad PEM", Some(secret("s", whole, Some(garbage), Some(&good.1))), "InvalidCertificate"),
+        ("bad key", Some(secret("s", whole, Some(&good.0), Some("text"))), "InvalidKey"),
+        ("swapped", Some(secret("s", whole, Some(&good.1), Some(&good.0))), "InvalidCertificate"),
+        ("other key", Some(secret("s", whole, Some(&good.0), Some(&other.1))), "KeyMismatch"),
+        ("expired", Some(tls_secret("s", &certificate(&["a.example"], 2020, 2021))), "CertificateExpired"),
+        ("early", Some(tls_secret("s", &certificate(&["a.example"], 2030, 2031))), "CertificateNotYetValid"),
+    ];
+    for (name, secret, reason) in cases {
+        let mut settings = settings(Publish::Nothing);
+        settings.default_certificate = Some(ObjectKey::new("shop", "default"));
+        let mut compiler = Compiler::new(settings);
+        let tls = json!([{"hosts": ["a.example"], "secretName": "s"}]);
+        let default = tls_secret("default", &certificate(&["*.example"], 2026, 2027));
+        let inputs = service().into_iter().chain([ingress("a", 1, "a.example", &tls), default]).chain(secret);
+        let built = build(&mut compiler, inputs);
+        assert_eq!(reasons(&built), [(reason, "spec.tls[0].secretName", "s")], "{name}");
+        assert!(!built.problems[0].remedy.is_empty(), "{name}");
+        assert_eq!(served(&built, "a.example"), Some(ObjectKey::new("shop", "default")), "{name}");
+    }
+}
+
+#[test]
+fn names_are_matched_exactly_then_by_wildcard() {
+    let mut compiler = Compiler::new(settings(Publish::Nothing));
+    let tls = json!([
+        {"hosts": ["*.shop.example"], "secretName": "wild"},
+        {"hosts": ["www.shop.example", "other.example"], "secretName": "exact"},
+    ]);
+    let built = build(
+        &mut compiler,
+        service().into_iter().chain([
+            ingress("a", 1, "www.shop.example", &tls),
+            tls_secret("wild", &certificate(&["*.SHOP.example"], 2026, 2027)),
+            tls_secret("exact", &certificate(&["www.shop.example"], 2026, 2027)),
+        ]),
+    );
+    let shop = |name| Some(ObjectKey::new("shop", name));
+    assert_eq!(served(&built, "www.shop.example"), shop("exact"));
+    assert_eq!(served(&built, "api.shop.example"), shop("wild"));
+    assert_eq!(served(&built, "a.b.shop.example"), None);
+    assert_eq!(served(&built, "other.example"), None);
+    assert_eq!(reasons(&built), [("CertificateNameMismatch", "spec.tls[1].hosts", "other.example")]);
+}
+
+#[test]
+fn an_entry_without_hosts_is_for_the_hosts_of_the_rules_else_for_the_names_of_the_certificate() {
+    let tls = json!([{"secretName": "s"}]);
+    for (host, found) in [("a.example", ["a.example"].as_slice()), ("", &["a.example", "b.example"])] {
+        let mut compiler = Compiler::new(settings(Publish::Nothing));
+        let pair = tls_secret("s", &certificate(&["a.example", "b.example"], 2026, 2027));
+        let built = build(&mut compiler, service().into_iter().chain([ingress("a", 1, host, &tls), pair]));
+        for name in ["a.example", "b.example"] {
+            assert_eq!(served(&built, name).is_some(), found.contains(&name), "{host:?} {name}");
+        }
+        assert_eq!(reasons(&built), [], "{host:?}");
+    }
+}
+
+#[test]
+fn the_oldest_ingress_with_a_usable_secret_has_the_name() {
+    let mut compiler = Compiler::new(settings(Publish::Nothing));
+    let tls = |secret: &str| json!([{"hosts": ["a.example"], "secretName": secret}]);
+    let pair = || certificate(&["a.example"], 2026, 2027);
+    let built = build(
+        &mut compiler,
+        service().into_iter().chain([
+            ingress("new", 2, "a.example", &tls("s2")),
+            ingress("old", 1, "a.example", &tls("s1")),
+            tls_secret("s1", &pair()),
+            tls_secret("s2", &pair()),
+        ]),
+    );
+    assert_eq!(served(&built, "a.example"), Some(ObjectKey::new("shop", "s1")));
+    assert_eq!(reasons(&built), [("TlsConflict", "spec.tls[0].secretName", "s2")]);
+    let built = build(&mut compiler, [Input::Secret(Change::Delete(ObjectKey::new("shop", "s1")))]);
+    assert_eq!(served(&built, "a.example"), Some(ObjectKey::new("shop", "s2")));
+    assert_eq!(reasons(&built), [("UnknownSecret", "spec.tls[0].secretName", "s1")]);
+}
+
+#[test]
+fn a_secret_is_swapped_and_nothing_else_changes() {
+    let mut compiler = Compiler::new(settings(Publish::Nothing));
+    let tls = json!([{"hosts": ["a.example"], "secretName": "s"}]);
+    let first = certificate(&["a.example"], 2026, 2027);
+    let inputs = service().into_iter().chain([ingress("a", 1, "a.example", &tls), tls_secret("s", &first)]);
+    let before = build(&mut compiler, inputs);
+    let same = build(&mut compiler, [tls_secret("s", &first)]);
+    assert!(Arc::ptr_eq(&before.table, &same.table));
+    let after = build(&mut compiler, [tls_secret("s", &certificate(&["a.example"], 2026, 2027))]);
+    assert!(!Arc::ptr_eq(&before.table, &after.table));
+    let host = HostName::from_authority("a.example").unwrap();
+    assert!(Arc::ptr_eq(&before.table.exact[&host], &after.table.exact[&host]), "the routes are the same ones");
+    let unused = build(&mut compiler, [tls_secret("unused", &first)]);
+    assert!(Arc::ptr_eq(&after.table, &unused.table));
+}
+
+#[test]
+fn time_alone_makes_a_certificate_valid_and_ends_it() {
+    let mut compiler = Compiler::new(settings(Publish::Nothing));
+    let tls = json!([{"hosts": ["a.example"], "secretName": "s"}]);
+    let pair = tls_secret("s", &certificate(&["a.example"], 2027, 2028));
+    let built = build(&mut compiler, service().into_iter().chain([ingress("a", 1, "a.example", &tls), pair]));
+    assert_eq!(reasons(&built)[0].0, "CertificateNotYetValid");
+    let begin = built.next_deadline.unwrap();
+    let shortly_before = UnixTime::since_unix_epoch(Duration::from_secs(begin.as_secs() - 1));
+    assert_eq!(served(&compiler.build(shortly_before), "a.example"), None);
+    let valid = compiler.build(begin);
+    assert!(served(&valid, "a.example").is_some() && valid.problems.is_empty());
+    let end = valid.next_deadline.unwrap();
+    assert!(end.as_secs() > begin.as_secs());
+    let over = compiler.build(end);
+    assert_eq!(reasons(&over)[0].0, "CertificateExpired");
+    assert_eq!((served(&over, "a.example"), over.next_deadline), (None, None));
+}
+
+#[test]
+fn ingress_nginx_redirects_where_a_tls_entry_covers_the_host() {
+    let mut compiler = Compiler::new(settings(Publish::Nothing));
+    let none = json!([]);
+    let redirect = |built: &Built, host: &str| {
+        let routes = &built.table.exact[&HostName::from_authority(host).unwrap()];
+        routes.prefix.values().all(|route| route.policy.https_redirect == HttpsRedirect::Always)
+    };
+    let built = build(&mut compiler, service().into_iter().chain([ingress("a", 1, "a.example", &none)]));
+    assert!(!redirect(&built, "a.example"));
+    // The entry of another Ingress counts as well, also as a wildcard and without a certificate of its own.
+    let cover = json!([{"hosts": ["*.example"]}]);
+    let built = build(&mut compiler, [ingress("b", 2, "b.example", &cover)]);
+    assert!(redirect(&built, "a.example") && redirect(&built, "b.example"));
+    let built = build(&mut compiler, [Input::Ingress(Change::Delete(ObjectKey::new("shop", "b")))]);
+    assert!(!redirect(&built, "a.example"));
+}
+
+#[test]
+fn a_default_certificate_that_cannot_be_used_is_a_problem_of_the_secret() {
+    let mut settings = settings(Publish::Nothing);
+    settings.default_certificate = Some(ObjectKey::new("shop", "default"));
+    let mut compiler = Compiler::new(settings);
+    let built = compiler.build(now());
+    assert_eq!(built.problems[0].object.to_string(), "secret shop/default");
+    assert_eq!(reasons(&built), [("UnknownSecret", "metadata.name", "default")]);
+    let built = build(&mut compiler, [tls_secret("default", &certificate(&["x.example"], 2026, 2027))]);
+    assert_eq!(reasons(&built), []);
+    assert_eq!(served(&built, "any.example"), Some(ObjectKey::new("shop", "default")));
+}
