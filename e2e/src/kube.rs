@@ -19,12 +19,23 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The version that is tested against.
 const VERSION: &str = include_str!("../testbed/kube/version");
 
+/// Which requests the audit log holds: each write of an Ingress' status, once it is answered.
+const AUDIT: &str = "apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: Metadata, verbs: [update, patch], resources: [{group: networking.k8s.io, resources: [ingresses/status]}]}
+- {level: None}
+";
+
 /// A control plane; dropping it kills its processes and removes its state.
 #[derive(Debug)]
 pub struct Cluster {
     folder: TempDir,
     programs: PathBuf,
     ports: Ports,
+    /// Where the API server is now.
+    reached: u16,
     etcd: Child,
     api: Option<Child>,
 }
@@ -45,7 +56,7 @@ impl Cluster {
         tools::run(Command::new(pki).arg(folder.path()))?;
         let ports = Ports { etcd: tools::free_port()?, etcd_peer: tools::free_port()?, api: tools::free_port()? };
         let etcd = start_etcd(&programs, folder.path(), ports)?;
-        let mut cluster = Self { folder, programs, ports, etcd, api: None };
+        let mut cluster = Self { folder, programs, ports, reached: ports.api, etcd, api: None };
         cluster.write_kubeconfig("admin", "client-certificate: admin.crt, client-key: admin.key")?;
         cluster.start_api().await?;
         Ok(cluster)
@@ -53,7 +64,18 @@ impl Cluster {
 
     /// Starts the API server again on the same port, and waits until it is ready.
     pub async fn start_api(&mut self) -> Result<()> {
-        self.api = Some(start_api(&self.programs, self.folder.path(), self.ports)?);
+        self.reached = self.ports.api;
+        self.start_api_here().await
+    }
+
+    /// Starts the API server on another port, where only this test knows it, until it is killed.
+    pub async fn start_api_elsewhere(&mut self) -> Result<()> {
+        self.reached = tools::free_port()?;
+        self.start_api_here().await
+    }
+
+    async fn start_api_here(&mut self) -> Result<()> {
+        self.api = Some(start_api(&self.programs, self.folder.path(), self.ports.etcd, self.reached)?);
         wait::until(PATIENCE, "kube-apiserver to be ready", || async {
             self.kubectl(&["get", "--raw", "/readyz"]).map(drop)
         })
@@ -101,6 +123,13 @@ impl Cluster {
         self.pipe(&["create", "-f", "-"], yaml)
     }
 
+    /// The URI of every write of a status that any API server of this cluster was asked for.
+    pub fn audit(&self) -> Result<Vec<String>> {
+        let log = std::fs::read_to_string(self.folder.path().join("audit.log"))?;
+        let uri = |line: &str| Ok(serde_json::from_str::<Value>(line)?["requestURI"].as_str().map(str::to_owned));
+        log.lines().filter_map(|line| uri(line).transpose()).collect()
+    }
+
     fn pipe(&self, arguments: &[&str], yaml: &str) -> Result<()> {
         let mut command = self.command();
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -115,6 +144,7 @@ impl Cluster {
         let mut command = Command::new(self.programs.join("kubectl"));
         // A cache in the home folder would be shared with the user's own clusters.
         command.arg("--kubeconfig").arg(self.kubeconfig()).arg("--cache-dir").arg(self.folder.path().join("cache"));
+        command.arg(format!("--server=https://127.0.0.1:{}", self.reached));
         command
     }
 
@@ -178,11 +208,12 @@ fn start_etcd(programs: &Path, folder: &Path, ports: Ports) -> Result<Child> {
     logged(command, folder, "etcd")
 }
 
-fn start_api(programs: &Path, folder: &Path, ports: Ports) -> Result<Child> {
+fn start_api(programs: &Path, folder: &Path, etcd: u16, port: u16) -> Result<Child> {
+    std::fs::write(folder.join("audit.yaml"), AUDIT)?;
     let mut command = Command::new(programs.join("kube-apiserver"));
     command.current_dir(folder).args([
-        &format!("--etcd-servers=http://127.0.0.1:{}", ports.etcd),
-        &format!("--secure-port={}", ports.api),
+        &format!("--etcd-servers=http://127.0.0.1:{}", etcd),
+        &format!("--secure-port={port}"),
         "--bind-address=127.0.0.1",
         "--tls-cert-file=apiserver.crt",
         "--tls-private-key-file=apiserver.key",
@@ -192,6 +223,8 @@ fn start_api(programs: &Path, folder: &Path, ports: Ports) -> Result<Child> {
         "--service-account-signing-key-file=sa.key",
         "--service-cluster-ip-range=10.96.0.0/16",
         "--authorization-mode=RBAC",
+        "--audit-policy-file=audit.yaml",
+        "--audit-log-path=audit.log",
         // Without a controller manager nobody would make the service account that it insists on.
         "--disable-admission-plugins=ServiceAccount",
     ]);

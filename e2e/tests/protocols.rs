@@ -48,7 +48,8 @@ async fn start() -> Result<Setup> {
     let trust = Trust::from_file(&keys.path().join("ca.crt"))?;
     let ingress = manifests::ingress("shop", HOST, &[("/", "web"), ("/landfall.Echo", "grpc")])
         .replace("  rules:", &format!("  tls: [{{hosts: [{HOST}], secretName: shop-tls}}]\n  rules:"));
-    let h2c = manifests::service("grpc", &[echo.addr]).replace("port: 80}]}", "port: 80, appProtocol: kubernetes.io/h2c}]}");
+    let h2c =
+        manifests::service("grpc", &[echo.addr]).replace("port: 80}]}", "port: 80, appProtocol: kubernetes.io/h2c}]}");
     folder.write("shop.yaml", &(ingress + &manifests::service("web", &[echo.addr]) + "---\n" + &h2c))?;
     let ingress = Launch::manifests(folder.path()).args(&["--no-access-log"]).start().await?;
     Ok(Setup { ingress, trust, _folder: folder, _keys: keys, _echo: echo })

@@ -41,7 +41,10 @@ async fn five_thousand_ingresses() -> Result<()> {
         assert_eq!(ingress.get(&host(number), "/").await?.backend(), "web");
     }
     figures::print(&format!("time to ready with {INGRESSES} Ingresses in a folder: {:.2} s", took.as_secs_f64()));
-    figures::print(&format!("resident memory with {INGRESSES} Ingresses: {:.1} MB", megabytes(resident(ingress.pid())?)));
+    figures::print(&format!(
+        "resident memory with {INGRESSES} Ingresses: {:.1} MB",
+        megabytes(resident(ingress.pid())?)
+    ));
 
     let mut client = Client::http1(ingress.http).await?;
     let mut took = Durations::default();
