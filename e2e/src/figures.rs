@@ -42,13 +42,31 @@ pub fn print(figure: &str) {
     }
 }
 
-/// Resident memory of process `pid`, in bytes.
-pub fn resident(pid: u32) -> Result<u64> {
+/// The resident memory of a process, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// All of it, with the pages of the program itself.
+    pub resident: u64,
+    /// Without the pages that are files and can be dropped: what the process has allocated.
+    pub allocated: u64,
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} MB, of which allocated {:.1} MB", megabytes(self.resident), megabytes(self.allocated))
+    }
+}
+
+/// The resident memory of process `pid`.
+pub fn resident(pid: u32) -> Result<Memory> {
     let path = format!("/proc/{pid}/status");
     let status = std::fs::read_to_string(&path).with_context(|| path.clone())?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib: u64 = line.and_then(|line| line.trim().strip_suffix(" kB")).context("no VmRSS")?.trim().parse()?;
-    Ok(kib * 1024)
+    let bytes = |field: &str| -> Result<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).context("no such field")?;
+        let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+        Ok(kib * 1024)
+    };
+    Ok(Memory { resident: bytes("VmRSS:")?, allocated: bytes("RssAnon:")? })
 }
 
 /// Bytes as megabytes of a million, the unit of the budgets.

@@ -174,14 +174,15 @@ struct Growth {
 
 impl Growth {
     fn of(pid: u32) -> Result<Self> {
-        let before = resident(pid)?;
+        let before = resident(pid)?.resident;
         let most = Arc::new(AtomicU64::new(before));
         let seen = Arc::clone(&most);
         let watch = tokio::spawn(async move {
             let mut every = tokio::time::interval(Duration::from_millis(20));
             loop {
                 every.tick().await;
-                seen.fetch_max(resident(pid).unwrap_or_default(), Ordering::Relaxed);
+                let now = resident(pid).map_or(0, |memory| memory.resident);
+                seen.fetch_max(now, Ordering::Relaxed);
             }
         });
         Ok(Self { before, most, watch })

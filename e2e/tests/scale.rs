@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use landfall_e2e::client::Client;
 use landfall_e2e::echo::Echo;
-use landfall_e2e::figures::{self, Durations, megabytes, resident};
+use landfall_e2e::figures::{self, Durations, resident};
 use landfall_e2e::ingress::Launch;
 use landfall_e2e::manifests::{self, Folder};
 
@@ -23,7 +23,7 @@ async fn five_thousand_ingresses() -> Result<()> {
     folder.write("class.yaml", &manifests::class())?;
     let mut idle = Launch::manifests(folder.path()).spawn()?;
     idle.ready(Duration::from_secs(10)).await?;
-    figures::print(&format!("resident memory idle: {:.1} MB", megabytes(resident(idle.pid())?)));
+    figures::print(&format!("resident memory idle: {}", resident(idle.pid())?));
     drop(idle);
 
     for file in 0..INGRESSES / IN_ONE_FILE {
@@ -41,10 +41,7 @@ async fn five_thousand_ingresses() -> Result<()> {
         assert_eq!(ingress.get(&host(number), "/").await?.backend(), "web");
     }
     figures::print(&format!("time to ready with {INGRESSES} Ingresses in a folder: {:.2} s", took.as_secs_f64()));
-    figures::print(&format!(
-        "resident memory with {INGRESSES} Ingresses: {:.1} MB",
-        megabytes(resident(ingress.pid())?)
-    ));
+    figures::print(&format!("resident memory with {INGRESSES} Ingresses: {}", resident(ingress.pid())?));
 
     let mut client = Client::http1(ingress.http).await?;
     let mut took = Durations::default();
@@ -59,8 +56,8 @@ async fn five_thousand_ingresses() -> Result<()> {
     }
     figures::print(&format!("change of one file beside {INGRESSES} Ingresses to the new answer: {took}"));
     figures::print(&format!(
-        "resident memory with {INGRESSES} Ingresses after {CHANGES} changes: {:.1} MB",
-        megabytes(resident(ingress.pid())?)
+        "resident memory with {INGRESSES} Ingresses after {CHANGES} changes: {}",
+        resident(ingress.pid())?
     ));
     Ok(())
 }

@@ -5,6 +5,7 @@ import multiprocessing
 import select
 import socket
 import struct
+import subprocess
 import time
 
 import lan
@@ -25,7 +26,7 @@ class Client:
         self.process.start()
 
     def finish(self) -> list[tuple[float, float, str]]:
-        """Stops the client; returns begin, end (CLOCK_MONOTONIC) and outcome of each request in order of their ends."""
+        """Stops the client; returns begin, end (CLOCK_MONOTONIC) and outcome of each request, in order of the ends."""
         self.stop.set()
         results = self.results.recv()
         self.process.join()
@@ -88,6 +89,19 @@ def _run(address, protocol, interval, timeout, stop, sender) -> None:
             if descriptor in open_:
                 progress(descriptor)
     sender.send(results)
+
+
+def served_by(address: str) -> str | None:
+    """The name of the node to which the client's kernel sends what goes to the address, None if it knows none."""
+    with lan.inside("c"):
+        output = subprocess.run(["ip", "neigh", "show", address], capture_output=True, text=True, check=True).stdout
+    fields = output.split()
+    return lan.MACS.get(fields[fields.index("lladdr") + 1]) if "lladdr" in fields else None
+
+
+def forget(address: str) -> None:
+    """Makes the client's kernel ask anew who has the address."""
+    subprocess.run(["ip", "-n", "ll-c", "neigh", "del", address, "dev", "eth0"], capture_output=True, check=False)
 
 
 def longest_gap(results: list[tuple[float, float, str]], start: float, end: float) -> float:

@@ -41,6 +41,7 @@ class Round:
         self.owner = owner
         self.sniffer = sniffer.Sniffer(options.address)
         self.client = client.Client(options.address, options.protocol, 0.002, options.timeout / 1000)
+        self.misled = not self.client_follows()
         time.sleep(0.3)
         self.begin = time.monotonic()
         self.healed = self.begin
@@ -49,6 +50,19 @@ class Round:
         self.results = self.client.finish()
         self.claims = self.sniffer.finish()
         self.repair()
+
+    def client_follows(self) -> bool:
+        """Waits until the client sends to the owner, and sees to it if it doesn't of itself within a second.
+
+        A client that still sends to a former owner is what a missing gratuitous ARP looks like.
+        """
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            if client.served_by(self.options.address) == self.owner:
+                return True
+            time.sleep(0.02)
+        client.forget(self.options.address)
+        return False
 
     def kill(self) -> None:
         lan.send_signal(self.owner, "announcer", signal.SIGKILL)
@@ -149,7 +163,7 @@ def report(options, rounds: list[Round]) -> bool:
         f"{options.label} {options.mode} {options.address} {options.protocol}: {len(rounds)} rounds, "
         f"gap ms p50 {percentile(gaps, 0.5):.0f} p99 {percentile(gaps, 0.99):.0f} max {max(gaps):.0f}; "
         f"requests {sum(total.values())} timed out {total[client.TIMED_OUT]} refused {total[client.REFUSED]}; "
-        f"changes of owner {moves}; overlap ms max {max(overlaps):.0f}, beyond {options.bound:.0f} ms: {beyond}"
+        f"changes of owner {moves}, client left behind {sum(one.misled for one in rounds)}; overlap ms max {max(overlaps):.0f}, beyond {options.bound:.0f} ms: {beyond}"
     )
     too_slow = options.limit_p50 is not None and percentile(gaps, 0.5) > options.limit_p50
     too_long = options.limit_max is not None and max(gaps) > options.limit_max
