@@ -56,8 +56,10 @@ announcer() {
         command -v "$LANDFALL_LB_ANNOUNCER" || fail "LANDFALL_LB_ANNOUNCER is $LANDFALL_LB_ANNOUNCER: no such program"
         return
     fi
-    local target=${CARGO_TARGET_DIR:-$root/target} newest
-    newest=$(ls -t "$target"/{quick,release,debug}/landfall-lb-announcer 2>/dev/null | head -n 1) || true
+    local candidate newest=
+    for candidate in "${CARGO_TARGET_DIR:-$root/target}"/{quick,release,debug}/landfall-lb-announcer; do
+        if [ -e "$candidate" ] && { [ -z "$newest" ] || [ "$candidate" -nt "$newest" ]; }; then newest=$candidate; fi
+    done
     [ -n "$newest" ] || fail "landfall-lb-announcer is not built: cargo build -p landfall-lb-announcer, or set LANDFALL_LB_ANNOUNCER"
     echo "$newest"
 }
