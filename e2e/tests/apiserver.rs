@@ -298,7 +298,7 @@ impl Load {
 #[tokio::test]
 async fn an_ingress_without_an_api_server_starts_and_waits() -> Result<()> {
     let _alone = ONE_AT_A_TIME.lock().await;
-    let Setup { mut cluster, .. } = setup().await?;
+    let Setup { mut cluster, echo: _echo } = setup().await?;
     let launch = replica(&cluster, "a")?;
     cluster.apply(&route("early"))?;
     cluster.kill_api()?;
