@@ -7,8 +7,8 @@ mod affinity;
 mod stats;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use crate::backend::Affinity;
@@ -64,7 +64,8 @@ struct Endpoint {
 struct Shared {
     cursor: AtomicUsize,
     epoch: Epoch,
-    clients: AffinityMap,
+    /// Made with the first client, since few backends have an affinity.
+    clients: OnceLock<Box<AffinityMap>>,
 }
 
 /// A chosen endpoint; counts as a request in flight until it is dropped.
@@ -138,12 +139,13 @@ impl Balancer {
         let millis = self.shared.epoch.millis(now);
         if let Affinity::ClientIp(timeout) = choice.affinity {
             let client = choice.client.to_canonical();
-            let bound = self.shared.clients.get(client, timeout, now);
+            let clients = self.shared.clients.get_or_init(Box::default);
+            let bound = clients.get(client, timeout, now);
             let endpoint = bound
                 .and_then(|address| self.endpoint(address))
                 .filter(|endpoint| is_usable(endpoint, choice, Some(millis)))
                 .or_else(|| self.choose(choice, millis))?;
-            self.shared.clients.set(client, endpoint.address, timeout, now);
+            clients.set(client, endpoint.address, timeout, now);
             return Some(Pick::new(endpoint));
         }
         self.choose(choice, millis).map(Pick::new)

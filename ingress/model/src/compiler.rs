@@ -17,6 +17,7 @@ pub(crate) mod link;
 mod notes;
 mod report;
 mod service;
+pub(crate) mod set;
 pub(crate) mod store;
 mod suggest;
 mod tables;
@@ -43,6 +44,7 @@ use ingress::{Age, StoredIngress};
 use link::Linked;
 use notes::Notes;
 use report::Reports;
+use set::SmallSet;
 use store::Store;
 
 /// What a build gives.
@@ -74,9 +76,9 @@ pub struct Compiler {
     /// The Ingresses of ours.
     pub(crate) linked: BTreeMap<ObjectKey, Linked>,
     /// Which Ingresses have routes for a host.
-    hosts: HashMap<HostPattern, BTreeSet<Age>>,
+    hosts: HashMap<HostPattern, SmallSet<Age>>,
     /// Which Ingresses have a TLS entry for a name.
-    names: HashMap<HostPattern, BTreeSet<Age>>,
+    names: HashMap<HostPattern, SmallSet<Age>>,
     /// Which Ingresses have a default backend; those that have nothing else come first.
     defaults: BTreeSet<(Rank, Age)>,
     /// The two policies that most routes have.

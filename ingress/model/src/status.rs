@@ -8,6 +8,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::networking::v1::Ingress;
 use landfall_model::{Change, ObjectKey, ObjectRef, Problem};
+use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::compiler::store::{Store, key_of};
@@ -65,16 +66,26 @@ pub struct IngressStatus {
 }
 
 /// What `/status` tells of one Ingress of ours.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct IngressView {
-    /// The namespace.
-    pub namespace: Arc<str>,
-    /// The name.
-    pub name: Arc<str>,
+    /// The Ingress.
+    pub ingress: ObjectKey,
     /// The published addresses.
     pub addresses: Arc<[Address]>,
     /// What is wrong with it, its Services and its Secrets.
     pub problems: Arc<[Problem]>,
+}
+
+impl Serialize for IngressView {
+    /// `{"namespace","name","addresses":[..],"problems":[..]}`.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(4))?;
+        map.serialize_entry("namespace", self.ingress.namespace())?;
+        map.serialize_entry("name", self.ingress.name())?;
+        map.serialize_entry("addresses", &self.addresses)?;
+        map.serialize_entry("problems", &self.problems)?;
+        map.end()
+    }
 }
 
 /// Knows the addresses to publish.
@@ -107,11 +118,11 @@ impl Publisher {
     }
 
     pub(crate) fn nodes(&mut self, change: Change<Node>) {
-        self.nodes.apply(change, |node| &node.metadata, node_addresses);
+        self.nodes.apply(change, |node| &node.metadata, |node, _| node_addresses(node));
     }
 
     pub(crate) fn pods(&mut self, change: Change<Pod>) {
-        self.pods.apply(change, |pod| &pod.metadata, node_of);
+        self.pods.apply(change, |pod| &pod.metadata, |pod, _| node_of(pod));
     }
 
     /// Sees each change of a Service, since only one of them may be of interest.

@@ -314,7 +314,7 @@ fn check_naive(objects: &Objects, built: &Built, host: &HostName, path: &str) {
     let ours = |ingress: &Value| {
         let key = key_of(ingress);
         let canary = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/canary"] == "true";
-        !canary && built.ingresses.iter().any(|view| *view.namespace == *key.namespace() && *view.name == *key.name())
+        !canary && built.ingresses.iter().any(|view| view.ingress == key)
     };
     let expected = naive(objects, &ours, host, path);
     let found = found_by(&built.table, host, path);

@@ -4,7 +4,7 @@
 //! restricts access makes the routes answer 503, and a canary takes no traffic at all.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use landfall_model::{ObjectRef, Problem};
@@ -64,7 +64,15 @@ pub(crate) struct Annotations {
     pub(crate) canary: bool,
 }
 
+/// Most Ingresses have no annotation of interest and share this.
+static PLAIN: LazyLock<Arc<Annotations>> = LazyLock::new(Arc::default);
+
 impl Annotations {
+    /// The annotations as they are held.
+    pub(crate) fn shared(self) -> Arc<Self> {
+        if self == **PLAIN { PLAIN.clone() } else { Arc::new(self) }
+    }
+
     /// Reads the annotations of `object`.
     pub(crate) fn parse(all: Option<&BTreeMap<String, String>>, object: &ObjectRef) -> (Self, Vec<Problem>) {
         let mut parsed = Self::default();

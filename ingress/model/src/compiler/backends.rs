@@ -7,6 +7,7 @@ use landfall_model::{ObjectKey, ObjectRef, Problem, Reason};
 
 use super::endpoints::{EndpointStore, Found};
 use super::service::{ParsedService, Port};
+use super::set::SmallSet;
 use super::store::Store;
 use super::suggest::{alternatives, nearest};
 use crate::backend::{Affinity, Backend, BackendKey, BackendState, PortRef, Protocol, Target};
@@ -65,11 +66,11 @@ pub(crate) struct Fault {
 pub(crate) struct Pool {
     pub(crate) backend: Arc<Backend>,
     pub(crate) state: Arc<BackendState>,
-    pub(crate) fault: Option<Fault>,
+    pub(crate) fault: Option<Box<Fault>>,
     /// What is wrong with the Service and its endpoints.
     pub(crate) problems: Vec<Problem>,
     /// The Ingresses that use it.
-    pub(crate) users: BTreeSet<ObjectKey>,
+    pub(crate) users: SmallSet<ObjectKey>,
 }
 
 /// The objects that backends are made from.
@@ -92,7 +93,7 @@ pub(crate) struct Refreshed {
 
 struct Resolved {
     state: BackendState,
-    fault: Option<Fault>,
+    fault: Option<Box<Fault>>,
     problems: Vec<Problem>,
 }
 
@@ -115,7 +116,8 @@ impl Backends {
         let Resolved { state, fault, problems } = self.resolve(key, None);
         let state = Arc::new(state);
         let backend = Arc::new(Backend::new(key.key.clone(), state.clone()));
-        let users = BTreeSet::from([user.clone()]);
+        let mut users = SmallSet::default();
+        users.insert(user.clone());
         self.pools.insert(key.clone(), Pool { backend: backend.clone(), state, fault, problems, users });
         backend
     }
@@ -349,7 +351,7 @@ fn unresolved(fault: Fault) -> Resolved {
         target: Target::Endpoints(Arc::new(Balancer::new([], None))),
         unavailable: Some(fault.cause.as_str().into()),
     };
-    Resolved { state, fault: Some(fault), problems: Vec::new() }
+    Resolved { state, fault: Some(Box::new(fault)), problems: Vec::new() }
 }
 
 fn is_same(old: &BackendState, new: &BackendState) -> bool {

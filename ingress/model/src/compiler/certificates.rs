@@ -12,6 +12,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use super::set::SmallSet;
 use super::store::Store;
 use crate::host::HostPattern;
 use crate::reason;
@@ -69,7 +70,7 @@ impl PartialEq for StoredSecret {
 pub(crate) struct Secrets {
     crypto: Arc<CryptoProvider>,
     store: Store<StoredSecret>,
-    users: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
+    users: BTreeMap<ObjectKey, SmallSet<ObjectKey>>,
     now: u64,
     /// Used without an Ingress: the default certificate.
     pinned: Option<ObjectKey>,
@@ -206,7 +207,7 @@ fn date(seconds: u64) -> String {
     k8s_openapi::jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |time| time.to_string())
 }
 
-fn parse(secret: &Secret) -> StoredSecret {
+fn parse(secret: &Secret, _: &ObjectKey) -> StoredSecret {
     let mut hasher = DefaultHasher::new();
     let kind = secret.type_.as_deref().unwrap_or_default();
     kind.hash(&mut hasher);

@@ -208,7 +208,7 @@ fn dialect(class: &Class) -> Dialect {
     if &*class.controller == INGRESS_NGINX { Dialect::IngressNginx } else { Dialect::Kubernetes }
 }
 
-fn parse(class: &IngressClass) -> Class {
+fn parse(class: &IngressClass, _: &ObjectKey) -> Class {
     let spec = class.spec.as_ref();
     let annotations = class.metadata.annotations.as_ref();
     Class {

@@ -8,7 +8,8 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use landfall_model::{Change, ObjectKey, ObjectRef, Problem};
 
 use super::service::{ParsedService, Port};
-use super::store::{Store, key_of};
+use super::set::SmallSet;
+use super::store::Store;
 use crate::reason;
 use crate::settings::Loopback;
 
@@ -54,7 +55,7 @@ pub(crate) struct EndpointStore {
     loopback: Loopback,
     slices: Store<Source>,
     /// The slices of each Service.
-    by_service: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
+    by_service: BTreeMap<ObjectKey, SmallSet<ObjectKey>>,
     endpoints: Store<Source>,
 }
 
@@ -81,7 +82,8 @@ impl EndpointStore {
     /// Applies a change and returns the Services it concerns.
     pub(crate) fn slices(&mut self, change: Change<EndpointSlice>) -> Vec<ObjectKey> {
         let loopback = self.loopback;
-        let changed = self.slices.apply(change, |slice| &slice.metadata, |slice| parse_slice(slice, loopback));
+        let changed =
+            self.slices.apply(change, |slice| &slice.metadata, |slice, key| parse_slice(slice, key, loopback));
         let mut services = Vec::new();
         for (key, old) in changed {
             if let Some(old) = old {
@@ -104,7 +106,7 @@ impl EndpointStore {
     /// Applies a change and returns the Services it concerns.
     pub(crate) fn endpoints(&mut self, change: Change<Endpoints>) -> Vec<ObjectKey> {
         let loopback = self.loopback;
-        let parse = |endpoints: &Endpoints| parse_endpoints(endpoints, loopback);
+        let parse = |endpoints: &Endpoints, key: &ObjectKey| parse_endpoints(endpoints, key, loopback);
         let changed = self.endpoints.apply(change, |endpoints| &endpoints.metadata, parse);
         changed.into_iter().map(|(key, _)| key).collect()
     }
@@ -152,11 +154,10 @@ impl Group {
     }
 }
 
-fn parse_slice(slice: &EndpointSlice, loopback: Loopback) -> Source {
-    let key = key_of(&slice.metadata);
+fn parse_slice(slice: &EndpointSlice, key: &ObjectKey, loopback: Loopback) -> Source {
     let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_LABEL));
     let service = ObjectKey::new(key.namespace(), service.map_or("", String::as_str));
-    let object = ObjectRef::new("EndpointSlice", key);
+    let object = ObjectRef::new("EndpointSlice", key.clone());
     let mut problems = Vec::new();
     if !matches!(slice.address_type.as_str(), "IPv4" | "IPv6") {
         let cause = "only IP addresses are supported, so its endpoints are not used";
@@ -192,8 +193,8 @@ fn parse_slice(slice: &EndpointSlice, loopback: Loopback) -> Source {
     Source { service, groups, problems: problems.into() }
 }
 
-fn parse_endpoints(endpoints: &Endpoints, loopback: Loopback) -> Source {
-    let service = key_of(&endpoints.metadata);
+fn parse_endpoints(endpoints: &Endpoints, key: &ObjectKey, loopback: Loopback) -> Source {
+    let service = key.clone();
     let object = ObjectRef::new("Endpoints", service.clone());
     let mut problems = Vec::new();
     let mut groups = Vec::new();

@@ -7,7 +7,7 @@ use landfall_model::{ObjectKey, ObjectRef, Problem, Reason};
 
 use super::annotations::Annotations;
 use super::class::{CLASS_ANNOTATION, ClassChoice};
-use super::store::{created, key_of};
+use super::store::created;
 use super::suggest::nearest;
 use crate::backend::PortRef;
 use crate::host::HostPattern;
@@ -37,12 +37,12 @@ pub(crate) struct StoredIngress {
 pub(crate) struct ParsedIngress {
     pub(crate) age: Age,
     pub(crate) class: ClassChoice,
-    pub(crate) annotations: Annotations,
+    pub(crate) annotations: Arc<Annotations>,
     /// Rules with a valid host; a path that can't be used is left out.
     pub(crate) rules: Box<[Rule]>,
     /// Whether it was written without any rule, so that it is about its default backend only.
     pub(crate) is_default_only: bool,
-    pub(crate) default: Option<BackendSpec>,
+    pub(crate) default: Option<Box<BackendSpec>>,
     pub(crate) tls: Box<[TlsSpec]>,
     /// What is wrong with the Ingress by itself.
     pub(crate) problems: Box<[Problem]>,
@@ -109,8 +109,7 @@ pub(crate) struct TlsSpec {
 }
 
 /// Reads an Ingress.
-pub(crate) fn parse(ingress: &Ingress) -> StoredIngress {
-    let key = key_of(&ingress.metadata);
+pub(crate) fn parse(ingress: &Ingress, key: &ObjectKey) -> StoredIngress {
     let mut parser = Parser { object: ObjectRef::new("Ingress", key.clone()), problems: Vec::new() };
     let annotations = ingress.metadata.annotations.as_ref();
     let (plan, mut annotation_problems) = Annotations::parse(annotations, &parser.object);
@@ -118,7 +117,7 @@ pub(crate) fn parse(ingress: &Ingress) -> StoredIngress {
     let spec = ingress.spec.as_ref();
     let rules = spec.and_then(|spec| spec.rules.as_deref()).unwrap_or_default();
     let backend = spec.and_then(|spec| spec.default_backend.as_ref());
-    let default = backend.map(|backend| parser.backend(backend, Place::Default));
+    let default = backend.map(|backend| Box::new(parser.backend(backend, Place::Default)));
     if rules.is_empty() && default.is_none() {
         let problem = Problem::new(parser.object.clone(), reason::EMPTY_INGRESS, "it has neither rules nor a default");
         parser.problems.push(problem.at("spec.rules", "").remedy("give rules or spec.defaultBackend"));
@@ -133,9 +132,9 @@ pub(crate) fn parse(ingress: &Ingress) -> StoredIngress {
         annotation: annotations.and_then(|all| all.get(CLASS_ANNOTATION)).map(|value| value.as_str().into()),
     };
     let parsed = ParsedIngress {
-        age: Age { created: created(&ingress.metadata), key },
+        age: Age { created: created(&ingress.metadata), key: key.clone() },
         class,
-        annotations: plan,
+        annotations: plan.shared(),
         rules,
         is_default_only,
         default,

@@ -9,6 +9,7 @@ use super::annotations::RedirectRule;
 use super::backends::PoolKey;
 use super::certificates::covers;
 use super::ingress::{Age, BackendSpec, ParsedIngress, Place, TlsSpec};
+use super::set::SmallSet;
 use super::{Compiler, Effects, Rank};
 use crate::backend::BackendKey;
 use crate::host::HostPattern;
@@ -27,7 +28,7 @@ pub(crate) struct Linked {
     pub(crate) default: Option<Arc<Route>>,
     /// Sorted by name, else in the order of `spec.tls`.
     pub(crate) claims: Vec<Claim>,
-    pub(crate) pools: BTreeSet<PoolKey>,
+    pub(crate) pools: SmallSet<PoolKey>,
     /// What is wrong with its TLS entries.
     pub(crate) problems: Vec<Problem>,
 }
@@ -126,7 +127,7 @@ impl Compiler {
             effects.names.entry(claim.name.clone()).or_insert(!ages.is_empty());
             ages.insert(age);
         }
-        let (routes, default, pools) = (Vec::new(), None, BTreeSet::new());
+        let (routes, default, pools) = (Vec::new(), None, SmallSet::default());
         self.linked.insert(key.clone(), Linked { parsed, dialect, routes, default, claims, pools, problems });
         true
     }
@@ -202,7 +203,7 @@ impl Compiler {
             if self.names.contains_key(name) == *before {
                 continue;
             }
-            let mut add = |ages: &BTreeSet<Age>| found.extend(ages.iter().map(|age| age.key.clone()));
+            let mut add = |ages: &SmallSet<Age>| found.extend(ages.iter().map(|age| age.key.clone()));
             self.hosts.get(name).map(&mut add);
             if matches!(name, HostPattern::Wildcard(_)) {
                 let below = |host: &HostPattern| match host {
@@ -232,6 +233,7 @@ impl Compiler {
             self.make_routes(&mut linked);
         }
         // The sort is stable, so that of equal paths the first one written stays the first.
+        linked.routes.shrink_to_fit();
         linked.routes.sort_by(|a, b| order(&a.route).cmp(&order(&b.route)));
         for new in &mut linked.routes {
             let start = former.routes.partition_point(|old| order(&old.route) < order(&new.route));

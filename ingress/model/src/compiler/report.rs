@@ -69,7 +69,7 @@ impl Compiler {
         problems.extend(self.notes.of(key).cloned());
         let rules = linked.parsed.rules.iter().flat_map(|rule| &rule.paths).map(|path| &path.backend);
         // Of an unused canary, nothing but that is told.
-        let backends = rules.chain(&linked.parsed.default).filter(|_| !linked.parsed.annotations.canary);
+        let backends = rules.chain(linked.parsed.default.as_deref()).filter(|_| !linked.parsed.annotations.canary);
         for backend in backends {
             problems.extend(self.fault(linked, backend).map(|fault| place(fault, key, backend)));
         }
@@ -79,8 +79,7 @@ impl Compiler {
         problems.sort_unstable();
         problems.dedup();
         IngressView {
-            namespace: key.namespace().into(),
-            name: key.name().into(),
+            ingress: key.clone(),
             addresses: self.publisher.addresses().cloned().unwrap_or_default(),
             problems: problems.into(),
         }
@@ -90,7 +89,7 @@ impl Compiler {
         let (service, port) = backend.target.as_ref().ok()?;
         let key = BackendKey { service: service.clone(), port: port.clone() };
         let pool = PoolKey { key, protocol: linked.parsed.annotations.protocol.map(Into::into) };
-        self.backends.get(&pool)?.fault.as_ref()
+        self.backends.get(&pool)?.fault.as_deref()
     }
 
     fn all_problems(&self) -> Vec<Problem> {

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use landfall_model::{ObjectRef, Problem};
+use landfall_model::{ObjectKey, ObjectRef, Problem};
 
-use super::store::key_of;
 use crate::backend::{Affinity, PortRef, Protocol};
 use crate::reason;
 
@@ -84,8 +83,8 @@ impl std::fmt::Display for Port {
 }
 
 /// Reads a Service.
-pub(crate) fn parse(service: &Service) -> ParsedService {
-    let object = ObjectRef::new("Service", key_of(&service.metadata));
+pub(crate) fn parse(service: &Service, key: &ObjectKey) -> ParsedService {
+    let object = ObjectRef::new("Service", key.clone());
     let mut problems = Vec::new();
     let spec = service.spec.as_ref();
     let is_external = spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName");

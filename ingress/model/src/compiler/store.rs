@@ -36,22 +36,28 @@ impl<T: PartialEq> Store<T> {
         &mut self,
         change: Change<K>,
         meta: fn(&K) -> &ObjectMeta,
-        parse: impl Fn(&K) -> T,
+        parse: impl Fn(&K, &ObjectKey) -> T,
     ) -> Vec<(ObjectKey, Option<T>)> {
         let mut changed = Vec::new();
         match change {
             Change::Replace(objects) => {
                 let mut gone: BTreeSet<ObjectKey> = self.items.keys().cloned().collect();
                 for object in objects {
-                    gone.remove(&key_of(meta(&object)));
-                    self.insert(key_of(meta(&object)), parse(&object), &mut changed);
+                    let key = key_of(meta(&object));
+                    gone.remove(&key);
+                    let item = parse(&object, &key);
+                    self.insert(key, item, &mut changed);
                 }
                 for key in gone {
                     let old = self.items.remove(&key);
                     changed.push((key, old));
                 }
             }
-            Change::Apply(object) => self.insert(key_of(meta(&object)), parse(&object), &mut changed),
+            Change::Apply(object) => {
+                let key = key_of(meta(&object));
+                let item = parse(&object, &key);
+                self.insert(key, item, &mut changed);
+            }
             Change::Delete(key) => {
                 if let Some(old) = self.items.remove(&key) {
                     changed.push((key, Some(old)));
@@ -65,7 +71,9 @@ impl<T: PartialEq> Store<T> {
         if self.items.get(&key) == Some(&item) {
             return;
         }
-        let old = self.items.insert(key.clone(), item);
+        // The new object brings its own copy of the key; holding one of them is enough.
+        let old = self.items.remove(&key);
+        self.items.insert(key.clone(), item);
         changed.push((key, old));
     }
 }
