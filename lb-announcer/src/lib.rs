@@ -1,6 +1,39 @@
-//! The announcer program: controller, speaker and standalone.
+//! The load-balancer announcer: what surrounds the model.
 //!
-//! The edges (`arp`, `ndp`, `links`, `heartbeat` sockets), `examples/lab` and `e2e/lab` are in the hands of a second
-//! engineer and need not be written again; the model's author wires them up here.
+//! - [`cli`]: the command line.
+//! - [`controller`], [`speaker`], [`standalone`], [`check`], [`crds`]: the subcommands.
+//! - [`edge`]: sockets, interfaces and clocks.
+//! - [`wire`]: the thread that the protocol core runs on.
+//! - [`inputs`]: which objects are read.
+//! - [`report`], [`page`], [`metrics`]: what people see.
+//! - `cluster`: what only the API server's users need.
 
+pub mod check;
+pub mod cli;
+mod cluster;
+pub mod controller;
+pub mod crds;
 pub mod edge;
+pub mod inputs;
+pub mod metrics;
+pub mod page;
+pub mod report;
+pub mod speaker;
+pub mod standalone;
+pub mod wire;
+
+use std::sync::Arc;
+
+/// Makes the TLS provider that the client of the API server uses the one of the process.
+pub(crate) fn install_crypto() {
+    // A second installation finds the first one in place, which is the same.
+    let _ = rustls::crypto::CryptoProvider::install_default(rustls::crypto::aws_lc_rs::default_provider());
+}
+
+/// The runtime of everything that isn't the protocol: one thread is plenty.
+pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// A text that many hold.
+pub(crate) type Name = Arc<str>;

@@ -235,6 +235,7 @@ pub struct Announcer {
     state_stale: bool,
     effects: Vec<Effect>,
     counters: Counters,
+    revision: u64,
 }
 
 impl Announcer {
@@ -266,7 +267,13 @@ impl Announcer {
             state_stale: true,
             effects: Vec::new(),
             counters: Counters::default(),
+            revision: 0,
         }
+    }
+
+    /// Grows whenever anything that the queries tell has changed.
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// Who else takes part.
@@ -375,6 +382,7 @@ impl Announcer {
             }
         }
         if accepted == Accepted::Change {
+            self.revision += 1;
             self.forget_conflicts_with_peers();
             self.settle(now);
         }
@@ -393,6 +401,7 @@ impl Announcer {
         let heard_enough = self.started.is_some_and(|started| now >= started + self.tuning.listen);
         if self.phase == Phase::Starting && self.configured && heard_enough {
             self.phase = Phase::Ready;
+            self.revision += 1;
         }
         if first || now >= self.beat + self.tuning.heartbeat {
             self.beat(now);
@@ -508,6 +517,7 @@ impl Announcer {
         }
         self.state_bytes = state.encode();
         self.state = state;
+        self.revision += 1;
         self.versions.state += 1;
         true
     }

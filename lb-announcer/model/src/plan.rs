@@ -23,6 +23,7 @@ pub use choose::PoolDenial;
 pub use ledger::Denial;
 
 use crate::address::Family;
+use crate::crd::TakenAddress;
 use crate::pool::{Namespaces, Pool};
 use crate::reason;
 use crate::service::ServiceFacts;
@@ -51,6 +52,26 @@ impl TakenBy {
             Self::Network => "NetworkAddress",
             Self::Broadcast => "BroadcastAddress",
         }
+    }
+
+    /// Reads an entry of a pool's status.
+    pub fn read(entry: &TakenAddress) -> Option<Self> {
+        match entry.reason.as_str() {
+            "ForeignHost" => Some(Self::ForeignHost(entry.mac.parse().ok()?)),
+            "NodeAddress" => Some(Self::Node(entry.node.as_str().into())),
+            "NetworkAddress" => Some(Self::Network),
+            "BroadcastAddress" => Some(Self::Broadcast),
+            _ => None,
+        }
+    }
+
+    /// The entry of a pool's status that says so.
+    pub fn entry(&self, ip: IpAddr, node: &str) -> TakenAddress {
+        let mac = match self {
+            Self::ForeignHost(mac) => mac.to_string(),
+            _ => String::new(),
+        };
+        TakenAddress { ip: ip.to_string(), node: node.to_owned(), reason: self.word().to_owned(), mac }
     }
 }
 

@@ -277,6 +277,17 @@ impl World {
         self.config_problems.iter().cloned().chain(services).chain(unserved).collect()
     }
 
+    /// What the speakers wrote into the pools' status: addresses that something on the network uses.
+    pub fn reported_taken(&self) -> BTreeMap<IpAddr, (TakenBy, Arc<str>)> {
+        let entries = self.pool_objects.values().filter_map(|p| p.status.as_ref()).flat_map(|s| &s.taken);
+        entries.filter_map(|e| Some((e.ip.parse().ok()?, (TakenBy::read(e)?, e.node.as_str().into())))).collect()
+    }
+
+    /// The pools as they were read.
+    pub fn pool_objects(&self) -> &BTreeMap<ObjectKey, Arc<IPAddressPool>> {
+        &self.pool_objects
+    }
+
     /// Addresses that belong to nodes and so are never given.
     pub fn node_addresses(&self) -> BTreeMap<IpAddr, TakenBy> {
         let nodes = self.nodes.values();

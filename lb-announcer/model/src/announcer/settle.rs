@@ -52,6 +52,7 @@ impl Announcer {
         for (name, peer) in &mut self.peers {
             let up = peer.life(now, &self.tuning, self.slack) != Life::Dead;
             if up != peer.reported_up {
+                self.revision += 1;
                 peer.reported_up = up;
                 peer.up_since = if up { peer.up_since.or(Some(now)) } else { None };
                 let report = if up { Report::PeerUp(name.clone()) } else { Report::PeerDown(name.clone()) };

@@ -1,0 +1,171 @@
+//! What was last seen of each Service's status and annotation, in the form that is compared with what is wanted.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use landfall_lb_model::plan::Grant;
+use landfall_lb_model::reason;
+use landfall_lb_model::service::ALLOCATED_FROM_POOL;
+use landfall_lb_model::world::Input;
+use landfall_model::{Change, ObjectKey, Problem};
+use serde_json::{Value, json};
+
+/// The condition that says whether a Service has an address, and if not why not.
+pub(super) const CONDITION: &str = "landfall.dev/AddressAllocated";
+/// The API's limit for a condition's message, in bytes.
+const MESSAGE: usize = 32_768;
+
+/// The Services of type `LoadBalancer` and those that were.
+#[derive(Debug, Default)]
+pub(super) struct Observations {
+    services: BTreeMap<ObjectKey, Observed>,
+}
+
+impl Observations {
+    /// Takes in a change before the world does.
+    pub(super) fn note(&mut self, input: &Input) {
+        let Input::Service(change) = input else { return };
+        match change {
+            Change::Replace(objects) => {
+                self.services.clear();
+                for object in objects {
+                    self.insert(object);
+                }
+            }
+            Change::Apply(object) => self.insert(object),
+            Change::Delete(key) => drop(self.services.remove(key)),
+        }
+    }
+
+    fn insert(&mut self, service: &Service) {
+        let meta = &service.metadata;
+        let key =
+            ObjectKey::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+        let balanced = service.spec.as_ref().and_then(|s| s.type_.as_deref()) == Some("LoadBalancer");
+        let former = meta.annotations.as_ref().is_some_and(|a| a.contains_key(ALLOCATED_FROM_POOL));
+        if balanced || former {
+            self.services.insert(key, Observed::read(service));
+        } else {
+            self.services.remove(&key);
+        }
+    }
+
+    pub(super) fn get(&self, key: &ObjectKey) -> Option<&Observed> {
+        self.services.get(key)
+    }
+}
+
+/// One Service.
+#[derive(Debug)]
+pub(super) struct Observed {
+    value: Value,
+    conditions: Vec<Condition>,
+    generation: Option<i64>,
+}
+
+impl Observed {
+    /// Reads what is compared. Of each address only the IP: what the API server adds is not ours to want.
+    fn read(service: &Service) -> Self {
+        let status = service.status.clone().unwrap_or_default();
+        let ingress = status.load_balancer.and_then(|l| l.ingress).unwrap_or_default();
+        let ips: Vec<Value> = ingress.into_iter().filter_map(|i| i.ip).map(|ip| json!({"ip": ip})).collect();
+        let ingress = if ips.is_empty() { Value::Null } else { Value::from(ips) };
+        let annotation = service.metadata.annotations.as_ref().and_then(|a| a.get(ALLOCATED_FROM_POOL));
+        let conditions = status.conditions.unwrap_or_default();
+        let value = json!({
+            "metadata": {"annotations": {ALLOCATED_FROM_POOL: annotation}},
+            "status": {"loadBalancer": {"ingress": ingress}, "conditions": conditions},
+        });
+        Self { value: without_nulls(value), conditions, generation: service.metadata.generation }
+    }
+
+    pub(super) fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// The patch of the status that gives the Service what it is granted, or says why it waits.
+    pub(super) fn wanted_status(&self, grant: Option<&Grant>, waiting: Option<&Problem>) -> Value {
+        let ingress = match grant {
+            Some(grant) => grant.ips.iter().map(|ip: &IpAddr| json!({"ip": ip})).collect(),
+            None => Value::Null,
+        };
+        let (status, reason, message) = match (grant, waiting) {
+            (Some(grant), _) => ("True", reason::IP_ALLOCATED, format!("from pool {}", grant.pool)),
+            (None, Some(problem)) => ("False", problem.reason, problem.message()),
+            (None, None) => ("Unknown", reason::ALLOCATION_FAILED, String::new()),
+        };
+        let message = message.chars().take(MESSAGE / 4).collect::<String>();
+        let mut conditions: Vec<Value> =
+            self.conditions.iter().filter(|c| c.type_ != CONDITION).map(|c| json!(c)).collect();
+        let before = self.conditions.iter().find(|c| c.type_ == CONDITION);
+        let since = before.filter(|c| c.status == status).map(|c| c.last_transition_time.0);
+        let mut condition = json!({
+            "type": CONDITION, "status": status, "reason": reason.as_str(), "message": message,
+            "lastTransitionTime": since.unwrap_or_else(now).to_string(),
+        });
+        // The same condition keeps the generation it was first seen with: a newer one alone is no news.
+        let same = before.filter(|c| c.status == status && c.message == message && c.reason == reason.as_str());
+        if let Some(generation) = same.map_or(self.generation, |c| c.observed_generation) {
+            condition["observedGeneration"] = generation.into();
+        }
+        conditions.push(condition);
+        json!({"status": {"loadBalancer": {"ingress": ingress}, "conditions": conditions}})
+    }
+}
+
+fn now() -> Timestamp {
+    let now = Timestamp::now();
+    // The API keeps whole seconds; anything finer would look different when it is read back.
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
+/// The patch of the annotation that names the pool.
+pub(super) fn annotation(pool: Option<&str>) -> Value {
+    json!({"metadata": {"annotations": {ALLOCATED_FROM_POOL: pool}}})
+}
+
+/// The patch of the status of a Service that isn't ours any more.
+pub(super) fn cleared() -> Value {
+    json!({"status": {"loadBalancer": {"ingress": null}}})
+}
+
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            fields.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k, without_nulls(v))).collect()
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn observe(status: &Value) -> Observed {
+        let service = json!({"metadata": {"name": "web", "namespace": "shop", "generation": 3},
+            "spec": {"type": "LoadBalancer"}, "status": status});
+        Observed::read(&serde_json::from_value(service).unwrap())
+    }
+
+    #[test]
+    fn conditions_of_others_stay_and_ours_keeps_its_time() {
+        let other = json!({"type": "example.com/Other", "status": "True", "reason": "Fine", "message": "",
+            "lastTransitionTime": "2020-01-01T00:00:00Z"});
+        let grant = Grant { ips: vec![[10, 0, 0, 8].into()], pool: "a".into() };
+        let first = observe(&json!({"conditions": [other]})).wanted_status(Some(&grant), None);
+        assert_eq!(first["status"]["loadBalancer"]["ingress"], json!([{"ip": "10.0.0.8"}]));
+        assert_eq!(first["status"]["conditions"][0]["type"], "example.com/Other");
+        let again = observe(&first["status"]).wanted_status(Some(&grant), None);
+        assert_eq!(again, first, "what was written is what is wanted");
+    }
+
+    #[test]
+    fn what_the_api_server_adds_to_an_address_is_not_compared() {
+        let observed = observe(&json!({"loadBalancer": {"ingress": [{"ip": "10.0.0.8", "ipMode": "VIP"}]}}));
+        assert_eq!(observed.value()["status"]["loadBalancer"]["ingress"], json!([{"ip": "10.0.0.8"}]));
+    }
+}

@@ -1,0 +1,24 @@
+//! `landfall-lb-announcer`: addresses for Services of type `LoadBalancer`, announced by ARP and NDP.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use landfall_lb_announcer::cli::{Cli, Command};
+use landfall_lb_announcer::{check, controller, crds, speaker, standalone};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Controller(args) => controller::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Speaker(args) => speaker::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Standalone(args) => standalone::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Check(args) => check::run(&args),
+        Command::Crds => crds::print().map(|()| ExitCode::SUCCESS),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("landfall-lb-announcer: {error:#}");
+        ExitCode::from(2)
+    })
+}

@@ -1,0 +1,259 @@
+//! Prometheus metrics: `MetalLB`'s names where it has them, ours for what it doesn't have.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+
+use landfall_lb_model::announcer::{Cause, Report};
+use landfall_lb_model::plan::{Grant, Usage};
+use landfall_model::{ObjectKey, Problem};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::Name;
+use crate::wire::{Figures, View};
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct AnnouncedLabels {
+    service: String,
+    protocol: String,
+    node: String,
+    ip: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct IpLabels {
+    ip: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct PoolLabels {
+    pool: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct ConflictLabels {
+    ip: String,
+    mac: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct CauseLabels {
+    cause: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: String,
+}
+
+type Pools = Family<PoolLabels, Gauge>;
+
+/// The metrics of a speaker.
+#[derive(Clone, Debug)]
+pub struct SpeakerMetrics {
+    announced: Family<AnnouncedLabels, Gauge>,
+    requests: Family<IpLabels, Gauge>,
+    responses: Family<IpLabels, Gauge>,
+    gratuitous: Family<IpLabels, Gauge>,
+    taken: Family<CauseLabels, Counter>,
+    silence: Histogram,
+    conflicts: Family<ConflictLabels, Gauge>,
+    received: Gauge<i64>,
+    lost: Gauge<i64>,
+    rejected: Gauge<i64>,
+    replayed: Gauge<i64>,
+    peers: Gauge,
+    stopped: Counter<f64, AtomicU64>,
+}
+
+impl SpeakerMetrics {
+    /// Registers them.
+    pub fn new(registry: &mut Registry) -> Self {
+        // From half the time that a failover takes to where it is none any more.
+        let buckets = [0.1, 0.15, 0.2, 0.25, 0.3, 0.5, 1.0, 5.0];
+        let metrics = Self {
+            announced: Family::default(),
+            requests: Family::default(),
+            responses: Family::default(),
+            gratuitous: Family::default(),
+            taken: Family::default(),
+            silence: Histogram::new(buckets),
+            conflicts: Family::default(),
+            received: Gauge::default(),
+            lost: Gauge::default(),
+            rejected: Gauge::default(),
+            replayed: Gauge::default(),
+            peers: Gauge::default(),
+            stopped: Counter::default(),
+        };
+        let m = &metrics;
+        registry.register("metallb_speaker_announced", "Addresses that this node announces", m.announced.clone());
+        registry.register("metallb_layer2_requests_received", "Requests for an announced address", m.requests.clone());
+        registry.register("metallb_layer2_responses_sent", "Answers to such requests", m.responses.clone());
+        registry.register("metallb_layer2_gratuitous_sent", "Gratuitous frames sent", m.gratuitous.clone());
+        registry.register("landfall_lb_taken", "Addresses that this node began to announce, by cause", m.taken.clone());
+        registry.register("landfall_lb_failover_seconds", "Silence of the former owner at takeover", m.silence.clone());
+        registry.register("landfall_lb_conflicts", "Addresses that a foreign host answers for", m.conflicts.clone());
+        registry.register("landfall_lb_heartbeats_received", "Heartbeats accepted", m.received.clone());
+        registry.register("landfall_lb_heartbeats_lost", "Heartbeats that never came", m.lost.clone());
+        registry.register("landfall_lb_heartbeats_rejected", "Heartbeats with a wrong key or form", m.rejected.clone());
+        registry.register(
+            "landfall_lb_heartbeats_replayed",
+            "Heartbeats that came twice or too late",
+            m.replayed.clone(),
+        );
+        registry.register("landfall_lb_peers", "Peers that are alive", m.peers.clone());
+        registry.register("landfall_lb_stopped_seconds", "Time for which this process was stopped", m.stopped.clone());
+        metrics
+    }
+
+    /// Counts what happened.
+    pub fn happened(&self, report: &Report) {
+        match report {
+            Report::Took { cause, silence, .. } => {
+                let cause = match cause {
+                    Cause::Free => "free",
+                    Cause::Failover => "failover",
+                    Cause::Handover => "handover",
+                    Cause::Resumed => "resumed",
+                };
+                self.taken.get_or_create(&CauseLabels { cause }).inc();
+                if let Some(silence) = silence {
+                    self.silence.observe(silence.as_secs_f64());
+                }
+            }
+            Report::Woke { after } => drop(self.stopped.inc_by(after.as_secs_f64())),
+            _ => {}
+        }
+    }
+
+    /// Brings the gauges up to date.
+    pub fn refresh(&self, node: &str, view: &View, figures: &Figures, services: &BTreeMap<ObjectKey, Option<Grant>>) {
+        self.announced.clear();
+        for (key, grant) in services {
+            for ip in grant.iter().flat_map(|g| &g.ips) {
+                if view.announcers.get(ip).is_some_and(|(by, _)| &**by == node) {
+                    let labels = AnnouncedLabels {
+                        service: key.to_string(),
+                        protocol: "layer2".to_owned(),
+                        node: node.to_owned(),
+                        ip: ip.to_string(),
+                    };
+                    self.announced.get_or_create(&labels).set(1);
+                }
+            }
+        }
+        for family in [&self.requests, &self.responses, &self.gratuitous] {
+            family.clear();
+        }
+        for (ip, frames) in &figures.frames {
+            let labels = IpLabels { ip: ip.to_string() };
+            self.requests.get_or_create(&labels).set(gauge(frames.requests));
+            self.responses.get_or_create(&labels).set(gauge(frames.responses));
+            self.gratuitous.get_or_create(&labels).set(gauge(frames.gratuitous));
+        }
+        self.conflicts.clear();
+        for (ip, (mac, _)) in &view.conflicts {
+            self.conflicts.get_or_create(&ConflictLabels { ip: ip.to_string(), mac: mac.to_string() }).set(1);
+        }
+        self.received.set(gauge(figures.counters.received));
+        self.lost.set(gauge(figures.counters.lost));
+        self.rejected.set(gauge(figures.counters.rejected));
+        self.replayed.set(gauge(figures.counters.replayed));
+        self.peers.set(i64::try_from(view.peers.len()).unwrap_or(i64::MAX));
+    }
+}
+
+/// The metrics of whoever allocates.
+#[derive(Clone, Debug)]
+pub struct PoolMetrics {
+    total: Pools,
+    in_use: Pools,
+    ipv4_total: Pools,
+    ipv6_total: Pools,
+    ipv4_in_use: Pools,
+    ipv6_in_use: Pools,
+    taken: Pools,
+    waiting: Gauge,
+    problems: Family<ReasonLabels, Gauge>,
+}
+
+impl PoolMetrics {
+    /// Registers them.
+    pub fn new(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            total: Family::default(),
+            in_use: Family::default(),
+            ipv4_total: Family::default(),
+            ipv6_total: Family::default(),
+            ipv4_in_use: Family::default(),
+            ipv6_in_use: Family::default(),
+            taken: Family::default(),
+            waiting: Gauge::default(),
+            problems: Family::default(),
+        };
+        let m = &metrics;
+        registry.register("metallb_allocator_addresses_total", "Addresses of a pool", m.total.clone());
+        registry.register("metallb_allocator_addresses_in_use_total", "Addresses that Services hold", m.in_use.clone());
+        registry.register("metallb_allocator_ipv4_addresses_total", "IPv4 addresses of a pool", m.ipv4_total.clone());
+        registry.register("metallb_allocator_ipv6_addresses_total", "IPv6 addresses of a pool", m.ipv6_total.clone());
+        registry.register(
+            "metallb_allocator_ipv4_addresses_in_use_total",
+            "IPv4 addresses in use",
+            m.ipv4_in_use.clone(),
+        );
+        registry.register(
+            "metallb_allocator_ipv6_addresses_in_use_total",
+            "IPv6 addresses in use",
+            m.ipv6_in_use.clone(),
+        );
+        registry.register("landfall_lb_pool_taken", "Addresses of a pool that something else uses", m.taken.clone());
+        registry.register("landfall_lb_services_waiting", "Services that wait for an address", m.waiting.clone());
+        registry.register("landfall_lb_problems", "Problems by reason", m.problems.clone());
+        metrics
+    }
+
+    /// Brings the gauges up to date.
+    pub fn refresh(&self, usage: &BTreeMap<Name, (Usage, Usage)>, waiting: usize, problems: &[Problem]) {
+        let all = [
+            &self.total,
+            &self.in_use,
+            &self.ipv4_total,
+            &self.ipv6_total,
+            &self.ipv4_in_use,
+            &self.ipv6_in_use,
+            &self.taken,
+        ];
+        for family in all {
+            family.clear();
+        }
+        for (pool, (v4, v6)) in usage {
+            let values = [
+                v4.total.saturating_add(v6.total),
+                v4.assigned + v6.assigned,
+                v4.total,
+                v6.total,
+                v4.assigned,
+                v6.assigned,
+                v4.taken + v6.taken,
+            ];
+            let labels = PoolLabels { pool: pool.to_string() };
+            for (family, value) in all.iter().zip(values) {
+                family.get_or_create(&labels).set(i64::try_from(value).unwrap_or(i64::MAX));
+            }
+        }
+        self.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        self.problems.clear();
+        for problem in problems {
+            self.problems.get_or_create(&ReasonLabels { reason: problem.reason.to_string() }).inc();
+        }
+    }
+}
+
+fn gauge(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

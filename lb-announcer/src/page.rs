@@ -1,0 +1,83 @@
+//! The admin port: what the loop leaves there and a scrape finds.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::Context;
+use landfall_lb_model::plan::{Grant, Usage};
+use landfall_model::{ObjectKey, Problem};
+use landfall_shared::admin::Admin;
+use landfall_shared::readiness::Readiness;
+use landfall_shared::source::SourceView;
+use landfall_shared::telemetry::register_build_info;
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+
+use crate::Name;
+use crate::metrics::{PoolMetrics, SpeakerMetrics};
+use crate::report;
+use crate::wire::{Figures, View};
+
+/// What the loop decided last.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// Every Service that is ours, with what it has.
+    pub services: BTreeMap<ObjectKey, Option<Grant>>,
+    /// Everything that is wrong.
+    pub problems: Vec<Problem>,
+    /// IPv4 and IPv6 usage of each pool.
+    pub usage: BTreeMap<Name, (Usage, Usage)>,
+    /// How many Services wait for an address.
+    pub waiting: usize,
+}
+
+/// The loop writes it, a scrape reads it.
+pub type Shown = Arc<Mutex<Page>>;
+
+/// Locks; a writer that panicked left whole values behind.
+pub fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the pages are made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Sources<'a> {
+    /// This node; empty for a controller.
+    pub node: &'a str,
+    /// What there is to see of the announcer.
+    pub view: &'a watch::Receiver<Arc<View>>,
+    /// Its figures.
+    pub figures: &'a Arc<Mutex<Figures>>,
+    /// Where the objects come from.
+    pub source: &'a SourceView,
+    /// What the loop decided.
+    pub shown: &'a Shown,
+}
+
+/// Starts the admin port and returns the metrics that the loop counts in.
+pub async fn serve(address: SocketAddr, sources: &Sources<'_>, readiness: Readiness) -> anyhow::Result<SpeakerMetrics> {
+    let mut registry = Registry::default();
+    register_build_info(&mut registry);
+    let metrics = SpeakerMetrics::new(&mut registry);
+    let pools = PoolMetrics::new(&mut registry);
+    let (view, figures, node) = (sources.view.clone(), sources.figures.clone(), sources.node.to_owned());
+    let (page, scraped) = (sources.shown.clone(), metrics.clone());
+    let hook = move || {
+        let page = lock(&page);
+        scraped.refresh(&node, &view.borrow().clone(), &lock(&figures), &page.services);
+        pools.refresh(&page.usage, page.waiting, &page.problems);
+    };
+    let (page, view, source) = (sources.shown.clone(), sources.view.clone(), sources.source.clone());
+    let ready = readiness.clone();
+    let status = move || {
+        let page = lock(&page);
+        report::status(ready.is_ready(), &page.services, &page.problems, &view.borrow(), &source)
+    };
+    let awaited = sources.source.clone();
+    readiness.provider(move || awaited.awaited());
+    let admin = Admin::new(readiness, Arc::new(Mutex::new(registry)), status).before_scrape(hook);
+    let bound = admin.serve(address).await.with_context(|| format!("cannot listen at {address}"))?;
+    tracing::info!(%bound, "admin port");
+    Ok(metrics)
+}

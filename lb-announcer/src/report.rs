@@ -1,0 +1,150 @@
+//! What people see: `/status`, the log, and Problems found at run time.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use landfall_lb_model::announcer::{Cause, Report};
+use landfall_lb_model::plan::{Grant, TakenBy};
+use landfall_lb_model::reason;
+use landfall_lb_model::wire::MacAddr;
+use landfall_lb_model::world::World;
+use landfall_model::{ObjectKey, ObjectRef, Problem};
+use landfall_shared::source::SourceView;
+use serde_json::{Value, json};
+
+use crate::Name;
+use crate::wire::View;
+
+/// The JSON of `/status`.
+pub fn status(
+    ready: bool,
+    services: &BTreeMap<ObjectKey, Option<Grant>>,
+    problems: &[Problem],
+    view: &View,
+    source: &SourceView,
+) -> Value {
+    let of = |key: &ObjectKey| -> Vec<&Problem> {
+        problems.iter().filter(|p| &*p.object.kind == "Service" && p.object.key == *key).collect()
+    };
+    let lines: Vec<Value> = services
+        .iter()
+        .map(|(key, grant)| {
+            let ips: Vec<IpAddr> = grant.as_ref().map(|g| g.ips.clone()).unwrap_or_default();
+            let announcing: Vec<Value> = ips
+                .iter()
+                .filter_map(|ip| {
+                    let (node, interfaces) = view.announcers.get(ip)?;
+                    let interfaces: Vec<&str> = interfaces.iter().map(|i| &**i).collect();
+                    Some(json!({"ip": ip, "node": &**node, "interfaces": interfaces}))
+                })
+                .collect();
+            json!({
+                "namespace": key.namespace(), "name": key.name(), "addresses": ips,
+                "pool": grant.as_ref().map(|g| &*g.pool), "announcing": announcing, "problems": of(key),
+            })
+        })
+        .collect();
+    let outer: Vec<&Problem> =
+        problems.iter().filter(|p| &*p.object.kind != "Service" || !services.contains_key(&p.object.key)).collect();
+    let peers: Vec<&str> = view.peers.iter().map(|p| &**p).collect();
+    let interfaces: Vec<&str> = view.interfaces.iter().map(|p| &**p).collect();
+    json!({
+        "ready": ready, "services": lines, "problems": outer, "peers": peers, "interfaces": interfaces,
+        "allocates": view.leads, "source": source.describe(),
+    })
+}
+
+/// Problems with addresses that something on the network uses.
+pub fn conflict_problems(world: &World, conflicts: &BTreeMap<IpAddr, (MacAddr, Name)>) -> Vec<Problem> {
+    conflicts
+        .iter()
+        .filter_map(|(ip, (mac, node))| {
+            let pool = world.pool_of(*ip)?;
+            let object = ObjectRef::new("IPAddressPool", pool.key.clone());
+            let cause =
+                format!("a host with MAC address {mac} answers for {ip}, as node {node} saw; the address isn't given");
+            let problem = Problem::new(object, reason::ADDRESS_CONFLICT, cause).at("spec.addresses", ip.to_string());
+            Some(problem.remedy("give that host another address, or take this one out of the pool").warning())
+        })
+        .collect()
+}
+
+/// Problems with addresses of pools that are a node's or a subnet's own.
+pub fn reserved_problems(world: &World, reserved: &BTreeMap<IpAddr, TakenBy>) -> Vec<Problem> {
+    reserved
+        .iter()
+        .filter_map(|(ip, by)| {
+            let pool = world.pool_of(*ip)?;
+            let object = ObjectRef::new("IPAddressPool", pool.key.clone());
+            let cause = format!("{ip} isn't given to Services: {by}");
+            let problem = Problem::new(object, reason::RESERVED_ADDRESS, cause).at("spec.addresses", ip.to_string());
+            Some(problem.remedy(format!("exclude it with \"!{ip}\"")).warning())
+        })
+        .collect()
+}
+
+/// Everything that can't be given: nodes' and subnets' own addresses, and what foreign hosts have.
+pub fn taken(world: &World, view: &View) -> BTreeMap<IpAddr, TakenBy> {
+    let mut taken = world.node_addresses();
+    for (ip, by) in &view.reserved {
+        taken.entry(*ip).or_insert_with(|| by.clone());
+    }
+    for (ip, (mac, _)) in &view.conflicts {
+        taken.insert(*ip, TakenBy::ForeignHost(*mac));
+    }
+    taken
+}
+
+/// Logs what the protocol core reports.
+pub fn log(report: &Report, node: &str) {
+    match report {
+        Report::Took { ip, epoch, cause, silence } => {
+            let cause = match cause {
+                Cause::Free => "free",
+                Cause::Failover => "failover",
+                Cause::Handover => "handover",
+                Cause::Resumed => "resumed",
+            };
+            let silence_ms = silence.map(|s| u64::try_from(s.as_millis()).unwrap_or(u64::MAX));
+            tracing::info!(%ip, node, epoch, cause, silence_ms, "service has IP, announcing");
+        }
+        Report::Left { ip, to } => {
+            tracing::info!(%ip, node, to = to.as_deref(), "withdrawing service announcement");
+        }
+        Report::Conflict { ip, mac, defended } => {
+            tracing::warn!(%ip, node, %mac, defended, reason = %reason::ADDRESS_CONFLICT, "a foreign host answers for an address");
+        }
+        Report::ConflictOver { ip } => tracing::info!(%ip, node, "the foreign host has gone"),
+        Report::PeerUp(peer) => tracing::info!(node, peer = &**peer, "peer is up"),
+        Report::PeerDown(peer) => tracing::info!(node, peer = &**peer, "peer is down"),
+        Report::Woke { after } => {
+            tracing::warn!(
+                node,
+                after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+                "this process had been stopped"
+            );
+        }
+    }
+}
+
+/// Logs Problems that are new, and forgets those that have gone.
+#[derive(Debug, Default)]
+pub struct ProblemLog {
+    known: std::collections::BTreeSet<Problem>,
+}
+
+impl ProblemLog {
+    /// Takes in all Problems that hold now.
+    pub fn update(&mut self, problems: &[Problem]) {
+        for problem in problems.iter().filter(|p| !self.known.contains(p)) {
+            tracing::warn!(
+                kind = &*problem.object.kind,
+                namespace = problem.object.key.namespace(),
+                name = problem.object.key.name(),
+                reason = %problem.reason,
+                "{problem}"
+            );
+        }
+        self.known = problems.iter().cloned().collect();
+    }
+}

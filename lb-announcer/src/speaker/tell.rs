@@ -1,0 +1,165 @@
+//! What a speaker writes: a `ServiceL2Status` for each Service it announces, and its part of the pools' status.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, Client};
+use landfall_lb_model::crd::{IPAddressPool, ServiceL2Status};
+use landfall_lb_model::plan::TakenBy;
+use landfall_lb_model::wire::heartbeat::name_hash;
+use landfall_model::ObjectKey;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::Name;
+use crate::cluster;
+
+const API_VERSION: &str = "metallb.io/v1beta1";
+const MANAGER: &str = "landfall-lb-speaker";
+const RETRY: Duration = Duration::from_secs(5);
+/// Cleaning up at the end must not hold up the end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+type Taken = BTreeMap<ObjectKey, BTreeMap<IpAddr, TakenBy>>;
+
+/// What is to be told.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Seen {
+    /// The Services that this node announces, and where.
+    pub(super) announced: BTreeMap<ObjectKey, BTreeSet<Name>>,
+    /// Addresses of each pool that something on the network uses, as this node found.
+    pub(super) taken: Arc<Taken>,
+}
+
+/// Writes in the background whatever was told last.
+pub(super) struct Teller {
+    seen: watch::Sender<Seen>,
+    statuses: Api<ServiceL2Status>,
+    node: Name,
+}
+
+struct Work {
+    client: Client,
+    statuses: Api<ServiceL2Status>,
+    node: Name,
+    announced: BTreeMap<ObjectKey, BTreeSet<Name>>,
+    taken: Taken,
+    cleaned: bool,
+}
+
+impl Teller {
+    pub(super) fn start(client: Client, node: &str, namespace: &str) -> Self {
+        let (seen, mut wanted) = watch::channel(Seen::default());
+        let statuses: Api<ServiceL2Status> = Api::namespaced(client.clone(), namespace);
+        let mut work = Work {
+            client,
+            statuses: statuses.clone(),
+            node: node.into(),
+            announced: BTreeMap::new(),
+            taken: Taken::new(),
+            cleaned: false,
+        };
+        tokio::spawn(async move {
+            while wanted.changed().await.is_ok() {
+                let now = wanted.borrow_and_update().clone();
+                if let Err(error) = work.bring_about(&now).await {
+                    tracing::warn!(%error, "cannot write what this node announces");
+                    tokio::time::sleep(RETRY).await;
+                    wanted.mark_changed();
+                }
+            }
+        });
+        Self { seen, statuses, node: node.into() }
+    }
+
+    pub(super) fn tell(&self, seen: Seen) {
+        self.seen.send_if_modified(|told| {
+            let changed = *told != seen;
+            *told = seen;
+            changed
+        });
+    }
+
+    /// Nothing is announced any more: whoever has taken over tells of it.
+    pub(super) async fn forget_announcements(&self) {
+        let _ = tokio::time::timeout(LAST_WORDS, delete_all(&self.statuses, &self.node)).await;
+    }
+}
+
+async fn delete_all(statuses: &Api<ServiceL2Status>, node: &str) -> kube::Result<()> {
+    let mine = ListParams::default().labels(&format!("metallb.io/node={node}"));
+    for object in statuses.list(&mine).await? {
+        delete(statuses, object.metadata.name.as_deref().unwrap_or_default()).await?;
+    }
+    Ok(())
+}
+
+async fn delete(statuses: &Api<ServiceL2Status>, name: &str) -> kube::Result<()> {
+    match statuses.delete(name, &DeleteParams::default()).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+impl Work {
+    async fn bring_about(&mut self, seen: &Seen) -> kube::Result<()> {
+        if !self.cleaned {
+            // A former run of this node may have been killed and left its objects behind.
+            delete_all(&self.statuses, &self.node).await?;
+            self.cleaned = true;
+        }
+        let gone: Vec<ObjectKey> = self.announced.keys().filter(|k| !seen.announced.contains_key(k)).cloned().collect();
+        for key in gone {
+            delete(&self.statuses, &self.name_of(&key)).await?;
+            self.announced.remove(&key);
+        }
+        for (key, interfaces) in &seen.announced {
+            if self.announced.get(key) == Some(interfaces) {
+                continue;
+            }
+            let (object, status) = self.status_object(key, interfaces);
+            cluster::apply(&self.statuses, MANAGER, &object, Some(status)).await?;
+            self.announced.insert(key.clone(), interfaces.clone());
+        }
+        for (key, taken) in seen.taken.iter() {
+            if self.taken.get(key).map_or(taken.is_empty(), |told| told == taken) {
+                continue;
+            }
+            self.tell_taken(key, taken).await?;
+            self.taken.insert(key.clone(), taken.clone());
+        }
+        Ok(())
+    }
+
+    fn name_of(&self, service: &ObjectKey) -> String {
+        format!("l2-{:016x}", name_hash(&format!("{} {service}", self.node)))
+    }
+
+    fn status_object(&self, service: &ObjectKey, interfaces: &BTreeSet<Name>) -> (Value, Value) {
+        let (namespace, name) = (service.namespace(), service.name());
+        let labels = json!({
+            "metallb.io/node": &*self.node, "metallb.io/service-name": name, "metallb.io/service-namespace": namespace,
+        });
+        let object = json!({
+            "apiVersion": API_VERSION, "kind": "ServiceL2Status",
+            "metadata": {"name": self.name_of(service), "labels": labels}, "spec": {},
+        });
+        let interfaces: Vec<Value> = interfaces.iter().map(|name| json!({"name": &**name})).collect();
+        let status = json!({
+            "node": &*self.node, "serviceName": name, "serviceNamespace": namespace, "interfaces": interfaces,
+        });
+        (object, status)
+    }
+
+    async fn tell_taken(&self, pool: &ObjectKey, taken: &BTreeMap<IpAddr, TakenBy>) -> kube::Result<()> {
+        let api: Api<IPAddressPool> = Api::namespaced(self.client.clone(), pool.namespace());
+        let entries: Vec<Value> = taken.iter().map(|(ip, by)| json!(by.entry(*ip, &self.node))).collect();
+        let object = json!({"apiVersion": API_VERSION, "kind": "IPAddressPool", "metadata": {"name": pool.name()}});
+        // Each node is a manager of its own, so that it can only ever change its own entries.
+        let manager = format!("{MANAGER}-{}", self.node);
+        cluster::apply_status(&api, &manager, &object, json!({"taken": entries})).await
+    }
+}

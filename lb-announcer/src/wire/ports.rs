@@ -1,0 +1,180 @@
+//! The interfaces that are announced on, each with its sockets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::pin::Pin;
+
+use futures::FutureExt;
+use futures::future::select_all;
+use landfall_lb_model::announcer::Link;
+use landfall_lb_model::plan::TakenBy;
+use landfall_lb_model::wire::MacAddr;
+
+use crate::Name;
+use crate::edge::arp::ArpSocket;
+use crate::edge::groups::Groups;
+use crate::edge::links::{Links, Selection};
+use crate::edge::ndp::NdpSocket;
+use crate::edge::packet::Frames;
+
+/// One interface.
+struct Port {
+    name: Name,
+    mac: MacAddr,
+    arp: ArpSocket,
+    arp_frames: Frames,
+    ndp: Option<NdpSocket>,
+    ndp_frames: Frames,
+}
+
+/// All of them, and the addresses that are of interest there.
+#[derive(Default)]
+pub(super) struct Ports {
+    open: BTreeMap<u32, Port>,
+    v4: Vec<Ipv4Addr>,
+    v6: BTreeSet<Ipv6Addr>,
+    groups: Groups,
+}
+
+impl Ports {
+    /// Opens and closes sockets so that there is one for each interface that is fit.
+    pub(super) fn set_links(&mut self, links: &Links, selection: &Selection) {
+        let fit: BTreeMap<u32, (Name, MacAddr)> =
+            selection.fit(links).filter_map(|l| Some((l.ifindex, (Name::from(l.name.as_str()), l.mac?)))).collect();
+        self.open
+            .retain(|index, port| fit.get(index).is_some_and(|(name, mac)| *name == port.name && *mac == port.mac));
+        for (index, (name, mac)) in fit {
+            if self.open.contains_key(&index) {
+                continue;
+            }
+            match ArpSocket::open(index, mac) {
+                Ok(arp) => {
+                    let (arp_frames, ndp_frames) = (Frames::new(), Frames::new());
+                    drop(self.open.insert(index, Port { name, mac, arp, arp_frames, ndp: None, ndp_frames }));
+                }
+                Err(error) => {
+                    tracing::error!(%error, iface = &*name, "cannot open an ARP socket; the capability NET_RAW is needed");
+                }
+            }
+        }
+        self.apply_filters();
+    }
+
+    /// Which addresses frames are wanted for.
+    pub(super) fn set_addresses(&mut self, addresses: &BTreeSet<IpAddr>) {
+        let mut v6 = BTreeSet::new();
+        self.v4.clear();
+        for ip in addresses {
+            match ip {
+                IpAddr::V4(ip) => self.v4.push(*ip),
+                IpAddr::V6(ip) => drop(v6.insert(*ip)),
+            }
+        }
+        for gone in self.v6.difference(&v6) {
+            self.groups.leave(*gone);
+        }
+        for new in v6.difference(&self.v6) {
+            for error in self.groups.join(*new) {
+                tracing::warn!(%error, "cannot join a multicast group");
+            }
+        }
+        self.v6 = v6;
+        self.apply_filters();
+    }
+
+    fn apply_filters(&mut self) {
+        let v6: Vec<Ipv6Addr> = self.v6.iter().copied().collect();
+        for (index, port) in &mut self.open {
+            // Without IPv6 addresses no IPv6 packet of the node passes through a filter of ours at all.
+            if v6.is_empty() {
+                port.ndp = None;
+            } else if port.ndp.is_none() {
+                match NdpSocket::open(*index, port.mac) {
+                    Ok(socket) => port.ndp = Some(socket),
+                    Err(error) => {
+                        tracing::error!(%error, iface = &*port.name, "cannot open a socket for neighbour discovery");
+                    }
+                }
+            }
+            let ndp = port.ndp.as_ref().map_or(Ok(()), |ndp| ndp.watch(port.mac, &v6));
+            if let Err(error) = port.arp.watch(port.mac, &self.v4).and(ndp) {
+                tracing::error!(%error, iface = &*port.name, "cannot set the filter of a packet socket");
+            }
+        }
+        for error in self.groups.set_interfaces(self.open.keys().copied()) {
+            tracing::warn!(%error, "cannot join a multicast group");
+        }
+    }
+
+    /// The interfaces as the protocol core knows them.
+    pub(super) fn links(&self) -> Vec<Link> {
+        self.open.iter().map(|(index, p)| Link { index: *index, name: p.name.clone(), mac: p.mac }).collect()
+    }
+
+    /// Waits until there are frames, and hands over the first batch.
+    pub(super) async fn wait(&mut self) -> Vec<(u32, Vec<u8>)> {
+        type Ready<'a> = Pin<Box<dyn Future<Output = Option<(u32, &'a Frames)>> + 'a>>;
+        let mut waiting: Vec<Ready<'_>> = Vec::new();
+        for (index, port) in &mut self.open {
+            let (index, frames) = (*index, &mut port.arp_frames);
+            let arp = &port.arp;
+            waiting.push(Box::pin(async move { arp.recv(frames).await.is_ok().then_some((index, &*frames)) }));
+            if let Some(ndp) = &port.ndp {
+                let frames = &mut port.ndp_frames;
+                waiting.push(Box::pin(async move { ndp.recv(frames).await.is_ok().then_some((index, &*frames)) }));
+            }
+        }
+        if waiting.is_empty() {
+            return pending().await;
+        }
+        let (ready, ..) = select_all(waiting).await;
+        ready.map(|(index, frames)| copied(index, frames)).unwrap_or_default()
+    }
+
+    /// Hands over what is there without waiting.
+    pub(super) fn take(&mut self) -> Vec<(u32, Vec<u8>)> {
+        let mut all = Vec::new();
+        for (index, port) in &mut self.open {
+            while let Some(Ok(())) = port.arp.recv(&mut port.arp_frames).now_or_never() {
+                all.extend(copied(*index, &port.arp_frames));
+            }
+            let Some(ndp) = &port.ndp else { continue };
+            while let Some(Ok(())) = ndp.recv(&mut port.ndp_frames).now_or_never() {
+                all.extend(copied(*index, &port.ndp_frames));
+            }
+        }
+        all
+    }
+
+    /// Sends a frame. A full queue loses it, as a full queue anywhere on the way would.
+    pub(super) fn send(&self, link: u32, frame: &[u8]) {
+        let Some(port) = self.open.get(&link) else { return };
+        let is_arp = frame.get(12..14) == Some(&[8, 6]);
+        let sent = match &port.ndp {
+            Some(ndp) if !is_arp => ndp.send(frame),
+            // Any frame may be sent from any packet socket of the interface.
+            _ => port.arp.send(frame),
+        };
+        if let Err(error) = sent {
+            tracing::debug!(%error, iface = &*port.name, "cannot send a frame");
+        }
+    }
+}
+
+fn copied(index: u32, frames: &Frames) -> Vec<(u32, Vec<u8>)> {
+    frames.iter().map(|frame| (index, frame.to_vec())).collect()
+}
+
+/// A node's own addresses, and the first and last address of its IPv4 subnets, are never a Service's.
+pub(super) fn reserved(links: &Links, node: &Name) -> BTreeMap<IpAddr, TakenBy> {
+    let mut reserved = BTreeMap::new();
+    for net in links.iter().filter(|l| !l.traits.loopback).flat_map(|l| &l.addresses) {
+        if net.addr().is_ipv4() && net.prefix_len() < 31 {
+            reserved.entry(net.network()).or_insert(TakenBy::Network);
+            reserved.entry(net.broadcast()).or_insert(TakenBy::Broadcast);
+        }
+        reserved.insert(net.addr(), TakenBy::Node(node.clone()));
+    }
+    reserved
+}

@@ -1,0 +1,282 @@
+//! The loop around the protocol core.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use futures::FutureExt;
+use landfall_lb_model::announcer::{Announcer, Effect, Moment, Report, Tuning};
+use landfall_lb_model::plan::TakenBy;
+use tokio::sync::{mpsc, watch};
+
+use crate::Name;
+use crate::edge::clock;
+use crate::edge::heartbeat::{Datagrams, HeartbeatSocket};
+use crate::edge::links::LinkWatch;
+use crate::wire::ports::{Ports, reserved};
+use crate::wire::{Command, Figures, Settings, View, Wire};
+
+/// Figures are copied this often, which is as often as anybody looks.
+const FIGURES: Duration = Duration::from_secs(1);
+
+fn boottime() -> Moment {
+    clock::boottime().expect("the kernel has had this clock since 2.6.39")
+}
+
+/// What the loop tells the world outside.
+struct Outlets {
+    view: watch::Sender<Arc<View>>,
+    reports: mpsc::UnboundedSender<Report>,
+    figures: Arc<Mutex<Figures>>,
+}
+
+/// Opens the sockets and starts the thread.
+pub fn start(settings: Settings) -> anyhow::Result<Wire> {
+    let (commands, told) = mpsc::unbounded_channel();
+    let (view_sender, view) = watch::channel(Arc::new(View::default()));
+    let (report_sender, reports) = mpsc::unbounded_channel();
+    let (end_sender, ended) = watch::channel(false);
+    let (opened, open_result) = std::sync::mpsc::channel();
+    let figures = Arc::new(Mutex::new(Figures::default()));
+    let outlets = Outlets { view: view_sender, reports: report_sender, figures: figures.clone() };
+    let run = move || {
+        let runtime = match crate::runtime() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(opened.send(Err(error.into()))),
+        };
+        runtime.block_on(async move {
+            match Loop::open(settings, told, outlets).await {
+                Ok(work) => {
+                    let _ = opened.send(Ok(()));
+                    work.run().await;
+                }
+                Err(error) => drop(opened.send(Err(error))),
+            }
+        });
+        end_sender.send_replace(true);
+    };
+    std::thread::Builder::new().name("announcer".to_owned()).spawn(run).context("cannot start a thread")?;
+    open_result.recv().context("the announcer's thread ended before it began")??;
+    Ok(Wire { commands, view, reports, figures, ended })
+}
+
+struct Loop {
+    core: Announcer,
+    settings: Settings,
+    heartbeat: HeartbeatSocket,
+    datagrams: Datagrams,
+    links: LinkWatch,
+    ports: Ports,
+    reserved: BTreeMap<IpAddr, TakenBy>,
+    peers: BTreeMap<Name, Vec<IpAddr>>,
+    duties: BTreeSet<IpAddr>,
+    look_ahead: BTreeSet<IpAddr>,
+    conflicts: BTreeSet<IpAddr>,
+    told: mpsc::UnboundedReceiver<Command>,
+    outlets: Outlets,
+    /// The core's revision when it was last shown, and when its figures were.
+    shown: (u64, Moment),
+    draining: Option<Moment>,
+}
+
+impl Loop {
+    async fn open(
+        settings: Settings,
+        told: mpsc::UnboundedReceiver<Command>,
+        outlets: Outlets,
+    ) -> anyhow::Result<Self> {
+        let heartbeat = HeartbeatSocket::bind(settings.heartbeat)
+            .with_context(|| format!("cannot receive heartbeats at {}", settings.heartbeat))?;
+        let links = LinkWatch::open().await.context("cannot watch the interfaces")?;
+        let core = Announcer::new(&settings.node, settings.liveness.clone(), rand::random(), Tuning::default());
+        let mut work = Self {
+            core,
+            settings,
+            heartbeat,
+            datagrams: Datagrams::new(),
+            links,
+            ports: Ports::default(),
+            reserved: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            duties: BTreeSet::new(),
+            look_ahead: BTreeSet::new(),
+            conflicts: BTreeSet::new(),
+            told,
+            outlets,
+            shown: (u64::MAX, Moment::ZERO),
+            draining: None,
+        };
+        work.links_changed();
+        Ok(work)
+    }
+
+    async fn run(mut self) {
+        loop {
+            let wait = self.core.deadline().saturating_sub(boottime());
+            tokio::select! {
+                biased;
+                received = self.heartbeat.recv(&mut self.datagrams) => if received.is_ok() {
+                    self.on_datagrams();
+                },
+                frames = self.ports.wait() => self.on_frames(frames),
+                changed = self.links.changed() => match changed {
+                    Ok(_) => self.links_changed(),
+                    Err(error) => tracing::error!(%error, "cannot watch the interfaces"),
+                },
+                command = self.told.recv() => match command {
+                    Some(command) => self.obey(command),
+                    // Nobody is left to tell anything, so nobody wants announcements any more.
+                    None => self.begin_drain(),
+                },
+                () = tokio::time::sleep(wait) => {}
+            }
+            self.receive();
+            if boottime() >= self.core.deadline() {
+                let effects = self.core.on_timer(boottime());
+                self.carry_out(effects);
+            }
+            self.show();
+            if self.is_drained() {
+                let effects = self.core.goodbye(boottime());
+                self.carry_out(effects);
+                self.show();
+                return;
+            }
+        }
+    }
+
+    /// Hands over everything that has been received: whatever waits is older than the timer.
+    fn receive(&mut self) {
+        while let Some(Ok(())) = self.heartbeat.recv(&mut self.datagrams).now_or_never() {
+            self.on_datagrams();
+        }
+        let frames = self.ports.take();
+        self.on_frames(frames);
+    }
+
+    fn on_datagrams(&mut self) {
+        let mut effects = Vec::new();
+        for datagram in self.datagrams.iter() {
+            effects.extend(self.core.on_heartbeat(boottime(), datagram.bytes));
+        }
+        self.carry_out(effects);
+    }
+
+    fn on_frames(&mut self, frames: Vec<(u32, Vec<u8>)>) {
+        for (link, frame) in frames {
+            let effects = self.core.on_frame(boottime(), link, &frame);
+            self.carry_out(effects);
+        }
+    }
+
+    fn links_changed(&mut self) {
+        self.ports.set_links(self.links.links(), &self.settings.selection);
+        self.reserved = reserved(self.links.links(), &self.settings.node);
+        let effects = self.core.set_links(boottime(), self.ports.links());
+        self.carry_out(effects);
+        self.shown.0 = u64::MAX;
+    }
+
+    fn obey(&mut self, command: Command) {
+        let now = boottime();
+        let effects = match command {
+            Command::Peers(peers) => {
+                let names: BTreeSet<Name> = peers.keys().cloned().collect();
+                self.peers = peers;
+                self.core.set_peers(now, &names)
+            }
+            Command::Duties(duties) => {
+                self.duties = duties.keys().copied().collect();
+                self.narrow();
+                self.core.set_duties(now, &duties)
+            }
+            Command::LookAhead(ips) => {
+                self.look_ahead.clone_from(&ips);
+                self.narrow();
+                self.core.set_look_ahead(now, &ips)
+            }
+            Command::Table(table) => self.core.set_table(now, table),
+            Command::Drain => return self.begin_drain(),
+        };
+        self.carry_out(effects);
+        self.shown.0 = u64::MAX;
+    }
+
+    /// Lets only frames through that concern addresses of interest.
+    fn narrow(&mut self) {
+        let all = self.duties.iter().chain(&self.look_ahead).chain(&self.conflicts);
+        let all: BTreeSet<IpAddr> = all.copied().collect();
+        self.ports.set_addresses(&all);
+    }
+
+    fn begin_drain(&mut self) {
+        if self.draining.is_none() {
+            let now = boottime();
+            self.draining = Some(now + self.settings.drain_timeout);
+            let effects = self.core.drain(now);
+            self.carry_out(effects);
+        }
+    }
+
+    fn is_drained(&self) -> bool {
+        let Some(deadline) = self.draining else { return false };
+        let now = boottime();
+        let alone = self.core.live_peers(now).is_empty();
+        alone || self.core.owned().next().is_none() || now >= deadline
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Frame { link, bytes } => self.ports.send(link, &bytes),
+                Effect::Packet { to, bytes } => {
+                    let Some(ip) = self.peers.get(&to).and_then(|ips| ips.first()) else { continue };
+                    // A heartbeat that can't be sent is a heartbeat lost; the rules about silence decide.
+                    let _ = self.heartbeat.send(&bytes, SocketAddr::new(*ip, self.settings.heartbeat.port()));
+                }
+                Effect::Report(report) => drop(self.outlets.reports.send(report)),
+            }
+        }
+    }
+
+    /// Shows what changed since it was last shown.
+    fn show(&mut self) {
+        let now = boottime();
+        if now >= self.shown.1 + FIGURES {
+            self.shown.1 = now;
+            let figures = Figures { counters: self.core.counters(), frames: self.core.frame_counters().collect() };
+            *self.outlets.figures.lock().unwrap_or_else(PoisonError::into_inner) = figures;
+        }
+        if self.shown.0 == self.core.revision() {
+            return;
+        }
+        self.shown.0 = self.core.revision();
+        let conflicts: BTreeSet<IpAddr> = self.core.own_conflicts().keys().copied().collect();
+        if conflicts != self.conflicts {
+            self.conflicts = conflicts;
+            self.narrow();
+        }
+        let announcers = self.duties.iter().filter_map(|ip| Some((*ip, self.core.announcer_of(*ip, now)?)));
+        let view = View {
+            ready: self.core.is_ready(),
+            leads: self.core.leads(now),
+            leaders_table: self.core.leaders_table(now),
+            tables: self.core.peers_tables(now),
+            announcers: announcers.collect(),
+            conflicts: self.core.conflicts(now),
+            own_conflicts: self.core.own_conflicts().clone(),
+            reserved: self.reserved.clone(),
+            interfaces: self.ports.links().into_iter().map(|l| l.name).collect(),
+            peers: self.core.live_peers(now),
+        };
+        self.outlets.view.send_if_modified(|shown| {
+            let changed = **shown != view;
+            if changed {
+                *shown = Arc::new(view);
+            }
+            changed
+        });
+    }
+}
