@@ -74,7 +74,7 @@ pub struct Compiler {
     secrets: Secrets,
     publisher: Publisher,
     /// The Ingresses of ours.
-    pub(crate) linked: BTreeMap<ObjectKey, Linked>,
+    pub(crate) linked: HashMap<ObjectKey, Linked>,
     /// Which Ingresses have routes for a host.
     hosts: HashMap<HostPattern, SmallSet<Age>>,
     /// Which Ingresses have a TLS entry for a name.
@@ -140,7 +140,7 @@ impl Compiler {
             backends: Backends::new(settings.loopback),
             secrets: Secrets::new(settings.crypto.clone(), settings.default_certificate.clone()),
             publisher: Publisher::new(settings.publish.clone()),
-            linked: BTreeMap::new(),
+            linked: HashMap::new(),
             hosts: HashMap::new(),
             names: HashMap::new(),
             defaults: BTreeSet::new(),

@@ -332,7 +332,7 @@ fn check_naive(objects: &Objects, built: &Built, host: &HostName, path: &str) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_history_leaves_nothing_behind(steps in prop::collection::vec(step(), 0..40)) {

@@ -189,7 +189,9 @@ impl Backends {
         let protocol = self.protocol(key, port, &mut problems);
         let found = self.endpoints.find(name, service, port);
         let unavailable = found.addresses.is_empty().then(|| no_endpoints(service, port, &found));
-        if let Some((cause, remedy)) = &unavailable {
+        // Where every address was refused, that is said already, and mending it mends this.
+        let is_said = found.all == 0 && !found.problems.is_empty();
+        if let Some((cause, remedy)) = unavailable.as_ref().filter(|_| !is_said) {
             let problem = Problem::new(ObjectRef::new("Service", name.clone()), reason::NO_ENDPOINTS, cause.clone());
             problems.push(problem.at("spec.selector", &*service.selector).remedy(remedy.clone()).warning());
         }
@@ -309,6 +311,7 @@ fn no_endpoints(service: &ParsedService, port: &Port, found: &Found) -> (String,
     if found.has_port {
         let cause = match found.all {
             0 => "it has no endpoint".to_owned(),
+            1 => "its only endpoint is not ready".to_owned(),
             all => format!("none of its {all} endpoints is ready"),
         };
         return (cause, "look at the pods behind it".into());

@@ -123,6 +123,8 @@ impl Classes {
             None => {
                 let mut names: Vec<&str> = self.classes.iter().map(|(key, _)| key.name()).collect();
                 names.extend(settings.ingress_classes.iter().map(String::as_str));
+                names.sort_unstable();
+                names.dedup();
                 let near = nearest(name, names.iter().copied());
                 let known = if near.is_empty() { &names } else { &near };
                 let remedy = format!("name one that exists: {}", alternatives(known, "there is none"));

@@ -119,7 +119,8 @@ pub(crate) fn parse(ingress: &Ingress, key: &ObjectKey) -> StoredIngress {
     let backend = spec.and_then(|spec| spec.default_backend.as_ref());
     let default = backend.map(|backend| Box::new(parser.backend(backend, Place::Default)));
     if rules.is_empty() && default.is_none() {
-        let problem = Problem::new(parser.object.clone(), reason::EMPTY_INGRESS, "it has neither rules nor a default");
+        let problem =
+            Problem::new(parser.object.clone(), reason::EMPTY_INGRESS, "it has neither rules nor a default backend");
         parser.problems.push(problem.at("spec.rules", "").remedy("give rules or spec.defaultBackend"));
     }
     let is_default_only = rules.is_empty();

@@ -12,6 +12,7 @@ pub(crate) fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> 
         .filter(|(distance, _)| *distance <= allowed)
         .collect();
     found.sort_unstable();
+    found.dedup();
     found.into_iter().take(3).map(|(_, name)| name).collect()
 }
 
@@ -24,5 +25,26 @@ pub(crate) fn alternatives(names: &[impl AsRef<str>], otherwise: &str) -> String
             let first: Vec<String> = first.iter().map(|name| format!("{:?}", name.as_ref())).collect();
             format!("{} or {:?}", first.join(", "), last.as_ref())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_suggested_once_and_only_if_they_are_near() {
+        let names = ["web", "web", "api", "wbe-backend", "weeb"];
+        assert_eq!(nearest("wbe", names.into_iter()), ["web"]);
+        assert_eq!(nearest("webs", names.into_iter()), ["web"]);
+        assert_eq!(nearest("checkout", names.into_iter()), <[&str; 0]>::default());
+        assert_eq!(nearest("", names.into_iter()), <[&str; 0]>::default());
+    }
+
+    #[test]
+    fn alternatives_read_as_a_sentence() {
+        assert_eq!(alternatives(&["a", "b", "c"], ""), "\"a\", \"b\" or \"c\"");
+        assert_eq!(alternatives(&["a"], ""), "\"a\"");
+        assert_eq!(alternatives(&[] as &[&str], "none"), "none");
     }
 }
