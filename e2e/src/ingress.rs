@@ -99,14 +99,12 @@ impl Ingress {
             // One that has ended will never be ready: say so at once.
             let ended = child.try_wait().ok().flatten();
             async move {
-                match ended {
-                    Some(status) => Ok(Err(status)),
-                    None => {
-                        let answer = client::get(admin, "admin", "/readyz").await?;
-                        ensure!(answer.status == 200, "{}", answer.text());
-                        Ok(Ok(()))
-                    }
+                if let Some(status) = ended {
+                    return Ok(Err(status));
                 }
+                let answer = client::get(admin, "admin", "/readyz").await?;
+                ensure!(answer.status == 200, "{}", answer.text());
+                Ok(Ok(()))
             }
         })
         .await

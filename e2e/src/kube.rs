@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::{tools, wait};
 
 /// How long the API server may take to become ready.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The version that is tested against.
 const VERSION: &str = include_str!("../testbed/kube/version");
@@ -212,7 +212,7 @@ fn start_api(programs: &Path, folder: &Path, etcd: u16, port: u16) -> Result<Chi
     std::fs::write(folder.join("audit.yaml"), AUDIT)?;
     let mut command = Command::new(programs.join("kube-apiserver"));
     command.current_dir(folder).args([
-        &format!("--etcd-servers=http://127.0.0.1:{}", etcd),
+        &format!("--etcd-servers=http://127.0.0.1:{etcd}"),
         &format!("--secure-port={port}"),
         "--bind-address=127.0.0.1",
         "--tls-cert-file=apiserver.crt",

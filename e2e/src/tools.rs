@@ -18,13 +18,12 @@ pub fn checkout() -> PathBuf {
 
 /// The Landfall program called `name`: from the folder named by `LANDFALL_BIN`, else built beside this test.
 pub fn program(name: &str) -> Result<PathBuf> {
-    let folder = match std::env::var_os("LANDFALL_BIN") {
-        Some(folder) => PathBuf::from(folder),
-        None => {
-            // target/PROFILE/deps/TEST-HASH
-            let test = std::env::current_exe()?;
-            test.ancestors().nth(2).context("this test is in no target folder")?.to_path_buf()
-        }
+    let folder = if let Some(folder) = std::env::var_os("LANDFALL_BIN") {
+        PathBuf::from(folder)
+    } else {
+        // target/PROFILE/deps/TEST-HASH
+        let test = std::env::current_exe()?;
+        test.ancestors().nth(2).context("this test is in no target folder")?.to_path_buf()
     };
     let path = folder.join(name);
     ensure!(path.exists(), "{} is missing: run `cargo build --bins`, or set LANDFALL_BIN", path.display());

@@ -31,7 +31,7 @@ async fn start() -> Result<(Ingress, Folder, Echo)> {
 
 #[tokio::test]
 async fn sigterm_is_a_lame_duck_first_and_finishes_what_was_begun() -> Result<()> {
-    let (mut ingress, _folder, _echo) = start().await?;
+    let (mut ingress, _folder, echo) = start().await?;
     let (http, admin) = (ingress.http, ingress.admin);
     let mut idle = Client::http1(http).await?;
     assert_eq!(idle.get(HOST, "/").await?.status, 200);
@@ -44,7 +44,7 @@ async fn sigterm_is_a_lame_duck_first_and_finishes_what_was_begun() -> Result<()
     let in_flight = tokio::spawn(async move { slow.send(HOST, one).await });
     let in_flight2 = tokio::spawn(async move { slow2.send(HOST, two).await });
     wait::until(SLACK, "the slow requests to be at the backend", || async {
-        ensure!(_echo.requests() >= 4, "{} requests", _echo.requests());
+        ensure!(echo.requests() >= 4, "{} requests", echo.requests());
         Ok(())
     })
     .await?;
