@@ -33,7 +33,7 @@ const NAMESPACE: &str = "landfall-system";
 /// How soon a state of the API server must be seen; far above the budgets, for machines under load.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long the API server stays away.
-const OUTAGE: Duration = Duration::from_secs(60);
+const OUTAGE: Duration = Duration::from_mins(1);
 /// Ingresses whose way to traffic is timed.
 const TIMED: usize = 100;
 const MANY: usize = 5_000;
@@ -324,7 +324,7 @@ async fn five_thousand_ingresses_from_an_api_server() -> Result<()> {
         cluster.create(&yaml)?;
     }
     let mut ingress = replica(cluster, "a")?.args(&["--no-status"]).spawn()?;
-    let took = ingress.ready(Duration::from_secs(60)).await?;
+    let took = ingress.ready(Duration::from_mins(1)).await?;
     assert_eq!(ingress.get(&format!("app-{}.example", MANY - 1), "/").await?.backend(), "web");
     figures::print(&format!("time to ready with {MANY} Ingresses at an API server: {:.2} s", took.as_secs_f64()));
     figures::print(&format!("resident memory with {MANY} Ingresses from an API server: {}", resident(ingress.pid())?));

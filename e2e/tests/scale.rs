@@ -37,7 +37,7 @@ async fn five_thousand_ingresses() -> Result<()> {
     folder.write("one.yaml", &app(INGRESSES, echo.addr, "/none"))?;
 
     let mut ingress = Launch::manifests(folder.path()).spawn()?;
-    let took = ingress.ready(Duration::from_secs(60)).await?;
+    let took = ingress.ready(Duration::from_mins(1)).await?;
     for number in [0, INGRESSES / 2, INGRESSES - 1] {
         assert_eq!(ingress.get(&host(number), "/").await?.backend(), "web");
     }
