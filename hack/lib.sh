@@ -4,6 +4,7 @@
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # What takes long to make and changes seldom is kept outside the checkout.
 cache=${LANDFALL_CACHE:-$HOME/.cache/landfall}
+# shellcheck disable=SC2034 # for those that source this
 target=${CARGO_TARGET_DIR:-$root/target}
 export LANDFALL_CACHE=$cache
 
