@@ -110,7 +110,7 @@ fn read(object: &L2Advertisement, pools: &[Pool], problems: &mut Vec<Problem>) -
     let meta = &object.metadata;
     let key = ObjectKey::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
     let about = ObjectRef::new("L2Advertisement", key.clone());
-    let spec = &object.spec;
+    let spec = &object.spec.spec;
     problems.extend(duplicates(&about, "spec.ipAddressPools", &spec.ip_address_pools));
     problems.extend(duplicates(&about, "spec.interfaces", &spec.interfaces));
     for (index, name) in spec.ip_address_pools.iter().enumerate() {

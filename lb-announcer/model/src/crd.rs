@@ -17,8 +17,8 @@ pub use bgp::{
 };
 pub use common::{Condition, LabelSelector, LabelSelectorRequirement};
 pub use l2::{
-    InterfaceName, L2Advertisement, L2AdvertisementSpec, L2AdvertisementStatus, NodePreference, ServiceL2Status,
-    ServiceL2StatusSpec, ServiceL2StatusStatus,
+    InterfaceName, L2Advertisement, L2AdvertisementBody, L2AdvertisementSpec, L2AdvertisementStatus, NodePreference,
+    ServiceL2Status, ServiceL2StatusSpec, ServiceL2StatusStatus,
 };
 pub use pool::{IPAddressPool, IPAddressPoolSpec, IPAddressPoolStatus, ServiceAllocation, TakenAddress};
 pub use state::{ConfigurationState, ConfigurationStateSpec, ConfigurationStateStatus};

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::LabelSelector;
 
-/// Which pools are announced by ARP and NDP, by which nodes and on which interfaces.
+/// What an `L2Advertisement` has beside its metadata: a spec, which may be left out as the documentation's own
+/// example does.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[kube(
     group = "metallb.io",
@@ -17,6 +18,7 @@ use super::LabelSelector;
     plural = "l2advertisements",
     singular = "l2advertisement",
     namespaced,
+    no_spec,
     status = "L2AdvertisementStatus",
     derive = "PartialEq",
     doc = "L2Advertisement says that the addresses of the selected pools are announced on the local network.",
@@ -25,6 +27,14 @@ use super::LabelSelector;
     printcolumn(name = "Interfaces", type_ = "string", json_path = ".spec.interfaces"),
     printcolumn(name = "Node Selectors", type_ = "string", json_path = ".spec.nodeSelectors", priority = "10")
 )]
+#[serde(default)]
+pub struct L2AdvertisementBody {
+    /// What is announced where; absent: everything everywhere.
+    pub spec: L2AdvertisementSpec,
+}
+
+/// Which pools are announced by ARP and NDP, by which nodes and on which interfaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct L2AdvertisementSpec {
     /// Names of the pools; with `ipAddressPoolSelectors` empty too: every pool.

@@ -1,15 +1,16 @@
 //! `IPAddressPool`: which addresses there are to give, and to whom.
 
-#![allow(unreachable_pub, reason = "the schema derive repeats each struct inside a function")]
-
-use kube::{CustomResource, KubeSchema};
+use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::LabelSelector;
 
+/// The form of an entry: a prefix, a range or an address, with `!` before it to exclude.
+const ENTRY: &str = r"^\s*!?\s*[0-9a-fA-F:.]+(/[0-9]{1,3}|\s*-\s*[0-9a-fA-F:.]+)?\s*$";
+
 /// The addresses of a pool and who may have them.
-#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[kube(
     group = "metallb.io",
     version = "v1beta1",
@@ -28,10 +29,8 @@ use super::LabelSelector;
 pub struct IPAddressPoolSpec {
     /// Prefixes (`192.0.2.0/28`), ranges (`192.0.2.10-192.0.2.20`) and single addresses, of IPv4 and IPv6;
     /// an entry that begins with `!` is taken out of the others.
-    #[schemars(extend("minItems" = 1))]
-    #[x_kube(validation = Rule::new(
-        "self.all(a, a.matches('^\\\\s*!?\\\\s*[0-9a-fA-F:.]+(/[0-9]{1,3}|\\\\s*-\\\\s*[0-9a-fA-F:.]+)?\\\\s*$'))"
-    ).message("each entry is a prefix, a range first-last or an address, with ! before it to exclude"))]
+    // A pattern rather than a CEL rule: the API server refuses rules over lists of any length.
+    #[schemars(length(min = 1), inner(regex(pattern = ENTRY)))]
     pub addresses: Vec<String>,
     /// Whether Services that don't name the pool can get its addresses.
     #[serde(default = "yes")]
