@@ -176,7 +176,7 @@ impl Controller {
         }
         for key in self.world.former() {
             let Some(observed) = self.observations.get(key) else { continue };
-            self.services.set(key.clone(), Some(observed.value()), Write::Status(observed::cleared()));
+            self.services.set(key.clone(), Some(observed.value()), Write::Status(observed.cleared()));
             self.services.set(key.clone(), Some(observed.value()), Write::Object(observed::annotation(None)));
         }
         for (key, object) in self.world.pool_objects() {

@@ -86,6 +86,12 @@ impl Observed {
         &self.value
     }
 
+    /// The patch of the status of a Service that isn't ours any more.
+    pub(super) fn cleared(&self) -> Value {
+        let others: Vec<&Condition> = self.conditions.iter().filter(|c| c.type_ != CONDITION).collect();
+        json!({"status": {"loadBalancer": {"ingress": null}, "conditions": others}})
+    }
+
     /// The patch of the status that gives the Service what it is granted, or says why it waits.
     pub(super) fn wanted_status(&self, grant: Option<&Grant>, waiting: Option<&Problem>) -> Value {
         let ingress = match grant {
@@ -125,11 +131,6 @@ fn now() -> Timestamp {
 /// The patch of the annotation that names the pool.
 pub(super) fn annotation(pool: Option<&str>) -> Value {
     json!({"metadata": {"annotations": {ALLOCATED_FROM_POOL: pool}}})
-}
-
-/// The patch of the status of a Service that isn't ours any more.
-pub(super) fn cleared() -> Value {
-    json!({"status": {"loadBalancer": {"ingress": null}}})
 }
 
 fn without_nulls(value: Value) -> Value {
