@@ -63,7 +63,7 @@ impl RuleArgs {
 #[derive(Args, Clone, Debug)]
 pub struct AdminArgs {
     /// Health, metrics and status.
-    #[arg(long, env = "LANDFALL_ADMIN", value_name = "ADDR:PORT", default_value = "[::]:7472")]
+    #[arg(long, env = "LANDFALL_ADMIN", value_name = "ADDR:PORT", default_value = "[::]:10254")]
     pub admin: SocketAddr,
     /// What is logged, and how.
     #[command(flatten)]

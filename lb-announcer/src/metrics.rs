@@ -157,7 +157,7 @@ impl SpeakerMetrics {
             self.gratuitous.get_or_create(&labels).set(gauge(frames.gratuitous));
         }
         self.conflicts.clear();
-        for (ip, (mac, _)) in &view.conflicts {
+        for (ip, (mac, _)) in view.conflicts.iter().chain(&view.contested) {
             self.conflicts.get_or_create(&ConflictLabels { ip: ip.to_string(), mac: mac.to_string() }).set(1);
         }
         self.received.set(gauge(figures.counters.received));

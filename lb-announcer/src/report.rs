@@ -69,6 +69,20 @@ pub fn conflict_problems(world: &World, conflicts: &BTreeMap<IpAddr, (MacAddr, N
         .collect()
 }
 
+/// Problems with announced addresses that foreign hosts answer for too.
+pub fn contest_problems(world: &World, contested: &BTreeMap<IpAddr, (MacAddr, Name)>) -> Vec<Problem> {
+    contested
+        .iter()
+        .filter_map(|(ip, (mac, node))| {
+            let object = ObjectRef::new("IPAddressPool", world.pool_of(*ip)?.key.clone());
+            let cause =
+                format!("a host with MAC address {mac} answers for {ip}, which node {node} announces and defends");
+            let problem = Problem::new(object, reason::ADDRESS_CONFLICT, cause).at("spec.addresses", ip.to_string());
+            Some(problem.remedy("give that host another address, or the Service"))
+        })
+        .collect()
+}
+
 /// Problems with addresses of pools that are a node's or a subnet's own.
 pub fn reserved_problems(world: &World, reserved: &BTreeMap<IpAddr, TakenBy>) -> Vec<Problem> {
     reserved

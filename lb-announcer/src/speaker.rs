@@ -159,6 +159,7 @@ impl Speaker {
         }
         self.look_ahead(wire, &view);
         problems.extend(report::conflict_problems(&self.world, &view.conflicts));
+        problems.extend(report::contest_problems(&self.world, &view.contested));
         problems.sort();
         self.log.update(&problems);
         self.teller.tell(self.seen(&view));

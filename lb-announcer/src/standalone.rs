@@ -250,6 +250,7 @@ impl Standalone {
         let mut problems = self.view.problems();
         problems.extend(self.world.problems());
         problems.extend(report::conflict_problems(&self.world, &view.conflicts));
+        problems.extend(report::contest_problems(&self.world, &view.contested));
         problems.extend(report::reserved_problems(&self.world, &view.reserved));
         let nodes = self.world.nodes();
         let node = ObjectRef::new("Node", ObjectKey::cluster(self.node.clone()));

@@ -68,6 +68,8 @@ pub struct View {
     pub announcers: BTreeMap<IpAddr, (Name, Vec<Name>)>,
     /// Addresses that foreign hosts have, with MAC address and the node that found it.
     pub conflicts: BTreeMap<IpAddr, (MacAddr, Name)>,
+    /// Announced addresses that foreign hosts answer for too, with MAC address and announcer.
+    pub contested: BTreeMap<IpAddr, (MacAddr, Name)>,
     /// The conflicts that this node found.
     pub own_conflicts: BTreeMap<IpAddr, MacAddr>,
     /// Network and broadcast addresses of this node's subnets, and its own addresses.

@@ -219,6 +219,8 @@ pub struct Announcer {
     macs: BTreeSet<MacAddr>,
     watches: BTreeMap<IpAddr, Watch>,
     conflicts: BTreeMap<IpAddr, MacAddr>,
+    /// Announced addresses that a foreign host answers for too, and when it last did.
+    contested: BTreeMap<IpAddr, (MacAddr, Moment)>,
     /// The highest epoch ever seen of each address: a successor must exceed it.
     epochs: BTreeMap<IpAddr, u64>,
     phase: Phase,
@@ -253,6 +255,7 @@ impl Announcer {
             macs: BTreeSet::new(),
             watches: BTreeMap::new(),
             conflicts: BTreeMap::new(),
+            contested: BTreeMap::new(),
             epochs: BTreeMap::new(),
             phase: Phase::Starting,
             started: None,
@@ -511,6 +514,7 @@ impl Announcer {
             interfaces: self.links.values().map(|l| (l.name.clone(), l.mac)).collect(),
             claims: claims.collect(),
             conflicts: self.conflicts.clone(),
+            contested: self.contested.iter().map(|(ip, (mac, _))| (*ip, *mac)).collect(),
         };
         if state == self.state {
             return false;

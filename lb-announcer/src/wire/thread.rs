@@ -266,6 +266,7 @@ impl Loop {
             tables: self.core.peers_tables(now),
             announcers: announcers.collect(),
             conflicts: self.core.conflicts(now),
+            contested: self.core.contested(now),
             own_conflicts: self.core.own_conflicts().clone(),
             reserved: self.reserved.clone(),
             interfaces: self.ports.links().into_iter().map(|l| l.name).collect(),

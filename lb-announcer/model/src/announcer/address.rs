@@ -50,6 +50,8 @@ pub(crate) struct Owner {
     pub(crate) contested: bool,
     /// When it was last defended against a foreign host.
     pub(crate) defended: Option<Moment>,
+    /// When it is next asked whether somebody else answers for it: such a host may never say so unasked.
+    pub(crate) check: Moment,
 }
 
 #[derive(Debug)]
@@ -100,6 +102,7 @@ impl Owner {
             no_offer_before: Moment::ZERO,
             contested: false,
             defended: None,
+            check: now + Duration::from_secs(1),
         }
     }
 

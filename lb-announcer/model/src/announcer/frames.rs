@@ -90,10 +90,13 @@ impl Announcer {
             }
             (Standing::Owner(owner), None) => {
                 let due = owner.defended.is_none_or(|at| now >= at + DEFEND_INTERVAL);
-                if due {
-                    owner.defended = Some(now);
+                if self.contested.insert(ip, (mac, now)).is_none_or(|(known, _)| known != mac) {
+                    self.state_stale = true;
                     self.counters.conflicts += 1;
                     self.effects.push(Effect::Report(Report::Conflict { ip, mac, defended: true }));
+                }
+                if due {
+                    owner.defended = Some(now);
                     if let Some(mut address) = self.addresses.remove(&ip) {
                         self.announce(ip, &mut address);
                         self.addresses.insert(ip, address);

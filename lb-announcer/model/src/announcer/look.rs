@@ -124,6 +124,14 @@ impl Announcer {
         theirs.chain(mine).collect()
     }
 
+    /// Announced addresses that foreign hosts answer for too: with MAC address and announcer.
+    pub fn contested(&self, now: Moment) -> BTreeMap<IpAddr, (MacAddr, Arc<str>)> {
+        let live = self.peers.iter().filter(|(name, _)| self.life(name, now) != Life::Dead);
+        let theirs = live.flat_map(|(name, p)| p.state.contested.iter().map(|(ip, mac)| (*ip, (*mac, name.clone()))));
+        let mine = self.contested.iter().map(|(ip, (mac, _))| (*ip, (*mac, self.me.clone())));
+        theirs.chain(mine).collect()
+    }
+
     /// The conflicts that this node itself found.
     pub fn own_conflicts(&self) -> &BTreeMap<IpAddr, MacAddr> {
         &self.conflicts

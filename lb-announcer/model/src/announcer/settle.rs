@@ -22,6 +22,7 @@ impl Announcer {
             self.addresses.insert(ip, address);
         }
         self.look(now);
+        self.forget_contests(now);
         self.publish_state(now);
         self.deadline = self.next_deadline(now);
     }
@@ -110,6 +111,36 @@ impl Announcer {
         {
             self.announce(ip, address);
         }
+        let interval = self.check_interval();
+        if let Standing::Owner(owner) = &mut address.standing
+            && now >= owner.check
+        {
+            owner.check = now + interval;
+            self.send_probe(ip, address);
+        }
+    }
+
+    /// How often an owner asks for its own address: every ten seconds, and never more than 33 times a second in all.
+    fn check_interval(&self) -> Duration {
+        let addresses = u32::try_from(self.addresses.len()).unwrap_or(u32::MAX);
+        Duration::from_secs(10).max(Duration::from_millis(30) * addresses)
+    }
+
+    /// A foreign host that has not answered three times in a row has gone.
+    fn forget_contests(&mut self, now: Moment) {
+        let limit = self.check_interval() * 3 + self.tuning.heartbeat;
+        let addresses = &self.addresses;
+        let mut over = Vec::new();
+        self.contested.retain(|ip, (_, seen)| {
+            let owned = addresses.get(ip).is_some_and(|a| matches!(a.standing, Standing::Owner(_)));
+            let stays = owned && now < *seen + limit;
+            if !stays {
+                over.push(*ip);
+            }
+            stays
+        });
+        self.state_stale |= !over.is_empty();
+        self.effects.extend(over.into_iter().map(|ip| Effect::Report(Report::ConflictOver { ip })));
     }
 
     /// Who should have the address if the silent owner `without` were gone.

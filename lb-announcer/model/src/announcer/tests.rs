@@ -210,6 +210,19 @@ fn a_claim_on_an_announced_address_is_defended_once_in_ten_seconds() {
     }
     assert_eq!(lan.announcements(owner) - before, 2, "one defence: a request and a reply");
     assert_eq!(lan.owners(ip), vec![owner]);
+    assert!((0..3).all(|node| lan.node(node).contested(lan.local(node)).contains_key(&ip)), "every node knows");
+    lan.run(ms(40_000));
+    assert!((0..3).all(|node| lan.node(node).contested(lan.local(node)).is_empty()), "and forgets");
+}
+
+#[test]
+fn a_host_that_takes_an_announced_address_in_silence_is_found_by_asking() {
+    let mut lan = Lan::new(12, 3, 1);
+    lan.run(ms(5_000));
+    let ip = lan.ips()[0];
+    lan.foreign.insert(ip, MacAddr(0xaa, 0, 0, 0, 0, 5));
+    lan.run(ms(12_000));
+    assert!((0..3).all(|node| lan.node(node).contested(lan.local(node)).contains_key(&ip)));
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub struct State {
     pub claims: BTreeMap<IpAddr, Claim>,
     /// Addresses that a foreign host answered for.
     pub conflicts: BTreeMap<IpAddr, MacAddr>,
+    /// Addresses that the node announces and that a foreign host answers for too.
+    pub contested: BTreeMap<IpAddr, MacAddr>,
 }
 
 impl State {
@@ -43,10 +45,12 @@ impl State {
             out.extend_from_slice(&claim.epoch.to_be_bytes());
             out.extend_from_slice(&claim.offered_to.to_be_bytes());
         }
-        put_count(&mut out, self.conflicts.len());
-        for (ip, mac) in &self.conflicts {
-            put_ip(&mut out, *ip);
-            out.extend_from_slice(&mac.octets());
+        for addresses in [&self.conflicts, &self.contested] {
+            put_count(&mut out, addresses.len());
+            for (ip, mac) in addresses {
+                put_ip(&mut out, *ip);
+                out.extend_from_slice(&mac.octets());
+            }
         }
         out
     }
@@ -62,8 +66,10 @@ impl State {
             let ip = ip(&mut reader)?;
             state.claims.insert(ip, Claim { epoch: reader.u64()?, offered_to: reader.u64()? });
         }
-        for _ in 0..reader.u16()? {
-            state.conflicts.insert(ip(&mut reader)?, mac(&mut reader)?);
+        for addresses in [&mut state.conflicts, &mut state.contested] {
+            for _ in 0..reader.u16()? {
+                addresses.insert(ip(&mut reader)?, mac(&mut reader)?);
+            }
         }
         reader.is_empty().then_some(state)
     }

@@ -138,6 +138,7 @@ proptest! {
         let state = State {
             interfaces: names.into_iter().map(|n| (Arc::from(n), MAC)).collect(),
             claims: claims.into_iter().map(|(ip, (epoch, offered_to))| (ip, Claim { epoch, offered_to })).collect(),
+            contested: conflicts.keys().map(|ip| (*ip, MAC)).collect(),
             conflicts: conflicts.into_iter().map(|(ip, mac)| (ip, mac.into())).collect(),
         };
         prop_assert_eq!(State::decode(&state.encode()), Some(state));
