@@ -1,14 +1,23 @@
 //! 5,000 Ingresses in a folder: time to ready, memory, and how fast one change is live.
 
 use std::fmt::Write as _;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use futures::{StreamExt, TryStreamExt, stream};
 use landfall_e2e::client::Client;
 use landfall_e2e::echo::Echo;
 use landfall_e2e::figures::{self, Durations, resident};
 use landfall_e2e::ingress::Launch;
 use landfall_e2e::manifests::{self, Folder};
+use landfall_e2e::tls::Trust;
+use landfall_e2e::tools;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::sync::Mutex;
+
+/// What is timed must not be disturbed by the other test.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 const INGRESSES: usize = 5_000;
 /// Ingresses in one file, with a Service and a slice for each.
@@ -18,6 +27,7 @@ const CHANGES: usize = 50;
 
 #[tokio::test]
 async fn five_thousand_ingresses() -> Result<()> {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let echo = Echo::local("web").await?;
     let folder = Folder::new()?;
     folder.write("class.yaml", &manifests::class())?;
@@ -61,6 +71,47 @@ async fn five_thousand_ingresses() -> Result<()> {
         resident(ingress.pid())?
     ));
     Ok(())
+}
+
+/// TLS connections that have asked once and then stay idle.
+const IDLE: usize = 10_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_idle_tls_connections() -> Result<()> {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    raise_file_limit()?;
+    let echo = Echo::local("web").await?;
+    let folder = Folder::new()?;
+    let keys = tempfile::TempDir::new()?;
+    let script = tools::checkout().join("hack/quickstart-pki");
+    tools::run(Command::new(script).arg(keys.path()).arg(folder.path()))?;
+    let trust = Trust::from_file(&keys.path().join("ca.crt"))?;
+    let tls = "  tls: [{hosts: [shop.localhost], secretName: shop-tls}]\n  rules:";
+    let shop = manifests::ingress("shop", "shop.localhost", &[("/", "web")]).replace("  rules:", tls);
+    folder.write("shop.yaml", &(shop + &manifests::service("web", &[echo.addr])))?;
+    let ingress = Launch::manifests(folder.path()).args(&["--no-access-log"]).start().await?;
+
+    let connected: Vec<Client> = stream::iter(0..IDLE)
+        .map(|_| async {
+            let mut client = Client::https1(ingress.https, "shop.localhost", &trust).await?;
+            let answer = client.get("shop.localhost", "/").await?;
+            ensure!(answer.status == 200, "{answer}");
+            anyhow::Ok(client)
+        })
+        .buffer_unordered(32)
+        .try_collect()
+        .await?;
+    let memory = resident(ingress.pid())?;
+    figures::print(&format!("resident memory with {IDLE} idle TLS connections: {memory}"));
+    assert!(connected.iter().all(|client| !client.is_closed()));
+    Ok(())
+}
+
+/// Files that this process and its children may have open: as many as the administrator allows.
+fn raise_file_limit() -> Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    ensure!(hard >= IDLE as u64 + 1_000, "only {hard} files may be open; raise the limit (ulimit -Hn)");
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
 }
 
 fn host(number: usize) -> String {
