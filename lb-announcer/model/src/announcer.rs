@@ -9,10 +9,13 @@
 //! **Invariant:** an owner that leaves on purpose stops only when its successor has begun.
 
 mod address;
+mod documents;
 mod frames;
 mod look;
 mod peer;
+mod queries;
 mod settle;
+mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -22,187 +25,12 @@ use std::time::Duration;
 use pnet_base::MacAddr;
 
 use crate::duty::Duty;
-use crate::wire::heartbeat::{CHUNK, Chunk, Document, Heartbeat, Key, Phase, Versions, name_hash};
-use crate::wire::state::{Claim, State};
+use crate::wire::heartbeat::{Heartbeat, Phase, Versions, name_hash};
+use crate::wire::state::State;
 use address::{Address, Standing};
 use look::Watch;
 use peer::{Accepted, Peer};
-
-/// A point in time: the time since the machine started, suspended time included.
-pub type Moment = Duration;
-
-/// The periods of the protocol.
-#[derive(Clone, Copy, Debug)]
-pub struct Tuning {
-    /// Between heartbeats.
-    pub heartbeat: Duration,
-    /// Silence after which the owner's addresses are probed: late enough for two heartbeats to be lost, early
-    /// enough for all probes to be over when the silence is long enough.
-    pub suspect_after: Duration,
-    /// Silence after which a node counts as dead: four heartbeats.
-    pub dead_after: Duration,
-    /// Age of the last own heartbeat at which an owner stops to answer. Well below `dead_after`, so that a
-    /// process that was stopped is silent before anybody takes over.
-    pub fence_after: Duration,
-    /// Between probes.
-    pub probe_interval: Duration,
-    /// Probes before an address is taken.
-    pub probes: u8,
-    /// How long a node listens before it takes anything.
-    pub listen: Duration,
-    /// How long a node must have been up before addresses are moved to it.
-    pub hold_down: Duration,
-    /// How long a successor has to take what it is offered.
-    pub offer: Duration,
-    /// Between two looks at an address that may be given next.
-    pub look_again: Duration,
-}
-
-impl Default for Tuning {
-    fn default() -> Self {
-        let ms = Duration::from_millis;
-        Self {
-            heartbeat: ms(50),
-            suspect_after: ms(125),
-            dead_after: ms(200),
-            fence_after: ms(150),
-            probe_interval: ms(25),
-            probes: 3,
-            listen: ms(300),
-            hold_down: ms(3_000),
-            offer: ms(500),
-            look_again: ms(30_000),
-        }
-    }
-}
-
-/// An interface that can be announced on: up, with carrier, and allowed by the settings.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Link {
-    /// The kernel's index.
-    pub index: u32,
-    /// The name.
-    pub name: Arc<str>,
-    /// The MAC address.
-    pub mac: MacAddr,
-}
-
-/// Something to do.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Effect {
-    /// Send this Ethernet frame.
-    Frame {
-        /// On this interface.
-        link: u32,
-        /// The bytes.
-        bytes: Vec<u8>,
-    },
-    /// Send this heartbeat.
-    Packet {
-        /// To this node.
-        to: Arc<str>,
-        /// The bytes.
-        bytes: Vec<u8>,
-    },
-    /// Tell the user.
-    Report(Report),
-}
-
-/// Why an address was taken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Cause {
-    /// Nobody had it.
-    Free,
-    /// Its owner fell silent.
-    Failover,
-    /// Its owner handed it over, or said goodbye.
-    Handover,
-    /// This node's process had been stopped and nobody else took over meanwhile.
-    Resumed,
-}
-
-/// Something that changed.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Report {
-    /// This node announces the address from now on.
-    Took {
-        /// The address.
-        ip: IpAddr,
-        /// The new epoch.
-        epoch: u64,
-        /// Why.
-        cause: Cause,
-        /// How long the former owner had been silent.
-        silence: Option<Duration>,
-    },
-    /// This node doesn't announce the address any more.
-    Left {
-        /// The address.
-        ip: IpAddr,
-        /// Who does, if that is known.
-        to: Option<Arc<str>>,
-    },
-    /// A host that isn't ours answers for the address.
-    Conflict {
-        /// The address.
-        ip: IpAddr,
-        /// The host's MAC address.
-        mac: MacAddr,
-        /// Whether this node announces the address and defends it.
-        defended: bool,
-    },
-    /// The foreign host doesn't answer for the address any more.
-    ConflictOver {
-        /// The address.
-        ip: IpAddr,
-    },
-    /// A peer is there.
-    PeerUp(Arc<str>),
-    /// A peer fell silent or left.
-    PeerDown(Arc<str>),
-    /// This process had been stopped.
-    Woke {
-        /// For how long.
-        after: Duration,
-    },
-}
-
-/// How peers are known to be alive.
-#[derive(Clone, Debug)]
-pub enum Liveness {
-    /// By heartbeats made with this key.
-    Heartbeats(Key),
-    /// They are assumed to be: there is no key, so each node announces what it is the first candidate for.
-    Assumed,
-}
-
-/// What the core counts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Counters {
-    /// Heartbeats that weren't made with the key, or aren't for this node.
-    pub rejected: u64,
-    /// Heartbeats that came twice or had been recorded.
-    pub replayed: u64,
-    /// Heartbeats accepted.
-    pub received: u64,
-    /// Sequence numbers that never came.
-    pub lost: u64,
-    /// Addresses taken from silent owners.
-    pub failovers: u64,
-    /// Claims of foreign hosts.
-    pub conflicts: u64,
-}
-
-/// Frames that concern one address.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct FrameCounters {
-    /// Requests and solicitations for it while it was announced.
-    pub requests: u64,
-    /// Answers to those.
-    pub responses: u64,
-    /// Gratuitous frames.
-    pub gratuitous: u64,
-}
+pub use types::{Cause, Counters, Effect, FrameCounters, Link, Liveness, Moment, Report, Tuning};
 
 /// The protocol core of one node.
 #[derive(Debug)]
@@ -455,89 +283,9 @@ impl Announcer {
         now.saturating_sub(self.beat) <= self.tuning.fence_after
     }
 
-    /// Sends each peer a heartbeat, and with it what the peer lacks of the documents.
-    fn beat(&mut self, now: Moment) {
-        self.beat = now;
-        let Liveness::Heartbeats(key) = &self.liveness else { return };
-        let heard: Vec<(u64, u16)> = self.peers.values().filter_map(|p| p.vouch(now)).collect();
-        for (name, peer) in &mut self.peers {
-            let mut chunks = Vec::new();
-            for (document, bytes) in [(Document::State, &self.state_bytes), (Document::Table, &self.table)] {
-                if peer.acknowledged.of(document) != self.versions.of(document) && peer.incarnation.is_some() {
-                    chunks.extend(chunks_of(document, self.versions.of(document), bytes));
-                }
-            }
-            let mut chunks = chunks.into_iter();
-            let mut next = chunks.next();
-            loop {
-                peer.sent += 1;
-                let (echo_incarnation, echo_sequence) = peer.echo;
-                let heartbeat = Heartbeat {
-                    from: self.me.clone(),
-                    to: name.clone(),
-                    incarnation: self.incarnation,
-                    sequence: peer.sent,
-                    phase: self.phase,
-                    versions: self.versions,
-                    echo_incarnation,
-                    echo_sequence,
-                    echo_versions: peer.have,
-                    heard: heard.clone(),
-                    chunk: next.take(),
-                };
-                self.effects.push(Effect::Packet { to: name.clone(), bytes: heartbeat.encode(key) });
-                next = chunks.next();
-                if next.is_none() {
-                    break;
-                }
-            }
-        }
-    }
-
-    /// Makes the state document anew, and sends it if it changed.
-    fn publish_state(&mut self, now: Moment) {
-        if self.refresh_state() {
-            self.beat(now);
-        }
-    }
-
-    fn refresh_state(&mut self) -> bool {
-        if !std::mem::take(&mut self.state_stale) {
-            return false;
-        }
-        let claims = self.addresses.iter().filter_map(|(ip, address)| {
-            let Standing::Owner(owner) = &address.standing else { return None };
-            let offered_to = owner.offer.as_ref().map_or(0, |offer| name_hash(&offer.to));
-            Some((*ip, Claim { epoch: owner.epoch, offered_to }))
-        });
-        let state = State {
-            interfaces: self.links.values().map(|l| (l.name.clone(), l.mac)).collect(),
-            claims: claims.collect(),
-            conflicts: self.conflicts.clone(),
-            contested: self.contested.iter().map(|(ip, (mac, _))| (*ip, *mac)).collect(),
-        };
-        if state == self.state {
-            return false;
-        }
-        self.state_bytes = state.encode();
-        self.state = state;
-        self.revision += 1;
-        self.versions.state += 1;
-        true
-    }
-
     fn flush(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.effects)
     }
-}
-
-fn chunks_of(document: Document, version: u64, bytes: &[u8]) -> Vec<Chunk> {
-    let count = u16::try_from(bytes.len().div_ceil(CHUNK).max(1)).unwrap_or(u16::MAX);
-    let part = |index: u16| {
-        let start = usize::from(index) * CHUNK;
-        bytes.get(start..bytes.len().min(start + CHUNK)).unwrap_or_default().to_vec()
-    };
-    (0..count).map(|index| Chunk { document, version, index, count, bytes: part(index) }).collect()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::announcer::address::{Address, Offer, Owner, Standing};
 use crate::announcer::peer::Life;
-use crate::announcer::{Announcer, Cause, Effect, FrameCounters, Liveness, Moment, Report};
+use crate::announcer::{Announcer, Cause, Effect, Liveness, Moment, Report};
 use crate::duty::Candidate;
 use crate::wire::heartbeat::Phase;
 use crate::wire::state::Claim;
@@ -15,12 +15,13 @@ impl Announcer {
     /// Brings every address to where it belongs at this moment.
     pub(super) fn settle(&mut self, now: Moment) {
         self.report_peers(now);
-        let ips: Vec<IpAddr> = self.addresses.keys().copied().collect();
-        for ip in ips {
-            let Some(mut address) = self.addresses.remove(&ip) else { continue };
-            self.settle_address(now, ip, &mut address);
-            self.addresses.insert(ip, address);
+        let interval = self.check_interval();
+        // Taken out as a whole, which costs nothing, since each address is settled with the rest of the state.
+        let mut addresses = std::mem::take(&mut self.addresses);
+        for (ip, address) in &mut addresses {
+            self.settle_address(now, *ip, address, interval);
         }
+        self.addresses = addresses;
         self.look(now);
         self.forget_contests(now);
         self.publish_state(now);
@@ -87,14 +88,14 @@ impl Announcer {
     }
 
     /// The strongest claim of a peer that isn't dead.
-    fn claim_of_peer(&self, ip: IpAddr, now: Moment) -> Option<(Arc<str>, Claim)> {
+    pub(super) fn claim_of_peer(&self, ip: IpAddr, now: Moment) -> Option<(Arc<str>, Claim)> {
         let claims = self.peers.iter().filter(|(name, _)| self.life(name, now) != Life::Dead);
         claims
             .filter_map(|(name, peer)| Some((name.clone(), *peer.state.claims.get(&ip)?)))
             .max_by_key(|(_, claim)| claim.epoch)
     }
 
-    fn settle_address(&mut self, now: Moment, ip: IpAddr, address: &mut Address) {
+    fn settle_address(&mut self, now: Moment, ip: IpAddr, address: &mut Address, interval: Duration) {
         let claim = self.claim_of_peer(ip, now);
         if let Some((_, claim)) = &claim {
             let known = self.epochs.entry(ip).or_default();
@@ -111,7 +112,6 @@ impl Announcer {
         {
             self.announce(ip, address);
         }
-        let interval = self.check_interval();
         if let Standing::Owner(owner) = &mut address.standing
             && now >= owner.check
         {
@@ -314,71 +314,5 @@ impl Announcer {
             self.state_stale = true;
             self.effects.push(Effect::Report(Report::Left { ip, to }));
         }
-    }
-
-    /// The addresses that this node answers for.
-    pub fn owned(&self) -> impl Iterator<Item = IpAddr> {
-        self.addresses.iter().filter(|(_, a)| matches!(a.standing, Standing::Owner(_))).map(|(ip, _)| *ip)
-    }
-
-    /// Whether this node would answer a request for `ip` at this moment.
-    pub fn answers(&self, ip: IpAddr, now: Moment) -> bool {
-        self.is_fresh(now) && self.addresses.get(&ip).is_some_and(|a| matches!(a.standing, Standing::Owner(_)))
-    }
-
-    /// Who announces `ip`, as far as this node knows, and on which interfaces.
-    pub fn announcer_of(&self, ip: IpAddr, now: Moment) -> Option<(Arc<str>, Vec<Arc<str>>)> {
-        let address = self.addresses.get(&ip)?;
-        let (node, interfaces): (Arc<str>, Vec<Arc<str>>) = if matches!(address.standing, Standing::Owner(_)) {
-            (self.me.clone(), self.links.values().map(|l| l.name.clone()).collect())
-        } else {
-            let (name, _) = self.claim_of_peer(ip, now)?;
-            let state = &self.peers.get(&name)?.state;
-            (name, state.interfaces.iter().map(|(n, _)| n.clone()).collect())
-        };
-        let rule = address.candidate(&node).map(|c| &c.interfaces);
-        Some((node, interfaces.into_iter().filter(|n| rule.is_none_or(|r| r.allow(n))).collect()))
-    }
-
-    /// Frames sent and received for each address.
-    pub fn frame_counters(&self) -> impl Iterator<Item = (IpAddr, FrameCounters)> {
-        self.addresses.iter().map(|(ip, address)| (*ip, address.counters))
-    }
-
-    /// What was counted.
-    pub fn counters(&self) -> super::Counters {
-        self.counters
-    }
-
-    /// Whether the node takes part: it has listened long enough and knows what there is.
-    pub fn is_ready(&self) -> bool {
-        self.phase == Phase::Ready
-    }
-
-    /// Peers that aren't dead.
-    pub fn live_peers(&self, now: Moment) -> Vec<Arc<str>> {
-        self.peers.keys().filter(|name| self.life(name, now) != Life::Dead).cloned().collect()
-    }
-
-    /// Whether this node is the one that allocates where there is no API server: the first by name that is ready.
-    pub fn leads(&self, now: Moment) -> bool {
-        let ready = |name: &Arc<str>| {
-            self.life(name, now) != Life::Dead && self.peers.get(name).is_some_and(|p| p.phase == Phase::Ready)
-        };
-        self.is_ready()
-            && (matches!(self.liveness, Liveness::Assumed) || !self.peers.keys().any(|n| *n < self.me && ready(n)))
-    }
-
-    /// The table of the node that allocates, as this node has it; `None` while this node does or nobody does.
-    pub fn leaders_table(&self, now: Moment) -> Option<(Arc<str>, Arc<[u8]>)> {
-        let ready = self.peers.iter().filter(|(name, p)| p.phase == Phase::Ready && self.life(name, now) != Life::Dead);
-        let (name, peer) = ready.min_by_key(|(name, _)| (*name).clone())?;
-        (*name < self.me && peer.have.table > 0).then(|| (name.clone(), peer.table.clone()))
-    }
-
-    /// The tables of every live peer, for a node that begins.
-    pub fn peers_tables(&self, now: Moment) -> Vec<Arc<[u8]>> {
-        let live = self.peers.iter().filter(|(name, p)| p.have.table > 0 && self.life(name, now) != Life::Dead);
-        live.map(|(_, p)| p.table.clone()).collect()
     }
 }
