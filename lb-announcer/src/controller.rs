@@ -128,6 +128,8 @@ impl Controller {
         let mut problems = self.view.problems();
         problems.extend(self.world.problems());
         problems.extend(planned.problems.iter().cloned());
+        let hindrances: BTreeMap<ObjectKey, Problem> =
+            duty_problems.iter().map(|p| (p.object.key.clone(), p.clone())).collect();
         problems.extend(duty_problems);
         problems.extend(taken_problems(&self.world, &reported));
         problems.sort();
@@ -145,7 +147,7 @@ impl Controller {
             }
             self.held = Some(planned.held());
         }
-        self.publish(&planned, leads);
+        self.publish(&planned, &hindrances, leads);
         self.state.send_replace(Some(state_of(&problems)));
         *lock(&self.shown) = Page {
             services: self.world.services().keys().map(|key| (key.clone(), planned.grant(key).cloned())).collect(),
@@ -162,14 +164,14 @@ impl Controller {
     }
 
     /// Says what is wanted of every Service and pool. Only the leader writes it.
-    fn publish(&self, planned: &Plan, leads: bool) {
+    fn publish(&self, planned: &Plan, hindrances: &BTreeMap<ObjectKey, Problem>, leads: bool) {
         if !leads {
             return;
         }
         for key in self.world.services().keys() {
             let Some(observed) = self.observations.get(key) else { continue };
             let grant = planned.grant(key);
-            let status = observed.wanted_status(grant, planned.waiting.get(key));
+            let status = observed.wanted_status(grant, planned.waiting.get(key), hindrances.get(key));
             self.services.set(key.clone(), Some(observed.value()), Write::Status(status));
             let pool = grant.map(|g| &*g.pool);
             self.services.set(key.clone(), Some(observed.value()), Write::Object(observed::annotation(pool)));

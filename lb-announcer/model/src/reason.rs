@@ -24,6 +24,8 @@ pub const DEPRECATED_ANNOTATION: Reason = Reason::new("deprecatedAnnotation");
 pub const UNKNOWN_ANNOTATION: Reason = Reason::new("UnknownAnnotation");
 /// A node announces the Service.
 pub const NODE_ASSIGNED: Reason = Reason::new("nodeAssigned");
+/// At least one node is able to announce the Service.
+pub const ELIGIBLE_NODES: Reason = Reason::new("EligibleNodes");
 /// No node is able to announce the Service.
 pub const NO_ELIGIBLE_NODE: Reason = Reason::new("NoEligibleNode");
 /// No advertisement covers the Service.
@@ -32,8 +34,6 @@ pub const NO_MATCHING_ADVERTISEMENT: Reason = Reason::new("NoMatchingAdvertiseme
 pub const SHARED_IP_WITH_SERVICE_SELECTOR: Reason = Reason::new("sharedIPWithServiceSelector");
 /// No endpoint serves the Service, so its address isn't announced.
 pub const NO_ENDPOINTS: Reason = Reason::new("NoEndpoints");
-/// The chosen node lacks the interfaces that the advertisement names.
-pub const ANNOUNCE_FAILED: Reason = Reason::new("announceFailed");
 /// An entry of a pool is not an address, prefix or range.
 pub const INVALID_ADDRESS_RANGE: Reason = Reason::new("InvalidAddressRange");
 /// Two entries hold the same addresses.
@@ -58,8 +58,6 @@ pub const NOT_ADVERTISED: Reason = Reason::new("NotAdvertised");
 pub const UNKNOWN_NAMESPACE: Reason = Reason::new("UnknownNamespace");
 /// An interface name that no kernel would have.
 pub const INVALID_INTERFACE: Reason = Reason::new("InvalidInterface");
-/// The object stands in a namespace that isn't read.
-pub const WRONG_NAMESPACE: Reason = Reason::new("WrongNamespace");
 /// A kind that is accepted and not served.
 pub const NOT_SERVED: Reason = Reason::new("NotServed");
 /// Something on the network uses an address of a pool.

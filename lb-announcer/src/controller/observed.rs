@@ -10,11 +10,13 @@ use landfall_lb_model::plan::Grant;
 use landfall_lb_model::reason;
 use landfall_lb_model::service::ALLOCATED_FROM_POOL;
 use landfall_lb_model::world::Input;
-use landfall_model::{Change, ObjectKey, Problem};
+use landfall_model::{Change, ObjectKey, Problem, Reason};
 use serde_json::{Value, json};
 
 /// The condition that says whether a Service has an address, and if not why not.
-pub(super) const CONDITION: &str = "landfall.dev/AddressAllocated";
+const ALLOCATED: &str = "landfall.dev/AddressAllocated";
+/// The condition that says whether any node can announce the address, and if not why not.
+const ANNOUNCEABLE: &str = "landfall.dev/Announceable";
 /// The API's limit for a condition's message, in bytes.
 const MESSAGE: usize = 32_768;
 
@@ -88,28 +90,49 @@ impl Observed {
 
     /// The patch of the status of a Service that isn't ours any more.
     pub(super) fn cleared(&self) -> Value {
-        let others: Vec<&Condition> = self.conditions.iter().filter(|c| c.type_ != CONDITION).collect();
+        let others: Vec<&Condition> = self.others().collect();
         json!({"status": {"loadBalancer": {"ingress": null}, "conditions": others}})
     }
 
-    /// The patch of the status that gives the Service what it is granted, or says why it waits.
-    pub(super) fn wanted_status(&self, grant: Option<&Grant>, waiting: Option<&Problem>) -> Value {
+    /// The patch of the status that gives the Service what it is granted, or says why it waits; `hindrance` is why
+    /// no node can announce it.
+    pub(super) fn wanted_status(
+        &self,
+        grant: Option<&Grant>,
+        waiting: Option<&Problem>,
+        hindrance: Option<&Problem>,
+    ) -> Value {
         let ingress = match grant {
             Some(grant) => grant.ips.iter().map(|ip: &IpAddr| json!({"ip": ip})).collect(),
             None => Value::Null,
         };
-        let (status, reason, message) = match (grant, waiting) {
+        let allocated = match (grant, waiting) {
             (Some(grant), _) => ("True", reason::IP_ALLOCATED, format!("from pool {}", grant.pool)),
             (None, Some(problem)) => ("False", problem.reason, problem.message()),
             (None, None) => ("Unknown", reason::ALLOCATION_FAILED, String::new()),
         };
+        let announceable = match hindrance {
+            Some(problem) => ("False", problem.reason, problem.message()),
+            None => ("True", reason::ELIGIBLE_NODES, String::new()),
+        };
+        let mut conditions: Vec<Value> = self.others().map(|c| json!(c)).collect();
+        conditions.push(self.condition(ALLOCATED, allocated));
+        if grant.is_some() {
+            conditions.push(self.condition(ANNOUNCEABLE, announceable));
+        }
+        json!({"status": {"loadBalancer": {"ingress": ingress}, "conditions": conditions}})
+    }
+
+    fn others(&self) -> impl Iterator<Item = &Condition> {
+        self.conditions.iter().filter(|c| c.type_ != ALLOCATED && c.type_ != ANNOUNCEABLE)
+    }
+
+    fn condition(&self, kind: &str, (status, reason, message): (&str, Reason, String)) -> Value {
         let message = message.chars().take(MESSAGE / 4).collect::<String>();
-        let mut conditions: Vec<Value> =
-            self.conditions.iter().filter(|c| c.type_ != CONDITION).map(|c| json!(c)).collect();
-        let before = self.conditions.iter().find(|c| c.type_ == CONDITION);
+        let before = self.conditions.iter().find(|c| c.type_ == kind);
         let since = before.filter(|c| c.status == status).map(|c| c.last_transition_time.0);
         let mut condition = json!({
-            "type": CONDITION, "status": status, "reason": reason.as_str(), "message": message,
+            "type": kind, "status": status, "reason": reason.as_str(), "message": message,
             "lastTransitionTime": since.unwrap_or_else(now).to_string(),
         });
         // The same condition keeps the generation it was first seen with: a newer one alone is no news.
@@ -117,8 +140,7 @@ impl Observed {
         if let Some(generation) = same.map_or(self.generation, |c| c.observed_generation) {
             condition["observedGeneration"] = generation.into();
         }
-        conditions.push(condition);
-        json!({"status": {"loadBalancer": {"ingress": ingress}, "conditions": conditions}})
+        condition
     }
 }
 
@@ -157,10 +179,10 @@ mod tests {
         let other = json!({"type": "example.com/Other", "status": "True", "reason": "Fine", "message": "",
             "lastTransitionTime": "2020-01-01T00:00:00Z"});
         let grant = Grant { ips: vec![[10, 0, 0, 8].into()], pool: "a".into() };
-        let first = observe(&json!({"conditions": [other]})).wanted_status(Some(&grant), None);
+        let first = observe(&json!({"conditions": [other]})).wanted_status(Some(&grant), None, None);
         assert_eq!(first["status"]["loadBalancer"]["ingress"], json!([{"ip": "10.0.0.8"}]));
         assert_eq!(first["status"]["conditions"][0]["type"], "example.com/Other");
-        let again = observe(&first["status"]).wanted_status(Some(&grant), None);
+        let again = observe(&first["status"]).wanted_status(Some(&grant), None, None);
         assert_eq!(again, first, "what was written is what is wanted");
     }
 
