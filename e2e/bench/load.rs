@@ -1,0 +1,97 @@
+//! Load by h2load, and what it cost the proxy.
+
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use landfall_e2e::tools;
+
+use crate::process::{Core, on_core};
+use crate::proxy::{HOST, Proxy};
+
+/// What clients do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// HTTP/1.1 in the clear on kept connections.
+    Http1,
+    /// HTTP/1.1 over TLS on kept connections.
+    Tls1,
+    /// HTTP/2 over TLS with ten requests under way on each connection.
+    Tls2,
+    /// A new TLS connection, never resumed, for each request.
+    Handshakes,
+}
+
+/// One kind of load.
+pub(crate) struct Load {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    /// What is asked for: `/` is 1 KiB, `/mib` 1 MiB.
+    pub(crate) path: &'static str,
+    /// Connections at one time.
+    pub(crate) clients: u32,
+    /// The most that the ingress may use, as a ratio to nginx.
+    pub(crate) budget: Option<f64>,
+}
+
+/// What one turn came to.
+#[derive(Clone, Copy)]
+pub(crate) struct Round {
+    /// Processor time for each request.
+    pub(crate) cpu_micros: f64,
+    /// As fast as load generator, backend and proxy could do together.
+    pub(crate) per_second: f64,
+}
+
+impl Load {
+    /// One turn of `length` for `proxy`. A request that fails is an error.
+    pub(crate) fn run(&self, proxy: &Proxy, length: Duration) -> Result<Round> {
+        let begun = std::time::Instant::now();
+        let before = proxy.cpu_micros()?;
+        let mut requests = self.once(proxy, length)?;
+        // Handshakes come in batches, since h2load keeps its connections as long as it runs.
+        while self.kind == Kind::Handshakes && begun.elapsed() < length {
+            requests += self.once(proxy, length)?;
+        }
+        let used = proxy.cpu_micros()? - before;
+        let requests = requests as f64;
+        Ok(Round { cpu_micros: used / requests, per_second: requests / begun.elapsed().as_secs_f64() })
+    }
+
+    /// Runs h2load once; returns how many requests were answered.
+    fn once(&self, proxy: &Proxy, length: Duration) -> Result<u64> {
+        let mut command = Command::new("h2load");
+        let clients = self.clients.to_string();
+        command.args(["-c", &clients]);
+        match self.kind {
+            Kind::Handshakes => command.args(["-n", &clients]),
+            _ => command.args(["-D", &length.as_secs().to_string()]),
+        };
+        match self.kind {
+            Kind::Tls2 => command.args(["-m", "10"]),
+            _ => command.arg("--h1"),
+        };
+        let (scheme, addr) = if self.kind == Kind::Http1 { ("http", proxy.http) } else { ("https", proxy.https) };
+        command.arg(format!("--connect-to={addr}")).arg(format!("{scheme}://{HOST}{}", self.path));
+        let said = tools::run(&mut on_core(&command, Core::Load))?;
+        answered(&said).with_context(|| said.clone())
+    }
+}
+
+/// The number of good answers in what h2load says, if all were good.
+fn answered(said: &str) -> Result<u64> {
+    let number = |start: &str, what: &str| -> Result<u64> {
+        let line = said.lines().find_map(|line| line.strip_prefix(start)).context("h2load gave no counts")?;
+        let part = line.split(',').find_map(|part| part.trim().strip_suffix(what));
+        Ok(part.with_context(|| format!("no count of {what}"))?.trim().parse()?)
+    };
+    for what in ["failed", "errored", "timeout"] {
+        ensure!(number("requests:", what)? == 0, "a request {what}");
+    }
+    for what in ["3xx", "4xx", "5xx"] {
+        ensure!(number("status codes:", what)? == 0, "an answer was {what}");
+    }
+    let good = number("requests:", "succeeded")?;
+    ensure!(good > 0, "nothing was answered");
+    Ok(good)
+}
