@@ -1,0 +1,223 @@
+{{/* What the pods of the ingress are, whatever makes them. */}}
+
+{{/* Deployment or DaemonSet. */}}
+{{- define "landfall.ingress.kind" -}}
+{{- if .Values.ingress.kind -}}
+{{- .Values.ingress.kind -}}
+{{- else if has .Values.ingress.expose (list "HostNetwork" "HostPort") -}}
+DaemonSet
+{{- else -}}
+Deployment
+{{- end -}}
+{{- end -}}
+
+{{/* Whether it has a Service. */}}
+{{- define "landfall.ingress.service" -}}
+{{- if has .Values.ingress.expose (list "LoadBalancer" "NodePort" "ClusterIP") -}}yes{{- end -}}
+{{- end -}}
+
+{{/* What is published in the status of Ingresses: NAMESPACE/NAME of a Service, or nothing for the nodes. */}}
+{{- define "landfall.ingress.published" -}}
+{{- $publish := .Values.ingress.publish -}}
+{{- if $publish.service -}}
+{{- $publish.service -}}
+{{- else if and (has .Values.ingress.expose (list "LoadBalancer" "ClusterIP")) (not $publish.addresses) (not $publish.nodes) -}}
+{{- printf "%s/%s-ingress" .Release.Namespace (include "landfall.fullname" .) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Whether the addresses of the nodes are published. */}}
+{{- define "landfall.ingress.publishesNodes" -}}
+{{- if and (not (include "landfall.ingress.published" .)) (not .Values.ingress.publish.addresses) .Values.ingress.publish.enabled -}}
+yes
+{{- end -}}
+{{- end -}}
+
+{{/* The namespaces that it watches, as YAML; none: all. Its own is among them if the address comes from there. */}}
+{{- define "landfall.ingress.namespaces" -}}
+{{- $namespaces := .Values.ingress.watchNamespaces -}}
+{{- if $namespaces -}}
+{{- range list (include "landfall.ingress.published" .) .Values.ingress.defaultCertificate .Values.ingress.defaultBackend -}}
+{{- if . -}}{{- $namespaces = append $namespaces (splitList "/" . | first) -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $namespaces | uniq | toYaml -}}
+{{- end -}}
+
+{{/* Ports within the pod: those of the node with HostNetwork, else such as anybody may listen on. */}}
+{{- define "landfall.ingress.ports" -}}
+{{- if eq .Values.ingress.expose "HostNetwork" -}}
+{{- .Values.ingress.hostPorts | toJson -}}
+{{- else -}}
+{"http": 8080, "https": 8443}
+{{- end -}}
+{{- end -}}
+
+{{- define "landfall.ingress.args" -}}
+{{- $v := .Values.ingress -}}
+{{- $ports := include "landfall.ingress.ports" . | fromJson -}}
+{{- $controllers := list "landfall.dev/ingress" -}}
+{{- $classes := list $v.ingressClass.name -}}
+{{- if $v.nginx.enabled -}}
+{{- $controllers = append $controllers $v.nginx.controller -}}
+{{- $classes = append $classes $v.nginx.name -}}
+{{- end -}}
+- serve
+- --http=[::]:{{ $ports.http | int64 }}
+- --https=[::]:{{ $ports.https | int64 }}
+- --admin=[::]:10254
+- --controller-class={{ $controllers | uniq | join "," }}
+- --ingress-class={{ $classes | uniq | join "," }}
+- --lease={{ include "landfall.fullname" . }}-ingress
+- --pod-selector=app.kubernetes.io/instance={{ .Release.Name }},app.kubernetes.io/component=ingress
+{{- if not $v.publish.enabled }}
+- --no-status
+{{- else if include "landfall.ingress.published" . }}
+- --publish-service={{ include "landfall.ingress.published" . }}
+{{- else if $v.publish.addresses }}
+- --publish-status-address={{ join "," $v.publish.addresses }}
+{{- end }}
+{{- if $v.watchIngressWithoutClass }}
+- --watch-ingress-without-class
+{{- end }}
+{{- with include "landfall.ingress.namespaces" . | fromYamlArray }}
+- --watch-namespace={{ join "," . }}
+{{- end }}
+{{- with $v.defaultCertificate }}
+- --default-ssl-certificate={{ . }}
+{{- end }}
+{{- with $v.defaultBackend }}
+- --default-backend-service={{ . }}
+{{- end }}
+{{- with $v.trustedProxies }}
+- --trusted-proxies={{ join "," . }}
+{{- end }}
+{{- with $v.proxyProtocol }}
+- --proxy-protocol={{ join "," . }}
+{{- end }}
+- --lame-duck={{ $v.drain.lameDuckSeconds | int64 }}
+- --drain-timeout={{ $v.drain.timeoutSeconds | int64 }}
+- --log={{ $v.log.filter }}
+- --log-format={{ $v.log.format }}
+{{- if not $v.log.access }}
+- --no-access-log
+{{- end }}
+{{- range $v.extraArgs }}
+- {{ . | quote }}
+{{- end }}
+{{- end -}}
+
+{{/*
+The address stays on its node through a rollout if the new pod stands beside the old one before that ends. So new pods
+are drawn to the nodes of the old ones, and spread among themselves.
+*/}}
+{{- define "landfall.ingress.affinity" -}}
+podAffinity:
+  preferredDuringSchedulingIgnoredDuringExecution:
+    - weight: 100
+      podAffinityTerm:
+        topologyKey: kubernetes.io/hostname
+        mismatchLabelKeys: [pod-template-hash]
+        labelSelector:
+          matchLabels: {{- include "landfall.selector" (list . "ingress") | nindent 12 }}
+{{- end -}}
+
+{{/* Takes (root, component). */}}
+{{- define "landfall.spread" -}}
+- maxSkew: 1
+  topologyKey: kubernetes.io/hostname
+  whenUnsatisfiable: ScheduleAnyway
+  matchLabelKeys: [pod-template-hash]
+  labelSelector:
+    matchLabels: {{- include "landfall.selector" . | nindent 6 }}
+{{- end -}}
+
+{{- define "landfall.ingress.container" -}}
+{{- $v := .Values.ingress -}}
+{{- $ports := include "landfall.ingress.ports" . | fromJson -}}
+name: ingress
+image: {{ include "landfall.image" (list . $v.image) }}
+{{- with coalesce $v.image.pullPolicy .Values.image.pullPolicy }}
+imagePullPolicy: {{ . }}
+{{- end }}
+args: {{- include "landfall.ingress.args" . | nindent 2 }}
+env:
+  - name: LANDFALL_NAMESPACE
+    valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+  - name: LANDFALL_IDENTITY
+    valueFrom: {fieldRef: {fieldPath: metadata.name}}
+  {{- with $v.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+ports:
+  - name: http
+    containerPort: {{ $ports.http | int64 }}
+    {{- if eq $v.expose "HostPort" }}
+    hostPort: {{ $v.hostPorts.http | int64 }}
+    {{- end }}
+  - name: https
+    containerPort: {{ $ports.https | int64 }}
+    {{- if eq $v.expose "HostPort" }}
+    hostPort: {{ $v.hostPorts.https | int64 }}
+    {{- end }}
+  - name: admin
+    containerPort: 10254
+{{ include "landfall.probes" (list "admin" "") }}
+{{- with $v.resources }}
+resources: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- if eq $v.expose "HostNetwork" }}
+securityContext: {{- include "landfall.securityRoot" (list $v.securityContext "NET_BIND_SERVICE") | nindent 2 }}
+{{- else }}
+securityContext: {{- include "landfall.security" $v.securityContext | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "landfall.ingress.pod" -}}
+{{- $v := .Values.ingress -}}
+{{- $host := eq $v.expose "HostNetwork" -}}
+{{- $deployment := eq (include "landfall.ingress.kind" .) "Deployment" -}}
+metadata:
+  labels: {{- include "landfall.podLabels" (list . "ingress") | nindent 4 }}
+    {{- with $v.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- $scrape := include "landfall.scrape" (list . 10254) | fromYaml }}
+  {{- with merge (deepCopy $v.podAnnotations) $scrape }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  serviceAccountName: {{ include "landfall.ingress.account" . }}
+  automountServiceAccountToken: {{ $v.serviceAccount.automount }}
+  {{- if $host }}
+  hostNetwork: true
+  {{- end }}
+  {{- with coalesce $v.dnsPolicy (ternary "ClusterFirstWithHostNet" "" $host) }}
+  dnsPolicy: {{ . }}
+  {{- end }}
+  {{- with $v.dnsConfig }}
+  dnsConfig: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  enableServiceLinks: false
+  terminationGracePeriodSeconds: {{ add $v.drain.lameDuckSeconds $v.drain.timeoutSeconds 5 }}
+  {{- if $host }}
+  securityContext: {{- include "landfall.podSecurityRoot" $v.podSecurityContext | nindent 4 }}
+  {{- else }}
+  securityContext: {{- include "landfall.podSecurity" $v.podSecurityContext | nindent 4 }}
+  {{- end }}
+  {{- with include "landfall.placement" (list . $v) | trim }}
+  {{- . | nindent 2 }}
+  {{- end }}
+  {{- if $v.affinity }}
+  affinity: {{- toYaml $v.affinity | nindent 4 }}
+  {{- else if $deployment }}
+  affinity: {{- include "landfall.ingress.affinity" . | nindent 4 }}
+  {{- end }}
+  {{- if $v.topologySpreadConstraints }}
+  topologySpreadConstraints: {{- toYaml $v.topologySpreadConstraints | nindent 4 }}
+  {{- else if $deployment }}
+  topologySpreadConstraints: {{- include "landfall.spread" (list . "ingress") | nindent 4 }}
+  {{- end }}
+  containers:
+    - {{- include "landfall.ingress.container" . | nindent 6 }}
+{{- end -}}
