@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use futures::FutureExt;
 use ipnet::IpNet;
 use landfall_ingress_model::host::HostName;
 use landfall_ingress_model::pipeline::{self, Connection};
@@ -55,9 +54,13 @@ impl Acceptor {
                 Err(error) => self.pause(&error).await,
             }
         }
-        // Whoever is in the queue would be reset when the socket closes.
-        while let Some(Ok((tcp, peer))) = listener.accept().now_or_never() {
-            self.take(tcp, peer, scheme);
+        // Whoever is in the queue would be reset when the socket closes. The kernel is asked itself, since the runtime
+        // hears of new connections only when it next waits.
+        let Ok(listener) = listener.into_std() else { return };
+        while let Ok((tcp, peer)) = listener.accept() {
+            if let Ok(tcp) = tcp.set_nonblocking(true).and_then(|()| TcpStream::from_std(tcp)) {
+                self.take(tcp, peer, scheme);
+            }
         }
     }
 
