@@ -10,10 +10,11 @@
 //! | `/bytes/N` | N bytes with a Content-Length |
 //! | `/chunks/N` | N lines without a length |
 //! | `/upload` | how many bytes came |
-//! | anything else | name, method, path and headers, as text or, with `Accept: application/json`, as JSON |
+//! | anything else | name, method, path, client and headers, as text or, with `Accept: application/json`, as JSON |
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,6 +22,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 mod answer;
@@ -34,6 +36,7 @@ pub struct Echo {
     pub addr: SocketAddr,
     counters: Arc<Counters>,
     accepting: JoinHandle<()>,
+    finish: watch::Sender<bool>,
 }
 
 /// What a backend has seen.
@@ -49,8 +52,16 @@ impl Echo {
         let listener = TcpListener::bind(addr).await?;
         let addr = listener.local_addr()?;
         let counters = Arc::new(Counters::default());
-        let accepting = tokio::spawn(accept(listener, Arc::from(name), Arc::clone(&counters)));
-        Ok(Self { addr, counters, accepting })
+        let (finish, finishing) = watch::channel(false);
+        let accepting = tokio::spawn(accept(listener, finishing, Arc::from(name), Arc::clone(&counters)));
+        Ok(Self { addr, counters, accepting, finish })
+    }
+
+    /// Takes no more connections, and answers what is under way on those that are there.
+    pub async fn finish(mut self) {
+        self.finish.send_replace(true);
+        // It can only fail by a panic, which was printed.
+        let _ = (&mut self.accepting).await;
     }
 
     /// A backend on a free loopback port.
@@ -75,30 +86,46 @@ impl Drop for Echo {
     }
 }
 
-async fn accept(listener: TcpListener, name: Arc<str>, counters: Arc<Counters>) {
+async fn accept(listener: TcpListener, mut finishing: watch::Receiver<bool>, name: Arc<str>, counters: Arc<Counters>) {
+    let told = finishing.clone();
     // The set lives in this task, so that aborting it cuts the connections too.
     let mut connections = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
-                if let Ok((stream, _)) = accepted {
+                if let Ok((stream, client)) = accepted {
                     counters.connections.fetch_add(1, Ordering::Relaxed);
-                    connections.spawn(serve(stream, Arc::clone(&name), Arc::clone(&counters)));
+                    let (name, counters) = (Arc::clone(&name), Arc::clone(&counters));
+                    connections.spawn(serve(stream, client, told.clone(), name, counters));
                 }
             }
             Some(_) = connections.join_next() => {}
+            _ = finishing.wait_for(|finishing| *finishing) => break,
         }
     }
+    drop(listener);
+    connections.join_all().await;
 }
 
-async fn serve(stream: TcpStream, name: Arc<str>, counters: Arc<Counters>) {
+async fn serve(
+    stream: TcpStream,
+    client: SocketAddr,
+    mut finishing: watch::Receiver<bool>,
+    name: Arc<str>,
+    counters: Arc<Counters>,
+) {
     // Small answers are what a benchmark measures; a delay here would be charged to the proxy.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
         counters.requests.fetch_add(1, Ordering::Relaxed);
-        answer::answer(Arc::clone(&name), request)
+        answer::answer(Arc::clone(&name), client, request)
     });
     let builder = auto::Builder::new(TokioExecutor::new());
+    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
     // A client that breaks off is the client's business.
-    let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = finishing.wait_for(|finishing| *finishing) => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
 }

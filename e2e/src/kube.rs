@@ -182,11 +182,7 @@ pub fn own_address() -> Result<IpAddr> {
 }
 
 fn programs() -> Result<PathBuf> {
-    let cache = match std::env::var_os("LANDFALL_CACHE") {
-        Some(cache) => PathBuf::from(cache),
-        None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cache/landfall"),
-    };
-    let folder = cache.join("kube").join(VERSION.trim());
+    let folder = tools::cache()?.join("kube").join(VERSION.trim());
     ensure!(folder.join("kubectl").exists(), "{} has no kubectl: `make deps` builds it", folder.display());
     Ok(folder)
 }

@@ -9,6 +9,7 @@ pub mod figures;
 pub mod ingress;
 pub mod kube;
 pub mod manifests;
+pub mod testbed;
 pub mod tls;
 pub mod tools;
 pub mod wait;

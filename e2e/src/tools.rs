@@ -16,6 +16,24 @@ pub fn checkout() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
 }
 
+/// Where what takes long to build is kept between runs.
+pub fn cache() -> Result<PathBuf> {
+    Ok(match std::env::var_os("LANDFALL_CACHE") {
+        Some(cache) => PathBuf::from(cache),
+        None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cache/landfall"),
+    })
+}
+
+/// The newest helm that is kept there.
+pub fn helm() -> Result<PathBuf> {
+    let tools = cache()?.join("tools");
+    let folders = std::fs::read_dir(&tools).with_context(|| tools.display().to_string())?;
+    let found = folders.filter_map(|entry| Some(entry.ok()?.path()));
+    let found = found.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("helm-")));
+    let programs = found.flat_map(|path| [path.join("bin/helm"), path.join("helm")]).filter(|path| path.exists());
+    programs.max().context("helm is missing: `make deps` builds it")
+}
+
 /// The Landfall program called `name`: from the folder named by `LANDFALL_BIN`, else built beside this test.
 pub fn program(name: &str) -> Result<PathBuf> {
     let folder = if let Some(folder) = std::env::var_os("LANDFALL_BIN") {

@@ -2,12 +2,14 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::{Args, Parser};
 use landfall_e2e::echo::Echo;
 use landfall_e2e::tls::Trust;
 use landfall_e2e::ws::Socket;
+use tokio::net::UdpSocket;
 
 /// A backend that says what it was asked.
 #[derive(Parser)]
@@ -19,6 +21,8 @@ enum Command {
         #[arg(required = true, value_name = "NAME=ADDR:PORT", value_parser = backend)]
         backends: Vec<(String, SocketAddr)>,
     },
+    /// Be the one backend of a pod: HTTP and UDP, until some time after SIGTERM.
+    Pod(Pod),
     /// Send one message through a WebSocket and print what comes back.
     Ws {
         /// Trust the certificates in this PEM file; needed for wss.
@@ -33,6 +37,22 @@ enum Command {
     },
 }
 
+#[derive(Args)]
+struct Pod {
+    /// What answers begin with.
+    #[arg(long, env = "POD_NAME", default_value = "pod")]
+    name: String,
+    /// Where HTTP is served; several may be given.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:8080")]
+    http: Vec<SocketAddr>,
+    /// Where a datagram is answered with the name, the sender's address and what came.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:8080")]
+    udp: SocketAddr,
+    /// How long SIGTERM is answered with more of the same, until everybody has heard that this pod leaves.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
+    linger: u64,
+}
+
 fn backend(text: &str) -> Result<(String, SocketAddr)> {
     let (name, addr) = text.split_once('=').context("write NAME=ADDR:PORT")?;
     Ok((name.to_owned(), addr.parse()?))
@@ -42,6 +62,7 @@ fn backend(text: &str) -> Result<(String, SocketAddr)> {
 async fn main() -> Result<()> {
     match Command::parse() {
         Command::Serve { backends } => serve(backends).await,
+        Command::Pod(pod) => serve_pod(pod).await,
         Command::Ws { cacert, url, message } => {
             let trust = cacert.as_deref().map(Trust::from_file).transpose()?;
             let mut socket = Socket::open(&url, resolve(&url).await?, trust.as_ref()).await?;
@@ -49,6 +70,29 @@ async fn main() -> Result<()> {
             socket.close().await
         }
     }
+}
+
+async fn serve_pod(pod: Pod) -> Result<()> {
+    let mut running = Vec::new();
+    for addr in &pod.http {
+        running.push(Echo::start(&pod.name, *addr).await.with_context(|| format!("HTTP on {addr}"))?);
+    }
+    let socket = UdpSocket::bind(pod.udp).await.with_context(|| format!("UDP on {}", pod.udp))?;
+    let name = pod.name;
+    tokio::spawn(async move {
+        let mut datagram = [0; 2048];
+        loop {
+            let Ok((length, client)) = socket.recv_from(&mut datagram).await else { continue };
+            let said = String::from_utf8_lossy(&datagram[..length]).into_owned();
+            let answer = format!("{name} client: {} {said}", client.ip().to_canonical());
+            // Whoever sent it asks again if the answer is lost.
+            let _ = socket.send_to(answer.as_bytes(), client).await;
+        }
+    });
+    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?.recv().await;
+    tokio::time::sleep(Duration::from_secs(pod.linger)).await;
+    futures::future::join_all(running.into_iter().map(Echo::finish)).await;
+    Ok(())
 }
 
 async fn serve(backends: Vec<(String, SocketAddr)>) -> Result<()> {

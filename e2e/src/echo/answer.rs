@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +26,11 @@ const PIECE: usize = 16 * 1024;
 /// The most that `/bytes/N` gives: enough for any test, and an end to a mistyped number.
 const MOST_BYTES: u64 = 16 << 30;
 
-pub(super) async fn answer(name: Arc<str>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+pub(super) async fn answer(
+    name: Arc<str>,
+    client: SocketAddr,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
     if grpc::is_grpc(request.headers()) {
         return Ok(grpc::answer(request));
     }
@@ -48,7 +53,7 @@ pub(super) async fn answer(name: Arc<str>, request: Request<Incoming>) -> Result
                 ("sleep", Ok(millis)) => tokio::time::sleep(Duration::from_millis(millis)).await,
                 _ => {}
             }
-            description(&name, status, request).await
+            description(&name, client, status, request).await
         }
     })
 }
@@ -58,7 +63,9 @@ pub(super) fn full(text: impl Into<Bytes>) -> Body {
     Full::new(text.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
-async fn description(name: &str, status: StatusCode, request: Request<Incoming>) -> Response<Body> {
+async fn description(name: &str, client: SocketAddr, status: StatusCode, request: Request<Incoming>) -> Response<Body> {
+    // A port for both families sees IPv4 clients as mapped addresses.
+    let client = SocketAddr::new(client.ip().to_canonical(), client.port());
     let (head, body) = request.into_parts();
     let received = match count(body).await {
         Ok(received) => received,
@@ -73,14 +80,14 @@ async fn description(name: &str, status: StatusCode, request: Request<Incoming>)
     if wants_json(&head.headers) {
         let value = json!({
             "name": name, "method": head.method.as_str(), "path": path, "protocol": format!("{:?}", head.version),
-            "authority": authority, "headers": headers(&head.headers), "bytes": received,
+            "authority": authority, "client": client, "headers": headers(&head.headers), "bytes": received,
         });
         let mut answer = Response::new(full(value.to_string()));
         *answer.status_mut() = status;
         answer.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
         return answer;
     }
-    let mut said = format!("{name} {} {path} {:?}\n", head.method, head.version);
+    let mut said = format!("{name} {} {path} {:?}\nclient: {client}\n", head.method, head.version);
     if let Some(authority) = authority {
         let _ = writeln!(said, ":authority: {authority}");
     }

@@ -1,0 +1,96 @@
+//! The node that announces an address loses its power: how long the client waits for an answer.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use landfall_e2e::client;
+use landfall_e2e::figures::{self, Durations};
+use landfall_e2e::testbed::{Host, Namespace};
+
+use crate::stage::{Stage, rounds};
+
+const APP: &str = include_str!("echo.yaml");
+const NAMESPACE: &str = "power";
+/// Of 99 in 100 losses of power.
+const BUDGET: Duration = Duration::from_millis(400);
+const ROUNDS: usize = 20;
+/// Between the beginnings of two requests.
+const EVERY: Duration = Duration::from_millis(5);
+/// A request that takes longer has failed; the next ones do not wait for it.
+const TIMEOUT: Duration = Duration::from_secs(1);
+/// How long it is watched after the power is cut.
+const WATCHED: Duration = Duration::from_secs(3);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_outlives_its_node() -> Result<()> {
+    let stage = Stage::set().await?;
+    let namespace = stage.testbed.namespace(NAMESPACE)?;
+    let outcome = scenario(&stage, &namespace).await;
+    namespace.conclude(outcome)
+}
+
+async fn scenario(stage: &Stage, namespace: &Namespace<'_>) -> Result<()> {
+    // Every node has a pod, and the node that takes over is to use its own: under policy Cluster kube-proxy goes on to
+    // choose pods of the dead node until the API server says that they are.
+    namespace.apply(APP)?;
+    namespace.apply(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: app}\nspec:\n  type: LoadBalancer\n  \
+         externalTrafficPolicy: Local\n  selector: {app: echo}\n  ports: [{port: 80, targetPort: http}]\n",
+    )?;
+    stage.testbed.rolled_out(NAMESPACE, "daemonset/echo")?;
+    let address = stage.address(NAMESPACE, "app").await?;
+    let mut gaps = Durations::default();
+    for round in 0..rounds(ROUNDS)? {
+        stage.get_until(address, 80, ("app.test", "/"), |answer| answer.status == 200).await?;
+        let owner = stage.announcer(NAMESPACE, "app").await?;
+        let gap = cut(stage, address, owner).await.with_context(|| format!("round {round}, {owner} dies"))?;
+        println!("round {round}: {owner} dies, {:.0} ms without an answer", gap.as_secs_f64() * 1000.0);
+        gaps.push(gap);
+        stage.testbed.power_on(owner).await?;
+        stage.testbed.rolled_out(NAMESPACE, "daemonset/echo")?;
+        stage.testbed.rolled_out(landfall_e2e::testbed::LANDFALL, "daemonset/landfall-lb-announcer-speaker")?;
+    }
+    figures::print(&format!("a node's power is cut, until the address answers again: {gaps}"));
+    ensure!(gaps.percentile(99) <= BUDGET, "{gaps}; at most {BUDGET:?} is allowed");
+    Ok(())
+}
+
+/// Cuts the power of `owner` and returns the longest time between two answers that the client got.
+async fn cut(stage: &Stage, address: IpAddr, owner: Host) -> Result<Duration> {
+    let over = Arc::new(AtomicBool::new(false));
+    let watching = Arc::clone(&over);
+    let client = stage.testbed.run_on(Host::Client, move || watch(address, watching));
+    let fault = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let cut = stage.testbed.power_off(owner);
+        tokio::time::sleep(WATCHED).await;
+        over.store(true, Ordering::Relaxed);
+        cut
+    };
+    let (answered, cut) = tokio::join!(client, fault);
+    cut?;
+    let answered = answered?;
+    let longest = answered.windows(2).map(|pair| pair[1] - pair[0]).max().context("there was hardly an answer")?;
+    let last = answered.last().context("there was no answer")?;
+    ensure!(last.elapsed() < Duration::from_secs(2), "there was no answer after the power was cut");
+    Ok(longest)
+}
+
+/// When each answer came, in order.
+async fn watch(address: IpAddr, over: Arc<AtomicBool>) -> Result<Vec<Instant>> {
+    let mut requests = tokio::task::JoinSet::new();
+    let mut clock = tokio::time::interval(EVERY);
+    while !over.load(Ordering::Relaxed) {
+        clock.tick().await;
+        requests.spawn(async move {
+            let asked = tokio::time::timeout(TIMEOUT, client::get((address, 80).into(), "app.test", "/"));
+            matches!(asked.await, Ok(Ok(answer)) if answer.status == 200).then(Instant::now)
+        });
+    }
+    let mut answered: Vec<_> = requests.join_all().await.into_iter().flatten().collect();
+    answered.sort_unstable();
+    Ok(answered)
+}
