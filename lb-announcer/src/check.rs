@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
+use landfall_lb_model::speakers::SpeakerRule;
 use landfall_lb_model::world::World;
 use landfall_model::Problem;
 use landfall_shared::source::manifests;
@@ -13,11 +14,11 @@ use crate::inputs::{Role, plan};
 /// Runs the check; the exit code is 1 if there is a problem.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let reading = manifests::read(&args.manifests, &plan(&[], Role::Everything))?;
-    let mut world = World::new(args.rules.rules());
+    let mut world = World::new(args.rules.rules(SpeakerRule::EveryNode));
     reading.changes.into_iter().for_each(|change| world.apply(change));
     world.settle();
     let held = world.services().iter().map(|(key, s)| (key.clone(), s.status.clone())).collect::<BTreeMap<_, _>>();
-    let planned = world.plan(&held, &world.node_addresses(), 0);
+    let planned = world.plan(&held, &world.reserved(), 0);
     let (_, duty_problems) = world.duties(planned.grants());
     let mut problems: Vec<Problem> = reading.problems;
     problems.extend(world.problems());

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use landfall_lb_model::node::ExcludeLabel;
+use landfall_lb_model::speakers::SpeakerRule;
 use landfall_lb_model::wire::heartbeat::Key;
 use landfall_lb_model::world::Rules;
 use landfall_shared::telemetry::LogArgs;
@@ -51,10 +52,11 @@ pub struct RuleArgs {
 
 impl RuleArgs {
     /// The model's rules.
-    pub fn rules(&self) -> Rules {
+    pub fn rules(&self, speakers: SpeakerRule) -> Rules {
         Rules {
             class: self.lb_class.as_deref().map(Arc::from),
             exclude: if self.ignore_exclude_lb { ExcludeLabel::Ignore } else { ExcludeLabel::Heed },
+            speakers,
         }
     }
 }
@@ -79,6 +81,17 @@ pub struct ClusterArgs {
     /// This pod's name: in whose name Events are written and the Lease is held.
     #[arg(long, env = "LANDFALL_POD_NAME", value_name = "NAME")]
     pub pod_name: Option<String>,
+    /// This pod's uid: what is written then goes when the pod does.
+    #[arg(long, env = "LANDFALL_POD_UID", value_name = "UID")]
+    pub pod_uid: Option<String>,
+    /// The labels of the speakers' pods, which run in the announcer's own namespace.
+    #[arg(
+        long,
+        env = "LANDFALL_SPEAKER_SELECTOR",
+        value_name = "LABELS",
+        default_value = "app.kubernetes.io/component=speaker"
+    )]
+    pub speaker_selector: String,
     /// The Secret with the key of the heartbeats.
     #[arg(long, env = "LANDFALL_HEARTBEAT_SECRET", value_name = "NAME", default_value = "landfall-heartbeat")]
     pub heartbeat_secret: String,

@@ -9,10 +9,13 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource};
 use landfall_lb_model::wire::heartbeat::Key;
 use landfall_lb_model::world::Input;
-use landfall_model::{Change, ObjectKey, ObjectRef};
+use landfall_model::{Change, ObjectKey, ObjectRef, Problem, Severity};
 use rand::RngCore;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::cli::ClusterArgs;
 
 /// The entry of the Secret that holds the key.
 const KEY_ENTRY: &str = "key";
@@ -35,7 +38,7 @@ impl References {
             Input::BgpPeer(change) => self.note_change(change),
             Input::BfdProfile(change) => self.note_change(change),
             Input::Community(change) => self.note_change(change),
-            Input::EndpointSlice(_) | Input::Namespace(_) => {}
+            Input::EndpointSlice(_) | Input::Namespace(_) | Input::SpeakerPod(_) | Input::ConfigurationState(_) => {}
         }
     }
 
@@ -64,6 +67,42 @@ impl References {
     pub(crate) fn get(&self, object: &ObjectRef) -> Option<ObjectReference> {
         self.known.get(object).cloned()
     }
+}
+
+/// The pod that this process runs in, as owner of what it writes; `None` where that isn't known.
+pub(crate) fn owner(cluster: &ClusterArgs) -> Option<Value> {
+    let (name, uid) = (cluster.pod_name.as_deref()?, cluster.pod_uid.as_deref()?);
+    Some(json!({"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}))
+}
+
+/// Waits for a moment; for ever where there is none.
+pub(crate) async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a component made of the configuration: result and summary.
+pub(crate) type Verdict = (String, String);
+
+/// Result and summary of these problems: errors of configuration, not of the Services that use it.
+pub(crate) fn verdict(problems: &[Problem]) -> Verdict {
+    let of_configuration = |p: &&Problem| p.severity == Severity::Error && &*p.object.kind != "Service";
+    let errors: Vec<String> = problems.iter().filter(of_configuration).map(Problem::message).collect();
+    let result = if errors.is_empty() { "Valid" } else { "Invalid" };
+    (result.to_owned(), errors.join("\n"))
+}
+
+/// The status of a `ConfigurationState` with one condition of type `condition`.
+pub(crate) fn state_status(condition: &str, (result, summary): &Verdict) -> Value {
+    let valid = result == "Valid";
+    let condition = json!({
+        "type": condition, "status": if valid { "True" } else { "False" },
+        "reason": if valid { "Reconciled" } else { "ConfigurationError" }, "message": summary,
+        "lastTransitionTime": jiff::Timestamp::now().to_string(),
+    });
+    json!({"result": result, "errorSummary": summary, "conditions": [condition]})
 }
 
 /// Makes an object as `manager` wants it, and its status too where there is one.

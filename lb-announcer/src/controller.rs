@@ -1,6 +1,7 @@
 //! `controller`: gives addresses to Services. Every replica plans; the one that holds the Lease writes.
 
 mod observed;
+mod upkeep;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,97 +10,70 @@ use std::time::Duration;
 
 use anyhow::bail;
 use k8s_openapi::api::core::v1::Service;
-use kube::{Api, Client};
-use landfall_lb_model::crd::{ConfigurationState, IPAddressPool};
+use kube::Client;
+use landfall_lb_model::crd::IPAddressPool;
 use landfall_lb_model::plan::{Plan, TakenBy, Usage};
-use landfall_lb_model::world::World;
-use landfall_model::{ObjectKey, ObjectRef, Problem, Severity};
+use landfall_lb_model::speakers::SpeakerRule;
+use landfall_lb_model::world::{Changes, Input, World};
+use landfall_model::{ObjectKey, ObjectRef, Problem};
 use landfall_shared::events::EventPublisher;
 use landfall_shared::lease::Elector;
 use landfall_shared::publish::{Publisher, Write};
 use landfall_shared::readiness::{Block, Readiness};
-use landfall_shared::source::{SourceView, kubernetes};
+use landfall_shared::source::{Batch, Source, SourceView, kubernetes};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::Name;
 use crate::cli::ControllerArgs;
-use crate::cluster::{self, References};
-use crate::inputs::{Role, plan};
+use crate::cluster::{self, References, Verdict};
+use crate::inputs::{Role, cluster_plan};
 use crate::page::{self, Page, Shown, lock};
-use crate::report::{self, ProblemLog};
+use crate::report::{self, ConnectionLog, ProblemLog};
 use crate::wire::{Figures, View};
 use observed::Observations;
 
 const MANAGER: &str = "landfall-lb-controller";
-/// Pause before the heartbeats' key or the configuration's state is written again after a failure.
-const RETRY: Duration = Duration::from_secs(5);
+/// The longest time for which changes are gathered: in a large cluster, where a plan takes long.
+const GATHER: Duration = Duration::from_millis(500);
 
 /// Runs until SIGTERM or SIGINT, then gives the Lease back.
 pub fn run(args: &ControllerArgs) -> anyhow::Result<()> {
-    args.admin.log.init()?;
+    args.admin.log.init_without(crate::QUIET)?;
     crate::install_crypto();
     let cluster = &args.cluster;
     tracing::info!(namespace = cluster.namespace, lb_class = args.rules.lb_class, admin = %args.admin.admin, "starting");
     crate::runtime()?.block_on(async {
         let client = kubernetes::client().await?;
-        let mut source = kubernetes::start(&client, &plan(&cluster.namespaces(), Role::Allocates));
-        let identity = cluster.identity();
-        let elector = Elector::start(client.clone(), &cluster.namespace, MANAGER, &identity);
+        let source = kubernetes::start(&client, &cluster_plan(cluster, Role::Allocates));
+        let elector = Elector::start(client.clone(), &cluster.namespace, MANAGER, &cluster.identity());
+        let leader = elector.leader();
         let readiness = Readiness::new();
         let shown = Shown::default();
         let (_view, view) = watch::channel(Arc::new(View::default()));
         let figures = Arc::<std::sync::Mutex<Figures>>::default();
-        let sources = page::Sources { node: "", view: &view, figures: &figures, source: &source.view, shown: &shown };
-        page::serve(args.admin.admin, &sources, readiness.clone()).await?;
-        let leader = elector.leader();
-        keep_key(client.clone(), cluster.namespace.clone(), cluster.heartbeat_secret.clone(), leader.clone());
-        let mut controller = Controller {
-            world: World::new(args.rules.rules()),
-            observations: Observations::default(),
-            references: References::default(),
-            held: None,
-            services: Publisher::start::<Service>(client.clone(), MANAGER, leader.clone()),
-            pools: Publisher::start::<IPAddressPool>(client.clone(), MANAGER, leader.clone()),
-            events: EventPublisher::new(client.clone(), MANAGER, &identity, leader.clone()),
-            state: keep_state(client, cluster.namespace.clone(), leader.clone()),
-            view: source.view.clone(),
-            log: ProblemLog::default(),
-            shown,
-            block: Some(readiness.block("first plan")),
+        let sources = page::Sources {
+            node: "",
+            role: Role::Allocates,
+            view: &view,
+            figures: &figures,
+            source: &source.view,
+            shown: &shown,
         };
-        let mut leads = leader.clone();
-        let mut changed = source.view.changed();
-        let mut complete = false;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        loop {
-            tokio::select! {
-                batch = source.batches.recv() => {
-                    let Some(batch) = batch else { bail!("the API server isn't read any more") };
-                    for change in batch.changes {
-                        controller.references.note(&change);
-                        controller.observations.note(&change);
-                        controller.world.apply(change);
-                    }
-                    complete |= batch.complete;
-                }
-                changed = leads.changed() => if changed.is_err() { bail!("the candidacy has ended") },
-                changed = changed.changed() => drop(changed),
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-            }
-            if complete {
-                controller.decide(*leader.borrow());
-            }
-        }
+        page::serve(args.admin.admin, &sources, readiness.clone()).await?;
+        upkeep::keep_key(client.clone(), cluster.namespace.clone(), cluster.heartbeat_secret.clone(), leader.clone());
+        let pools = upkeep::await_pools(client.clone(), cluster.namespaces());
+        let controller = Controller::new(client, args, leader, source.view.clone(), shown, &readiness);
+        controller.work(source, pools).await?;
         elector.release().await;
         Ok(())
     })
 }
 
 struct Controller {
+    leader: watch::Receiver<bool>,
     world: World,
     observations: Observations,
     references: References,
@@ -108,22 +82,110 @@ struct Controller {
     services: Publisher,
     pools: Publisher,
     events: EventPublisher,
-    state: watch::Sender<Option<(String, String)>>,
+    state: watch::Sender<Option<Verdict>>,
     view: SourceView,
     log: ProblemLog,
+    connection: ConnectionLog,
     shown: Shown,
     block: Option<Block>,
+    updates: u64,
 }
 
 impl Controller {
-    fn decide(&mut self, leads: bool) {
+    fn new(
+        client: Client,
+        args: &ControllerArgs,
+        leader: watch::Receiver<bool>,
+        view: SourceView,
+        shown: Shown,
+        readiness: &Readiness,
+    ) -> Self {
+        let (cluster, owner) = (&args.cluster, cluster::owner(&args.cluster));
+        Self {
+            world: World::new(args.rules.rules(SpeakerRule::Seen)),
+            observations: Observations::default(),
+            references: References::default(),
+            held: None,
+            services: Publisher::start::<Service>(client.clone(), MANAGER, leader.clone()),
+            pools: Publisher::start::<IPAddressPool>(client.clone(), MANAGER, leader.clone()),
+            events: EventPublisher::new(client.clone(), MANAGER, &cluster.identity(), leader.clone()),
+            state: upkeep::keep_state(client, cluster.namespace.clone(), MANAGER, owner, leader.clone()),
+            view,
+            log: ProblemLog::default(),
+            connection: ConnectionLog::default(),
+            shown,
+            block: Some(readiness.block("first plan")),
+            updates: 0,
+            leader,
+        }
+    }
+
+    async fn work(mut self, mut source: Source<Input>, mut pools: watch::Receiver<bool>) -> anyhow::Result<()> {
+        let mut leads = self.leader.clone();
+        let mut view = self.view.changed();
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let (mut complete, mut stale) = (false, false);
+        // Whatever comes until then is decided at once.
+        let mut next = Instant::now();
+        loop {
+            let due = (complete && stale).then_some(next);
+            tokio::select! {
+                batch = source.batches.recv() => {
+                    let Some(batch) = batch else { bail!("the API server isn't read any more") };
+                    complete |= batch.complete;
+                    stale |= self.take(batch);
+                }
+                changed = leads.changed() => {
+                    if changed.is_err() { bail!("the candidacy has ended") }
+                    stale = true;
+                }
+                changed = pools.changed(), if !*pools.borrow() => stale |= changed.is_ok(),
+                _ = view.changed() => {
+                    self.connection.update(&self.view);
+                    stale = true;
+                }
+                () = cluster::until(due) => {
+                    let began = Instant::now();
+                    self.decide(*leads.borrow(), *pools.borrow());
+                    stale = false;
+                    // Half of the time at most goes into plans, however many changes there are.
+                    next = Instant::now() + began.elapsed().min(GATHER);
+                }
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes in changes; says whether anything is to be decided anew.
+    fn take(&mut self, batch: Batch<Input>) -> bool {
+        let mut stale = false;
+        for change in batch.changes {
+            self.updates += 1;
+            self.references.note(&change);
+            let (changed, gone) = self.observations.note(&change);
+            stale |= changed || matches!(change, Input::Pool(_));
+            for key in gone {
+                // Another Service of this name would not be the one that was written to.
+                self.services.forget(&key);
+            }
+            self.world.apply(change);
+        }
+        self.world.take_changes() != Changes::default() || stale
+    }
+
+    fn decide(&mut self, leads: bool, pools_readable: bool) {
         self.world.settle();
+        // Whoever doesn't know the pools must not say that a Service has no address.
+        let leads = leads && pools_readable;
         // Whoever doesn't lead plans from what the leader wrote, so that it is up to date when its turn comes.
         let held = self.held.take().filter(|_| leads).unwrap_or_else(|| self.held_by_status());
         let reported = self.world.reported_taken();
-        let mut taken = self.world.node_addresses();
+        let mut taken = self.world.reserved();
         taken.extend(reported.iter().map(|(ip, (by, _))| (*ip, by.clone())));
         let planned = self.world.plan(&held, &taken, 0);
+        self.world.agree(&planned);
         let (_, duty_problems) = self.world.duties(planned.grants());
         let mut problems = self.view.problems();
         problems.extend(self.world.problems());
@@ -138,24 +200,46 @@ impl Controller {
         let references = &self.references;
         self.events.report(&problems, |object| references.get(object));
         if leads {
-            for note in &planned.notes {
-                let (namespace, name) = (note.service.namespace(), note.service.name());
-                tracing::info!(kind = "Service", namespace, name, reason = %note.reason, "{}", note.message);
-                if let Some(reference) = references.get(&ObjectRef::new("Service", note.service.clone())) {
-                    self.events.happened(reference, note.reason, &note.message);
-                }
-            }
+            self.tell(&planned);
             self.held = Some(planned.held());
+            self.publish(&planned, &hindrances);
+        } else {
+            self.withdraw();
         }
-        self.publish(&planned, &hindrances, leads);
-        self.state.send_replace(Some(state_of(&problems)));
+        let verdict = cluster::verdict(&problems);
+        let stale = verdict.0 != "Valid";
+        self.state.send_replace(Some(verdict));
         *lock(&self.shown) = Page {
             services: self.world.services().keys().map(|key| (key.clone(), planned.grant(key).cloned())).collect(),
             waiting: planned.waiting.len(),
             usage: planned.usage,
             problems,
+            updates: self.updates,
+            update_errors: self.connection.losses(),
+            loaded: pools_readable,
+            stale,
         };
-        self.block = None;
+        if pools_readable {
+            self.block = None;
+        }
+    }
+
+    fn tell(&self, planned: &Plan) {
+        for note in &planned.notes {
+            let (namespace, name) = (note.service.namespace(), note.service.name());
+            tracing::info!(kind = "Service", namespace, name, reason = %note.reason, "{}", note.message);
+            if let Some(reference) = self.references.get(&ObjectRef::new("Service", note.service.clone())) {
+                self.events.happened(reference, note.reason, &note.message);
+            }
+        }
+    }
+
+    /// Wants nothing any more: what was wanted while this replica led may be wrong when it leads again.
+    fn withdraw(&mut self) {
+        if self.services.pending() > 0 {
+            self.world.services().keys().for_each(|key| self.services.forget(key));
+        }
+        self.observations.forget_said();
     }
 
     fn held_by_status(&self) -> BTreeMap<ObjectKey, Vec<IpAddr>> {
@@ -163,23 +247,27 @@ impl Controller {
         services.map(|(key, service)| (key.clone(), service.status.clone())).collect()
     }
 
-    /// Says what is wanted of every Service and pool. Only the leader writes it.
-    fn publish(&self, planned: &Plan, hindrances: &BTreeMap<ObjectKey, Problem>, leads: bool) {
-        if !leads {
-            return;
-        }
+    /// Says what is wanted of every Service and pool.
+    fn publish(&mut self, planned: &Plan, hindrances: &BTreeMap<ObjectKey, Problem>) {
+        let services = &self.services;
         for key in self.world.services().keys() {
-            let Some(observed) = self.observations.get(key) else { continue };
-            let grant = planned.grant(key);
-            let status = observed.wanted_status(grant, planned.waiting.get(key), hindrances.get(key));
-            self.services.set(key.clone(), Some(observed.value()), Write::Status(status));
-            let pool = grant.map(|g| &*g.pool);
-            self.services.set(key.clone(), Some(observed.value()), Write::Object(observed::annotation(pool)));
+            let Some(observed) = self.observations.get_mut(key) else { continue };
+            let (grant, waiting, hindrance) = (planned.grant(key), planned.waiting.get(key), hindrances.get(key));
+            if !observed.is_news(grant, waiting, hindrance) {
+                continue;
+            }
+            let status = observed.wanted_status(grant, waiting, hindrance);
+            services.set(key.clone(), Some(observed.value()), Write::Status(status));
+            let annotation = observed.annotation(grant.map(|g| &*g.pool));
+            services.set(key.clone(), Some(observed.value()), Write::Object(annotation));
         }
         for key in self.world.former() {
-            let Some(observed) = self.observations.get(key) else { continue };
-            self.services.set(key.clone(), Some(observed.value()), Write::Status(observed.cleared()));
-            self.services.set(key.clone(), Some(observed.value()), Write::Object(observed::annotation(None)));
+            let Some(observed) = self.observations.get_mut(key) else { continue };
+            if !observed.is_news(None, None, None) {
+                continue;
+            }
+            services.set(key.clone(), Some(observed.value()), Write::Status(observed.cleared()));
+            services.set(key.clone(), Some(observed.value()), Write::Object(observed.annotation(None)));
         }
         for (key, object) in self.world.pool_objects() {
             let Some((v4, v6)) = planned.usage.get(key.name()) else { continue };
@@ -198,7 +286,7 @@ fn pool_status(v4: &Usage, v6: &Usage) -> Value {
 }
 
 fn taken_problems(world: &World, reported: &BTreeMap<IpAddr, (TakenBy, Name)>) -> Vec<Problem> {
-    let (mut foreign, mut reserved) = (BTreeMap::new(), world.node_addresses());
+    let (mut foreign, mut reserved) = (BTreeMap::new(), world.reserved());
     for (ip, (by, node)) in reported {
         match by {
             TakenBy::ForeignHost(mac) => drop(foreign.insert(*ip, (*mac, node.clone()))),
@@ -208,68 +296,4 @@ fn taken_problems(world: &World, reported: &BTreeMap<IpAddr, (TakenBy, Name)>) -
     let mut problems = report::conflict_problems(world, &foreign);
     problems.extend(report::reserved_problems(world, &reserved));
     problems
-}
-
-/// Result and summary of the configuration's state.
-fn state_of(problems: &[Problem]) -> (String, String) {
-    let of_configuration = |p: &&Problem| p.severity == Severity::Error && &*p.object.kind != "Service";
-    let errors: Vec<String> = problems.iter().filter(of_configuration).map(Problem::message).collect();
-    let result = if errors.is_empty() { "Valid" } else { "Invalid" };
-    (result.to_owned(), errors.join("\n"))
-}
-
-/// Makes the heartbeats' key as soon as this replica leads.
-fn keep_key(client: Client, namespace: String, name: String, mut leader: watch::Receiver<bool>) {
-    tokio::spawn(async move {
-        loop {
-            if leader.wait_for(|leads| *leads).await.is_err() {
-                return;
-            }
-            match cluster::ensure_key(client.clone(), &namespace, &name).await {
-                Ok(()) => return,
-                Err(error) => tracing::warn!(%error, "cannot make the secret with the heartbeats' key"),
-            }
-            tokio::time::sleep(RETRY).await;
-        }
-    });
-}
-
-/// Keeps the `ConfigurationState` called `controller` up to date while this replica leads.
-fn keep_state(
-    client: Client,
-    namespace: String,
-    mut leader: watch::Receiver<bool>,
-) -> watch::Sender<Option<(String, String)>> {
-    let (sender, mut wanted) = watch::channel(None);
-    tokio::spawn(async move {
-        let api: Api<ConfigurationState> = Api::namespaced(client, &namespace);
-        let mut written = None;
-        loop {
-            if wanted.changed().await.is_err() || leader.wait_for(|leads| *leads).await.is_err() {
-                return;
-            }
-            let now: Option<(String, String)> = wanted.borrow_and_update().clone();
-            let Some((result, summary)) = now.clone().filter(|_| now != written) else { continue };
-            let object = json!({
-                "apiVersion": "metallb.io/v1beta1", "kind": "ConfigurationState",
-                "metadata": {"name": "controller", "labels": {"metallb.io/component-type": "controller"}},
-            });
-            let valid = result == "Valid";
-            let condition = json!({
-                "type": "poolReconcilerValid", "status": if valid { "True" } else { "False" },
-                "reason": if valid { "Reconciled" } else { "ConfigurationError" }, "message": summary,
-                "lastTransitionTime": jiff::Timestamp::now().to_string(),
-            });
-            let status = json!({"result": result, "errorSummary": summary, "conditions": [condition]});
-            match cluster::apply(&api, MANAGER, &object, Some(status)).await {
-                Ok(()) => written = now,
-                Err(error) => {
-                    tracing::debug!(%error, "cannot write the configuration's state");
-                    tokio::time::sleep(RETRY).await;
-                    wanted.mark_changed();
-                }
-            }
-        }
-    });
-    sender
 }

@@ -3,6 +3,8 @@
 use landfall_lb_model::world::Input;
 use landfall_shared::source::{Plan, Scope};
 
+use crate::cli::ClusterArgs;
+
 /// What the program is to the objects that it reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
@@ -32,4 +34,12 @@ pub fn plan(namespaces: &[String], role: Role) -> Plan<Input> {
             .watch(configuration(), Input::Community),
     };
     plan.watch(Scope::all(), Input::EndpointSlice)
+}
+
+/// The kinds to read in a cluster.
+pub fn cluster_plan(cluster: &ClusterArgs, role: Role) -> Plan<Input> {
+    let own = || Scope::all().namespaces([cluster.namespace.clone()]).optional();
+    plan(&cluster.namespaces(), role)
+        .watch(own().labels(cluster.speaker_selector.clone()), Input::SpeakerPod)
+        .watch(own().labels("metallb.io/component-type=speaker"), Input::ConfigurationState)
 }

@@ -20,6 +20,7 @@ pub mod page;
 pub mod report;
 pub mod speaker;
 pub mod standalone;
+mod subnets;
 pub mod wire;
 
 use std::sync::Arc;
@@ -37,3 +38,6 @@ pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 
 /// A text that many hold.
 pub(crate) type Name = Arc<str>;
+
+/// What reads from the API server logs each resource that it can't read, and this program says it once for all.
+pub(crate) const QUIET: &str = "landfall_shared::source::kubernetes=off";

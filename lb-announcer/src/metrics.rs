@@ -1,11 +1,11 @@
 //! Prometheus metrics: `MetalLB`'s names where it has them, ours for what it doesn't have.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use landfall_lb_model::announcer::{Cause, Report};
-use landfall_lb_model::plan::{Grant, Usage};
-use landfall_model::{ObjectKey, Problem};
+use landfall_lb_model::plan::Grant;
+use landfall_model::ObjectKey;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::Name;
+use crate::page::Page;
 use crate::wire::{Figures, View};
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -177,9 +177,9 @@ pub struct PoolMetrics {
     ipv6_total: Pools,
     ipv4_in_use: Pools,
     ipv6_in_use: Pools,
+    services: Pools,
     taken: Pools,
     waiting: Gauge,
-    problems: Family<ReasonLabels, Gauge>,
 }
 
 impl PoolMetrics {
@@ -192,9 +192,9 @@ impl PoolMetrics {
             ipv6_total: Family::default(),
             ipv4_in_use: Family::default(),
             ipv6_in_use: Family::default(),
+            services: Family::default(),
             taken: Family::default(),
             waiting: Gauge::default(),
-            problems: Family::default(),
         };
         let m = &metrics;
         registry.register("metallb_allocator_addresses_total", "Addresses of a pool", m.total.clone());
@@ -211,14 +211,18 @@ impl PoolMetrics {
             "IPv6 addresses in use",
             m.ipv6_in_use.clone(),
         );
+        registry.register(
+            "metallb_allocator_services_allocated_total",
+            "Services with an address of the pool",
+            m.services.clone(),
+        );
         registry.register("landfall_lb_pool_taken", "Addresses of a pool that something else uses", m.taken.clone());
         registry.register("landfall_lb_services_waiting", "Services that wait for an address", m.waiting.clone());
-        registry.register("landfall_lb_problems", "Problems by reason", m.problems.clone());
         metrics
     }
 
     /// Brings the gauges up to date.
-    pub fn refresh(&self, usage: &BTreeMap<Name, (Usage, Usage)>, waiting: usize, problems: &[Problem]) {
+    pub fn refresh(&self, page: &Page) {
         let all = [
             &self.total,
             &self.in_use,
@@ -227,11 +231,16 @@ impl PoolMetrics {
             &self.ipv4_in_use,
             &self.ipv6_in_use,
             &self.taken,
+            &self.services,
         ];
         for family in all {
             family.clear();
         }
-        for (pool, (v4, v6)) in usage {
+        let mut services: BTreeMap<&str, u128> = BTreeMap::new();
+        for grant in page.services.values().flatten() {
+            *services.entry(&grant.pool).or_default() += 1;
+        }
+        for (pool, (v4, v6)) in &page.usage {
             let values = [
                 v4.total.saturating_add(v6.total),
                 v4.assigned + v6.assigned,
@@ -240,15 +249,66 @@ impl PoolMetrics {
                 v4.assigned,
                 v6.assigned,
                 v4.taken + v6.taken,
+                services.get(&**pool).copied().unwrap_or_default(),
             ];
             let labels = PoolLabels { pool: pool.to_string() };
             for (family, value) in all.iter().zip(values) {
                 family.get_or_create(&labels).set(i64::try_from(value).unwrap_or(i64::MAX));
             }
         }
-        self.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        self.waiting.set(i64::try_from(page.waiting).unwrap_or(i64::MAX));
+    }
+}
+
+/// The metrics of every role: what it has read, and what is wrong.
+#[derive(Clone, Debug)]
+pub struct StateMetrics {
+    updates: Counter,
+    update_errors: Counter,
+    loaded: Gauge,
+    stale: Gauge,
+    problems: Family<ReasonLabels, Gauge>,
+}
+
+impl StateMetrics {
+    /// Registers them.
+    pub fn new(registry: &mut Registry) -> Self {
+        let m = Self {
+            updates: Counter::default(),
+            update_errors: Counter::default(),
+            loaded: Gauge::default(),
+            stale: Gauge::default(),
+            problems: Family::default(),
+        };
+        // The suffix `_total` of counters is added when they are written out.
+        registry.register("metallb_k8s_client_updates", "Changes of objects that were read", m.updates.clone());
+        registry.register(
+            "metallb_k8s_client_update_errors",
+            "How often the API server could not be read",
+            m.update_errors.clone(),
+        );
+        registry.register(
+            "metallb_k8s_client_config_loaded_bool",
+            "1 if the configuration has been read",
+            m.loaded.clone(),
+        );
+        registry.register(
+            "metallb_k8s_client_config_stale_bool",
+            "1 if some of the configuration cannot be used",
+            m.stale.clone(),
+        );
+        registry.register("landfall_lb_problems", "Problems by reason", m.problems.clone());
+        m
+    }
+
+    /// Brings them up to date.
+    pub fn refresh(&self, page: &Page) {
+        self.updates.inner().store(page.updates, Ordering::Relaxed);
+        self.update_errors.inner().store(page.update_errors, Ordering::Relaxed);
+        self.loaded.set(page.loaded.into());
+        self.stale.set(page.stale.into());
         self.problems.clear();
-        for problem in problems {
+        for problem in &page.problems {
             self.problems.get_or_create(&ReasonLabels { reason: problem.reason.to_string() }).inc();
         }
     }

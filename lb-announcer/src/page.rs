@@ -15,7 +15,8 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use crate::Name;
-use crate::metrics::{PoolMetrics, SpeakerMetrics};
+use crate::inputs::Role;
+use crate::metrics::{PoolMetrics, SpeakerMetrics, StateMetrics};
 use crate::report;
 use crate::wire::{Figures, View};
 
@@ -30,6 +31,14 @@ pub struct Page {
     pub usage: BTreeMap<Name, (Usage, Usage)>,
     /// How many Services wait for an address.
     pub waiting: usize,
+    /// Changes of objects that were taken in.
+    pub updates: u64,
+    /// How often the API server couldn't be read.
+    pub update_errors: u64,
+    /// Whether the configuration is known.
+    pub loaded: bool,
+    /// Whether some of it can't be used.
+    pub stale: bool,
 }
 
 /// The loop writes it, a scrape reads it.
@@ -45,6 +54,8 @@ pub fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct Sources<'a> {
     /// This node; empty for a controller.
     pub node: &'a str,
+    /// What the program is.
+    pub role: Role,
     /// What there is to see of the announcer.
     pub view: &'a watch::Receiver<Arc<View>>,
     /// Its figures.
@@ -59,14 +70,18 @@ pub struct Sources<'a> {
 pub async fn serve(address: SocketAddr, sources: &Sources<'_>, readiness: Readiness) -> anyhow::Result<SpeakerMetrics> {
     let mut registry = Registry::default();
     register_build_info(&mut registry);
-    let metrics = SpeakerMetrics::new(&mut registry);
-    let pools = PoolMetrics::new(&mut registry);
+    let state = StateMetrics::new(&mut registry);
+    // Whoever doesn't do a thing has no metrics of it: sums over all pods stay right.
+    let mut hidden = Registry::default();
+    let metrics = SpeakerMetrics::new(if sources.role == Role::Allocates { &mut hidden } else { &mut registry });
+    let pools = PoolMetrics::new(if sources.role == Role::Announces { &mut hidden } else { &mut registry });
     let (view, figures, node) = (sources.view.clone(), sources.figures.clone(), sources.node.to_owned());
     let (page, scraped) = (sources.shown.clone(), metrics.clone());
     let hook = move || {
         let page = lock(&page);
         scraped.refresh(&node, &view.borrow().clone(), &lock(&figures), &page.services);
-        pools.refresh(&page.usage, page.waiting, &page.problems);
+        pools.refresh(&page);
+        state.refresh(&page);
     };
     let (page, view, source) = (sources.shown.clone(), sources.view.clone(), sources.source.clone());
     let ready = readiness.clone();

@@ -99,10 +99,7 @@ pub fn reserved_problems(world: &World, reserved: &BTreeMap<IpAddr, TakenBy>) ->
 
 /// Everything that can't be given: nodes' and subnets' own addresses, and what foreign hosts have.
 pub fn taken(world: &World, view: &View) -> BTreeMap<IpAddr, TakenBy> {
-    let mut taken = world.node_addresses();
-    for (ip, by) in &view.reserved {
-        taken.entry(*ip).or_insert_with(|| by.clone());
-    }
+    let mut taken = world.reserved();
     for (ip, (mac, _)) in &view.conflicts {
         taken.insert(*ip, TakenBy::ForeignHost(*mac));
     }
@@ -160,5 +157,43 @@ impl ProblemLog {
             );
         }
         self.known = problems.iter().cloned().collect();
+    }
+}
+
+/// Logs once when the API server is lost and once when it is back.
+#[derive(Debug, Default)]
+pub struct ConnectionLog {
+    lost: bool,
+    losses: u64,
+}
+
+impl ConnectionLog {
+    /// Takes in what the source knows now.
+    pub fn update(&mut self, source: &SourceView) {
+        let lost = source.disconnected_since().is_some();
+        if lost == self.lost {
+            return;
+        }
+        self.lost = lost;
+        if lost {
+            self.losses += 1;
+            let described = source.describe();
+            let failing = described["failing"].as_object();
+            let first = failing.and_then(|f| f.iter().next());
+            let (resource, why) =
+                first.map_or((None, None), |(part, why)| (Some(part.as_str()), why["error"].as_str()));
+            tracing::error!(
+                resource,
+                error = why,
+                "cannot read from the api server; what was last known stays in force"
+            );
+        } else {
+            tracing::info!("reading from the api server again");
+        }
+    }
+
+    /// How often it was lost.
+    pub fn losses(&self) -> u64 {
+        self.losses
     }
 }

@@ -11,33 +11,38 @@ use anyhow::{Context, bail};
 use kube::Client;
 use landfall_lb_model::announcer::{Liveness, Report};
 use landfall_lb_model::duty::Duty;
-use landfall_lb_model::plan::TakenBy;
+use landfall_lb_model::plan::{Grant, TakenBy};
 use landfall_lb_model::reason;
+use landfall_lb_model::speakers::SpeakerRule;
 use landfall_lb_model::wire::heartbeat::Key;
-use landfall_lb_model::world::{Input, World};
-use landfall_model::{ObjectKey, ObjectRef};
+use landfall_lb_model::world::{Changes, Input, World};
+use landfall_model::{ObjectKey, ObjectRef, Problem};
 use landfall_shared::events::EventPublisher;
 use landfall_shared::readiness::{Block, Readiness};
-use landfall_shared::source::{Source, kubernetes};
+use landfall_shared::source::{Batch, Source, SourceView, kubernetes};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::Name;
 use crate::cli::SpeakerArgs;
-use crate::cluster::{self, References};
-use crate::inputs::{Role, plan};
+use crate::cluster::{self, References, Verdict};
+use crate::inputs::{Role, cluster_plan};
 use crate::metrics::SpeakerMetrics;
 use crate::page::{self, Page, Shown, lock};
-use crate::report::{self, ProblemLog};
+use crate::report::{self, ConnectionLog, ProblemLog};
+use crate::subnets::OwnSubnets;
 use crate::wire::{self, Command, Settings, View, Wire};
-use tell::{Seen, Teller};
+use tell::{Seen, State, Teller};
 
 /// Pause before the heartbeats' key is asked for again.
 const RETRY: Duration = Duration::from_secs(2);
+/// The longest time for which changes are gathered: in a large cluster, where a decision takes long.
+const GATHER: Duration = Duration::from_millis(500);
 
 /// Runs until SIGTERM or SIGINT, and hands over before it ends.
 pub fn run(args: &SpeakerArgs) -> anyhow::Result<()> {
-    args.admin.log.init()?;
+    args.admin.log.init_without(crate::QUIET)?;
     crate::install_crypto();
     let node = args.wire.node_name.as_str();
     tracing::info!(node, namespace = args.cluster.namespace, heartbeat = %args.wire.heartbeat, "starting");
@@ -47,7 +52,7 @@ pub fn run(args: &SpeakerArgs) -> anyhow::Result<()> {
             Some(key) => key,
             None => await_key(client.clone(), args).await?,
         };
-        let source = kubernetes::start(&client, &plan(&args.cluster.namespaces(), Role::Announces));
+        let source = kubernetes::start(&client, &cluster_plan(&args.cluster, Role::Announces));
         let wire = wire::start(Settings {
             node: node.into(),
             selection: args.wire.selection()?,
@@ -57,27 +62,18 @@ pub fn run(args: &SpeakerArgs) -> anyhow::Result<()> {
         })?;
         let readiness = Readiness::new();
         let shown = Shown::default();
-        let sources =
-            page::Sources { node, view: &wire.view, figures: &wire.figures, source: &source.view, shown: &shown };
-        let metrics = page::serve(args.admin.admin, &sources, readiness.clone()).await?;
-        // Every speaker speaks for itself, so each writes its own Events.
-        let (_alone, always) = watch::channel(true);
-        let identity = args.cluster.identity();
-        let speaker = Speaker {
-            node: node.into(),
-            look_ahead: args.wire.look_ahead,
-            world: World::new(args.rules.rules()),
-            references: References::default(),
-            events: EventPublisher::new(client.clone(), "landfall-lb-speaker", &identity, always),
-            teller: Teller::start(client, node, &args.cluster.namespace),
-            log: ProblemLog::default(),
-            shown,
-            block: Some(readiness.block("announcer")),
-            sent_duties: None,
-            sent_look_ahead: BTreeSet::new(),
-            sent_peers: BTreeMap::new(),
+        let sources = page::Sources {
+            node,
+            role: Role::Announces,
+            view: &wire.view,
+            figures: &wire.figures,
+            source: &source.view,
+            shown: &shown,
         };
-        speaker.work(source, wire, &metrics).await
+        let metrics = page::serve(args.admin.admin, &sources, readiness.clone()).await?;
+        let subnets = OwnSubnets::open().await.context("cannot watch the interfaces")?;
+        let speaker = Speaker::new(client, args, source.view.clone(), shown, &readiness);
+        speaker.work(source, wire, &metrics, subnets).await
     })
 }
 
@@ -105,41 +101,99 @@ struct Speaker {
     references: References,
     events: EventPublisher,
     teller: Teller,
+    source: SourceView,
     log: ProblemLog,
+    connection: ConnectionLog,
     shown: Shown,
     block: Option<Block>,
+    updates: u64,
+    /// What the Services have, and what is wrong with announcing it.
+    grants: BTreeMap<ObjectKey, Grant>,
+    duty_problems: Vec<Problem>,
+    /// Nodes that have had a speaker since this one runs.
+    met: BTreeSet<Name>,
     sent_duties: Option<BTreeMap<IpAddr, Duty>>,
     sent_look_ahead: BTreeSet<IpAddr>,
-    sent_peers: BTreeMap<Name, Vec<IpAddr>>,
+    /// The conflicts that were known when it was last decided what to look at.
+    looked_with: BTreeSet<IpAddr>,
+    sent_peers: Option<BTreeMap<Name, Vec<IpAddr>>>,
 }
 
 impl Speaker {
-    async fn work(mut self, mut source: Source<Input>, mut wire: Wire, metrics: &SpeakerMetrics) -> anyhow::Result<()> {
+    fn new(client: Client, args: &SpeakerArgs, source: SourceView, shown: Shown, readiness: &Readiness) -> Self {
+        let node: Name = args.wire.node_name.as_str().into();
+        // Every speaker speaks for itself, so each writes its own Events.
+        let (_alone, always) = watch::channel(true);
+        Self {
+            look_ahead: args.wire.look_ahead,
+            world: World::new(args.rules.rules(SpeakerRule::SeenFrom(node.clone()))),
+            references: References::default(),
+            events: EventPublisher::new(client.clone(), "landfall-lb-speaker", &args.cluster.identity(), always),
+            teller: Teller::start(client, &node, &args.cluster),
+            source,
+            log: ProblemLog::default(),
+            connection: ConnectionLog::default(),
+            shown,
+            block: Some(readiness.block("announcer")),
+            updates: 0,
+            grants: BTreeMap::new(),
+            duty_problems: Vec::new(),
+            met: BTreeSet::new(),
+            sent_duties: None,
+            sent_look_ahead: BTreeSet::new(),
+            looked_with: BTreeSet::new(),
+            sent_peers: None,
+            node,
+        }
+    }
+
+    async fn work(
+        mut self,
+        mut source: Source<Input>,
+        mut wire: Wire,
+        metrics: &SpeakerMetrics,
+        mut subnets: OwnSubnets,
+    ) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut complete = false;
+        let mut source_changed = self.source.changed();
+        self.world.set_subnets(&self.node, subnets.get());
+        let (mut complete, mut stale) = (false, false);
+        // Whatever comes until then is decided at once.
+        let mut next = Instant::now();
         loop {
+            let due = (complete && stale).then_some(next);
             tokio::select! {
                 batch = source.batches.recv() => {
                     let Some(batch) = batch else { bail!("the API server isn't read any more") };
-                    for change in batch.changes {
-                        self.references.note(&change);
-                        self.world.apply(change);
-                    }
+                    // The first complete set has to be decided about, even one in which there is nothing.
+                    stale |= batch.complete && !complete;
                     complete |= batch.complete;
+                    stale |= self.take(batch);
                 }
-                changed = wire.view.changed() => changed.context("the announcer's thread has ended")?,
+                changed = wire.view.changed() => {
+                    changed.context("the announcer's thread has ended")?;
+                    stale = true;
+                }
+                () = subnets.changed() => {
+                    self.world.set_subnets(&self.node, subnets.get());
+                    stale = true;
+                }
+                _ = source_changed.changed() => self.connection.update(&self.source),
                 Some(report) = wire.reports.recv() => {
                     report::log(&report, &self.node);
                     metrics.happened(&report);
                     self.write_event(&report);
-                    continue;
+                }
+                () = cluster::until(due) => {
+                    let began = Instant::now();
+                    self.decide(&wire);
+                    stale = false;
+                    // Half of the time at most goes into decisions, however many changes there are.
+                    next = Instant::now() + began.elapsed().min(GATHER);
                 }
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-            }
-            if complete {
-                self.decide(&wire);
             }
         }
         wire::drain(&mut wire, &self.node, [terminate, interrupt]).await;
@@ -147,43 +201,73 @@ impl Speaker {
         Ok(())
     }
 
+    /// Takes in changes; says whether anything is to be decided anew.
+    fn take(&mut self, batch: Batch<Input>) -> bool {
+        for change in batch.changes {
+            self.updates += 1;
+            self.references.note(&change);
+            self.world.apply(change);
+        }
+        self.world.changes().any()
+    }
+
     fn decide(&mut self, wire: &Wire) {
         let view = wire.view.borrow().clone();
         self.world.settle();
-        self.tell_peers(wire);
-        let grants = self.world.granted_by_status();
-        let (duties, mut problems) = self.world.duties(grants.iter());
-        if self.sent_duties.as_ref() != Some(&duties) {
-            wire.tell(Command::Duties(duties.clone()));
-            self.sent_duties = Some(duties);
+        let changes = self.world.take_changes();
+        if changes.any() || self.sent_duties.is_none() {
+            self.tell_peers(wire);
+            self.grants = self.world.granted_by_status();
+            let (duties, problems) = self.world.duties(self.grants.iter());
+            self.duty_problems = problems;
+            if self.sent_duties.as_ref() != Some(&duties) {
+                wire.tell(Command::Duties(duties.clone()));
+                self.sent_duties = Some(duties);
+            }
         }
-        self.look_ahead(wire, &view);
+        self.look_ahead(wire, &view, changes);
+        let mut problems = self.duty_problems.clone();
         problems.extend(report::conflict_problems(&self.world, &view.conflicts));
         problems.extend(report::contest_problems(&self.world, &view.contested));
         problems.sort();
         self.log.update(&problems);
-        self.teller.tell(self.seen(&view));
-        let services = self.world.services().keys().map(|key| (key.clone(), grants.get(key).cloned())).collect();
-        *lock(&self.shown) = Page { services, problems, ..Page::default() };
+        let verdict = cluster::verdict(&self.world.problems());
+        let stale = verdict.0 != "Valid";
+        self.teller.tell(self.seen(&view, verdict));
+        let services = self.world.services().keys().map(|key| (key.clone(), self.grants.get(key).cloned())).collect();
+        let (updates, update_errors) = (self.updates, self.connection.losses());
+        *lock(&self.shown) =
+            Page { services, problems, updates, update_errors, loaded: true, stale, ..Page::default() };
         if view.ready {
             self.block = None;
         }
     }
 
+    /// Tells the protocol who takes part.
+    ///
+    /// A node whose speaker's pod is gone stays a peer while there is the node: its process may live on for a while,
+    /// and one that comes back with another pod is to be known still. It costs a few packets, and nobody takes a
+    /// silent peer for alive.
     fn tell_peers(&mut self, wire: &Wire) {
-        let nodes = self.world.nodes().iter().filter(|(name, _)| **name != self.node);
-        let peers: BTreeMap<Name, Vec<IpAddr>> = nodes.map(|(name, n)| (name.clone(), n.addresses.clone())).collect();
-        if peers != self.sent_peers {
+        let speakers = self.world.speakers().nodes();
+        self.met.extend(speakers.into_iter().flatten().cloned());
+        let everywhere = speakers.is_none();
+        let nodes = self.world.nodes().iter();
+        let peers = nodes.filter(|(name, _)| **name != self.node && (everywhere || self.met.contains(*name)));
+        let peers: BTreeMap<Name, Vec<IpAddr>> = peers.map(|(name, n)| (name.clone(), n.addresses.clone())).collect();
+        if self.sent_peers.as_ref() != Some(&peers) {
             wire.tell(Command::Peers(peers.clone()));
-            self.sent_peers = peers;
+            self.sent_peers = Some(peers);
         }
     }
 
     /// The controller gives the lowest free addresses next, so those are looked at.
-    fn look_ahead(&mut self, wire: &Wire, view: &View) {
-        if self.look_ahead == 0 {
+    fn look_ahead(&mut self, wire: &Wire, view: &View, changes: Changes) {
+        let conflicts: BTreeSet<IpAddr> = view.conflicts.keys().copied().collect();
+        if self.look_ahead == 0 || !(changes.allocation || conflicts != self.looked_with) {
             return;
         }
+        self.looked_with = conflicts;
         let services = self.world.services().iter().filter(|(_, s)| !s.status.is_empty());
         let held = services.map(|(key, s)| (key.clone(), s.status.clone())).collect();
         let mut taken = report::taken(&self.world, view);
@@ -197,7 +281,7 @@ impl Speaker {
     }
 
     /// What the API server is to know.
-    fn seen(&self, view: &View) -> Seen {
+    fn seen(&self, view: &View, verdict: Verdict) -> Seen {
         let mut announced: BTreeMap<ObjectKey, BTreeSet<Name>> = BTreeMap::new();
         for (ip, duty) in self.sent_duties.iter().flatten() {
             let Some((_, interfaces)) = view.announcers.get(ip).filter(|(node, _)| *node == self.node) else {
@@ -208,16 +292,18 @@ impl Speaker {
             }
         }
         let mut taken: BTreeMap<ObjectKey, BTreeMap<IpAddr, TakenBy>> = BTreeMap::new();
-        let conflicts = view.own_conflicts.iter().map(|(ip, mac)| (*ip, TakenBy::ForeignHost(*mac)));
-        for (ip, by) in view.reserved.iter().map(|(ip, by)| (*ip, by.clone())).chain(conflicts) {
-            if let Some(pool) = self.world.pool_of(ip) {
-                taken.entry(pool.key.clone()).or_default().insert(ip, by);
+        for (ip, mac) in &view.own_conflicts {
+            if let Some(pool) = self.world.pool_of(*ip) {
+                taken.entry(pool.key.clone()).or_default().insert(*ip, TakenBy::ForeignHost(*mac));
             }
         }
         for pool in self.world.pools() {
             taken.entry(pool.key.clone()).or_default();
         }
-        Seen { announced, taken: Arc::new(taken) }
+        let subnets: Vec<String> = self.world.speakers().own_subnets(&self.node).map(ToString::to_string).collect();
+        let state =
+            State { verdict, subnets: subnets.join(","), missing: !self.world.speakers().has_state(&self.node) };
+        Seen { announced, taken: Arc::new(taken), state }
     }
 
     fn write_event(&self, report: &Report) {

@@ -15,6 +15,7 @@ use landfall_lb_model::duty::Duty;
 use landfall_lb_model::node::NodeFacts;
 use landfall_lb_model::plan::{Grant, Note};
 use landfall_lb_model::reason;
+use landfall_lb_model::speakers::SpeakerRule;
 use landfall_lb_model::world::{Input, World};
 use landfall_model::{ObjectKey, ObjectRef, Problem};
 use landfall_shared::readiness::{Block, Readiness};
@@ -27,6 +28,7 @@ use crate::inputs::{Role, plan};
 use crate::metrics::SpeakerMetrics;
 use crate::page::{self, Page, Shown, lock};
 use crate::report::{self, ProblemLog};
+use crate::subnets::OwnSubnets;
 use crate::wire::{self, Command, Settings, View, Wire};
 
 type Held = BTreeMap<ObjectKey, Vec<IpAddr>>;
@@ -54,11 +56,12 @@ pub fn run(args: &StandaloneArgs) -> anyhow::Result<()> {
             node: args.wire.node_name.as_str().into(),
             look_ahead: args.wire.look_ahead,
             with_key,
-            world: World::new(args.rules.rules()),
+            world: World::new(args.rules.rules(SpeakerRule::EveryNode)),
             view: source.view.clone(),
             held: None,
             blocks: Some((readiness.block("manifests"), readiness.block("announcer"))),
             log: ProblemLog::default(),
+            updates: 0,
             shown: shown.clone(),
             sent_table: Vec::new(),
             sent_duties: None,
@@ -67,6 +70,7 @@ pub fn run(args: &StandaloneArgs) -> anyhow::Result<()> {
         };
         let sources = page::Sources {
             node: &args.wire.node_name,
+            role: Role::Everything,
             view: &wire.view,
             figures: &wire.figures,
             source: &source.view,
@@ -104,6 +108,7 @@ struct Standalone {
     held: Option<Held>,
     blocks: Option<(Block, Block)>,
     log: ProblemLog,
+    updates: u64,
     shown: Shown,
     sent_table: Vec<u8>,
     sent_duties: Option<BTreeMap<IpAddr, Duty>>,
@@ -116,11 +121,15 @@ impl Standalone {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut source_changed = self.view.changed();
+        let mut subnets = OwnSubnets::open().await.context("cannot watch the interfaces")?;
+        self.world.set_subnets(&self.node, subnets.get());
         let mut complete = false;
         loop {
             tokio::select! {
+                () = subnets.changed() => self.world.set_subnets(&self.node, subnets.get()),
                 batch = source.batches.recv() => {
                     let Some(batch) = batch else { anyhow::bail!("the folder isn't read any more") };
+                    self.updates += batch.changes.len() as u64;
                     batch.changes.into_iter().for_each(|change| self.world.apply(change));
                     complete |= batch.complete;
                     self.settle_world(&wire);
@@ -178,7 +187,8 @@ impl Standalone {
         problems.sort();
         problems.dedup();
         self.log.update(&problems);
-        page.problems = problems;
+        page.stale = crate::cluster::verdict(&problems).0 != "Valid";
+        (page.problems, page.loaded, page.updates) = (problems, true, self.updates);
         *lock(&self.shown) = page;
         if view.ready {
             self.blocks = None;
@@ -213,6 +223,7 @@ impl Standalone {
         }
         let held = self.held.take().unwrap_or_else(|| self.first_held(view));
         let planned = self.world.plan(&held, &taken, self.look_ahead);
+        self.world.agree(&planned);
         planned.notes.iter().for_each(log_note);
         problems.extend(planned.problems.iter().cloned());
         page.waiting = planned.waiting.len();
@@ -251,7 +262,7 @@ impl Standalone {
         problems.extend(self.world.problems());
         problems.extend(report::conflict_problems(&self.world, &view.conflicts));
         problems.extend(report::contest_problems(&self.world, &view.contested));
-        problems.extend(report::reserved_problems(&self.world, &view.reserved));
+        problems.extend(report::reserved_problems(&self.world, &self.world.reserved()));
         let nodes = self.world.nodes();
         let node = ObjectRef::new("Node", ObjectKey::cluster(self.node.clone()));
         if !nodes.contains_key(&self.node) {

@@ -10,6 +10,7 @@ use std::process::Command;
 
 use landfall_lb_announcer::inputs::{Role, plan};
 use landfall_lb_model::node::ExcludeLabel;
+use landfall_lb_model::speakers::SpeakerRule;
 use landfall_lb_model::world::{Rules, World};
 use landfall_model::ObjectKey;
 use landfall_shared::source::manifests;
@@ -62,7 +63,7 @@ fn every_mistake_is_named_with_object_field_and_remedy() {
 #[test]
 fn what_is_right_works_among_mistakes() {
     let reading = manifests::read(folder(), &plan(&[], Role::Everything)).unwrap();
-    let mut world = World::new(Rules { class: None, exclude: ExcludeLabel::Heed });
+    let mut world = World::new(Rules { class: None, exclude: ExcludeLabel::Heed, speakers: SpeakerRule::EveryNode });
     for change in reading.changes {
         world.apply(change);
     }

@@ -42,12 +42,21 @@ pub enum LogError {
     Init(#[from] TryInitError),
 }
 
+/// What is logged by default. The client of the API server logs every failed request as an error, each retry anew;
+/// whoever made the request says so in words of its own.
+const DEFAULT: &str = "info,kube_client=off,tower=off";
+
 impl LogArgs {
     /// Starts the log on standard output. `RUST_LOG` is heeded where no filter is given; the default is `info`.
     pub fn init(&self) -> Result<(), LogError> {
+        self.init_without("")
+    }
+
+    /// [`Self::init`]; by default also filtered by `quiet`, for what the program says better itself.
+    pub fn init_without(&self, quiet: &str) -> Result<(), LogError> {
         use tracing_subscriber::util::SubscriberInitExt;
         let text = self.log.clone().or_else(|| std::env::var("RUST_LOG").ok()).filter(|text| !text.is_empty());
-        let text = text.unwrap_or_else(|| "info".into());
+        let text = text.unwrap_or_else(|| if quiet.is_empty() { DEFAULT.into() } else { format!("{DEFAULT},{quiet}") });
         let filter = EnvFilter::try_new(&text).map_err(|error| LogError::Filter { filter: text, error })?;
         let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stdout);
         match self.log_format {

@@ -12,7 +12,7 @@ use crate::node::{NodeFacts, SliceFacts};
 use crate::plan::Grant;
 use crate::pool::Pool;
 use crate::reason;
-use crate::service::{BackendKey, ServiceFacts};
+use crate::service::{ServiceFacts, TrafficPolicy};
 
 /// A node that can announce an address.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -47,6 +47,8 @@ pub struct Ground<'a> {
     pub nodes: &'a BTreeMap<Arc<str>, NodeFacts>,
     /// Where each Service's endpoints are.
     pub endpoints: &'a BTreeMap<ObjectKey, SliceFacts>,
+    /// The nodes that have a speaker; `None`: all of them.
+    pub speakers: Option<&'a BTreeSet<Arc<str>>>,
 }
 
 /// Derives the duties from who has which address, and says for which Services there is nobody.
@@ -70,7 +72,11 @@ pub fn duties<'a>(
             claims.entry(*ip).or_default().push(Claim { key: key.clone(), hashed: *first, nodes: nodes.clone() });
         }
     }
-    (claims.into_iter().map(|(ip, claims)| (ip, ground.duty(ip, &claims))).collect(), problems)
+    let mut duties = BTreeMap::new();
+    for (ip, claims) in claims {
+        duties.insert(ip, ground.duty(ip, &claims, &mut problems));
+    }
+    (duties, problems)
 }
 
 /// The nodes that can announce for one Service, with score and interfaces.
@@ -85,30 +91,29 @@ struct Claim {
 impl Ground<'_> {
     /// One address, whatever number of Services have it.
     ///
-    /// All are hashed by the same address, since two orders for one address would have two nodes announce it.
-    fn duty(&self, ip: IpAddr, claims: &[Claim]) -> Duty {
+    /// All are hashed by the same address, since two orders for one address would have two nodes announce it. Only
+    /// nodes that can announce it for most of them are candidates, which is all of them wherever that is possible.
+    fn duty(&self, ip: IpAddr, claims: &[Claim], problems: &mut Vec<Problem>) -> Duty {
         let hashed = claims.iter().map(|c| c.hashed).min().unwrap_or(ip);
-        let mut able: Option<Able> = None;
-        for claim in claims.iter().filter(|c| !c.nodes.is_empty()) {
-            let both: Able = match &able {
-                None => claim.nodes.clone(),
-                Some(before) => {
-                    let common = before.iter().filter_map(|(node, (score, interfaces))| {
-                        let (more, also) = claim.nodes.get(node)?;
-                        Some((node.clone(), (score + more, interfaces.clone().union(also.clone()))))
-                    });
-                    common.collect()
+        // A Service that nobody can announce has its own problem, and doesn't keep the others from being announced.
+        let possible: Vec<&Claim> = claims.iter().filter(|c| !c.nodes.is_empty()).collect();
+        let mut able: BTreeMap<Arc<str>, (usize, i64, Interfaces)> = BTreeMap::new();
+        for (node, (score, interfaces)) in possible.iter().flat_map(|claim| &claim.nodes) {
+            match able.get_mut(node) {
+                Some((count, sum, all)) => {
+                    (*count, *sum) = (*count + 1, *sum + score);
+                    *all = all.clone().union(interfaces.clone());
                 }
-            };
-            // Services that have no node in common can't all be served; the first ones are.
-            if !both.is_empty() {
-                able = Some(both);
+                None => drop(able.insert(node.clone(), (1, *score, interfaces.clone()))),
             }
         }
+        let most = able.values().map(|(count, ..)| *count).max().unwrap_or_default();
+        able.retain(|_, (count, ..)| *count == most);
+        let left_out = possible.iter().filter(|claim| able.keys().any(|node| !claim.nodes.contains_key(node)));
+        problems.extend(left_out.map(|claim| no_common_node(ip, claim, &possible)));
         let mut ranked: Vec<(Rank, Candidate)> = able
-            .unwrap_or_default()
             .into_iter()
-            .map(|(node, (score, interfaces))| {
+            .map(|(node, (_, score, interfaces))| {
                 let cordoned = self.nodes.get(&node).is_some_and(|n| n.cordoned);
                 (Rank::new(&node, hashed, score, cordoned), Candidate { node, interfaces })
             })
@@ -156,19 +161,45 @@ impl Ground<'_> {
         let mut able = Able::new();
         let mut refused = BTreeSet::new();
         for node in self.nodes.values() {
-            match eligible(node, service, endpoints, &adverts) {
+            let speaks = self.speakers.is_none_or(|s| s.contains(&node.name));
+            let entry = if speaks { eligible(node, service, endpoints, &adverts) } else { Err(SILENT.to_owned()) };
+            match entry {
                 Ok(entry) => drop(able.insert(node.name.clone(), entry)),
                 Err(why) => drop(refused.insert(format!("node {}: {why}", node.name))),
             }
         }
         if able.is_empty() {
-            let list: Vec<String> = refused.into_iter().collect();
-            let why = if list.is_empty() { "no node is known".to_owned() } else { list.join(", ") };
+            let (why, remedy) = if self.nodes.is_empty() {
+                ("no node is known".to_owned(), "make one of the nodes able to announce it")
+            } else if self.speakers.is_some_and(BTreeSet::is_empty) {
+                ("no speaker runs on any node".to_owned(), "look at the speaker's DaemonSet and its Events")
+            } else {
+                let list: Vec<String> = refused.into_iter().collect();
+                (list.join(", "), "make one of the nodes able to announce it")
+            };
             let problem = Problem::new(about, reason::NO_ELIGIBLE_NODE, format!("the address is not announced: {why}"));
-            return Err(Box::new(problem.remedy("make one of the nodes able to announce it")));
+            return Err(Box::new(problem.remedy(remedy)));
         }
         Ok(able)
     }
+}
+
+const SILENT: &str = "no speaker runs on it";
+
+/// A Service that shares an address with others and may be left out, since no node can announce it for all.
+fn no_common_node(ip: IpAddr, claim: &Claim, all: &[&Claim]) -> Problem {
+    let others: Vec<String> = all.iter().filter(|c| c.key != claim.key).map(|c| c.key.to_string()).collect();
+    let nodes: Vec<&str> = claim.nodes.keys().map(|node| &**node).collect();
+    let cause = format!(
+        "no node can announce {ip} for all Services that share it, so this one may get no traffic: it needs one of \
+         the nodes {}, which {} can't use",
+        nodes.join(", "),
+        others.join(", ")
+    );
+    let problem = Problem::new(ObjectRef::new("Service", claim.key.clone()), reason::NO_COMMON_NODE, cause);
+    problem
+        .at("spec.externalTrafficPolicy", "Local")
+        .remedy("run pods of all of them on one node, or use externalTrafficPolicy Cluster, or addresses of their own")
 }
 
 fn eligible(
@@ -180,7 +211,7 @@ fn eligible(
     if let Some(why) = node.ineligible {
         return Err(why.to_string());
     }
-    if matches!(service.backend, BackendKey::Local(_)) && !endpoints.nodes.contains(&node.name) {
+    if service.policy == TrafficPolicy::Local && !endpoints.nodes.contains(&node.name) {
         return Err("no endpoint on it can serve, as externalTrafficPolicy Local requires".to_owned());
     }
     let covering = adverts.iter().filter_map(|a| Some((a.score(node)?, a.interfaces.clone())));

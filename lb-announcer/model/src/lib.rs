@@ -5,6 +5,7 @@
 //! - [`crd`]: the custom resources.
 //! - [`address`], [`selector`], [`pool`], [`service`]: what users write, parsed once.
 //! - [`plan`]: which Service has which address.
+//! - [`speakers`], [`subnet`]: which nodes announce, and what their own networks keep from being given.
 //! - [`node`], [`advert`], [`election`], [`duty`]: which nodes are to announce an address, in which order.
 //! - [`world`]: all facts together.
 //! - [`wire`]: packet formats.
@@ -23,5 +24,7 @@ pub mod pool;
 pub mod reason;
 pub mod selector;
 pub mod service;
+pub mod speakers;
+pub mod subnet;
 pub mod wire;
 pub mod world;

@@ -11,7 +11,7 @@
 mod choose;
 mod ledger;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -97,8 +97,14 @@ pub struct Inputs<'a> {
     pub services: &'a BTreeMap<ObjectKey, Arc<ServiceFacts>>,
     /// What each Service holds so far: its status, or what was decided since.
     pub held: &'a BTreeMap<ObjectKey, Vec<IpAddr>>,
+    /// What Services that share an address asked for when that was agreed. Who has changed since comes after who
+    /// hasn't, so that an edit of one Service never costs another its address.
+    pub agreed: &'a BTreeMap<ObjectKey, Arc<ServiceFacts>>,
     /// Addresses that can't be given.
     pub taken: &'a BTreeMap<IpAddr, TakenBy>,
+    /// Addresses that may turn out to be a network's own: given without being asked for only when a pool has nothing
+    /// else.
+    pub doubtful: &'a BTreeSet<IpAddr>,
     /// How many free addresses of each pool to name for looking ahead.
     pub look_ahead: usize,
 }
@@ -185,6 +191,9 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
     for (ip, by) in inputs.taken {
         planner.ledger.take(*ip, by.clone());
     }
+    for ip in inputs.doubtful {
+        planner.ledger.doubt(*ip);
+    }
     let mut order: Vec<&Arc<ServiceFacts>> = inputs.services.values().collect();
     order.sort_by_key(|s| (s.created, s.key.clone()));
     let pending = planner.keep_what_is_held(&order);
@@ -213,10 +222,14 @@ impl<'a> Planner<'a> {
         Chooser { pools: self.inputs.pools, namespaces: self.inputs.namespaces, ledger: &mut self.ledger }
     }
 
-    /// Confirms what Services hold, oldest first, and returns those that need something.
+    /// Confirms what Services hold and returns those that need something: oldest first, and those that want to share
+    /// on other terms than before last.
     fn keep_what_is_held(&mut self, order: &[&'a Arc<ServiceFacts>]) -> Vec<&'a Arc<ServiceFacts>> {
         let mut pending = Vec::new();
-        for service in order.iter().copied() {
+        let agreed = self.inputs.agreed;
+        let changed = |s: &&Arc<ServiceFacts>| agreed.get(&s.key).is_some_and(|before| !s.shares_as(before));
+        let (last, first): (Vec<_>, Vec<_>) = order.iter().copied().partition(changed);
+        for service in first.into_iter().chain(last) {
             let held = self.inputs.held.get(&service.key).map(Vec::as_slice).unwrap_or_default();
             if let Some(problem) = &service.refused {
                 let unreadable = problem.reason == reason::LOAD_BALANCER_FAILED;

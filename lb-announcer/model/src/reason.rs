@@ -28,6 +28,8 @@ pub const NODE_ASSIGNED: Reason = Reason::new("nodeAssigned");
 pub const ELIGIBLE_NODES: Reason = Reason::new("EligibleNodes");
 /// No node is able to announce the Service.
 pub const NO_ELIGIBLE_NODE: Reason = Reason::new("NoEligibleNode");
+/// No node is able to announce a shared address for all of its Services.
+pub const NO_COMMON_NODE: Reason = Reason::new("NoCommonNode");
 /// No advertisement covers the Service.
 pub const NO_MATCHING_ADVERTISEMENT: Reason = Reason::new("NoMatchingAdvertisement");
 /// A shared address can't be announced for some of its Services only.

@@ -51,6 +51,13 @@ pub enum Families {
     Require,
 }
 
+impl ServiceFacts {
+    /// Whether it asks of an address that it shares what `before` asked.
+    pub(crate) fn shares_as(&self, before: &Self) -> bool {
+        (&self.sharing, &self.backend, &self.ports) == (&before.sharing, &before.backend, &before.ports)
+    }
+}
+
 impl Families {
     /// Whether addresses of these families are what it needs; `Prefer` tolerates one.
     pub fn accepts(self, ips: &[IpAddr]) -> bool {
@@ -70,14 +77,24 @@ impl Families {
 /// What keeps an address to Services that send traffic to the same places.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum BackendKey {
-    /// Policy Cluster: any node serves.
+    /// Policy Cluster: any node serves. A Service under policy Local that selects no pods counts as one of these,
+    /// as it does for `MetalLB`.
     Anywhere,
     /// Policy Local: only nodes with one of these pods do.
     Local(Arc<str>),
 }
 
+/// `spec.externalTrafficPolicy`: which nodes take traffic for a Service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TrafficPolicy {
+    /// Every node.
+    Cluster,
+    /// Those that have an endpoint of it.
+    Local,
+}
+
 /// A Service of type `LoadBalancer` that is ours.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServiceFacts {
     /// Namespace and name.
     pub key: ObjectKey,
@@ -93,8 +110,10 @@ pub struct ServiceFacts {
     pub sharing: Option<Arc<str>>,
     /// The ports.
     pub ports: BTreeSet<Port>,
-    /// Where traffic goes.
+    /// With which backends an address can be shared.
     pub backend: BackendKey,
+    /// Which nodes take its traffic.
+    pub policy: TrafficPolicy,
     /// The families it needs.
     pub families: Families,
     /// The addresses in its status.
@@ -149,6 +168,7 @@ pub fn read_service(service: &Service, class: Option<&str>) -> Reading {
         sharing: sharing.map(Arc::from),
         ports: ports(spec),
         backend: backend(spec),
+        policy: policy(spec),
         families,
         status: status.into_iter().flatten().filter_map(|i| i.ip.as_deref()?.parse().ok()).collect(),
         recorded_pool: reader.annotations.get(ALLOCATED_FROM_POOL).map(|p| Arc::from(p.as_str())),
@@ -168,13 +188,16 @@ fn ports(spec: &ServiceSpec) -> BTreeSet<Port> {
         .collect()
 }
 
+fn policy(spec: &ServiceSpec) -> TrafficPolicy {
+    if spec.external_traffic_policy.as_deref() == Some("Local") { TrafficPolicy::Local } else { TrafficPolicy::Cluster }
+}
+
 fn backend(spec: &ServiceSpec) -> BackendKey {
-    match (spec.external_traffic_policy.as_deref(), &spec.selector) {
-        (Some("Local"), Some(selector)) if !selector.is_empty() => {
+    match (policy(spec), &spec.selector) {
+        (TrafficPolicy::Local, Some(selector)) if !selector.is_empty() => {
             let text: Vec<String> = selector.iter().map(|(k, v)| format!("{k}={v}")).collect();
             BackendKey::Local(text.join(",").into())
         }
-        (Some("Local"), _) => BackendKey::Local("".into()),
         _ => BackendKey::Anywhere,
     }
 }

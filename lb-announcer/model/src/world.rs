@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Namespace, Node, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Resource;
 use landfall_model::{Change, ObjectKey, ObjectRef, Problem};
 
 use crate::advert::{Advert, read_adverts};
-use crate::crd::{BFDProfile, BGPAdvertisement, BGPPeer, Community, IPAddressPool, L2Advertisement};
+use crate::crd::{
+    BFDProfile, BGPAdvertisement, BGPPeer, Community, ConfigurationState, IPAddressPool, L2Advertisement,
+};
 use crate::duty::{Duty, Ground, duties};
 use crate::node::{ExcludeLabel, NodeFacts, SliceFacts, read_node, read_slice};
 use crate::plan::{Grant, Inputs, Plan, TakenBy, plan};
@@ -18,6 +20,8 @@ use crate::pool::{Namespaces, Pool, read_pools};
 use crate::reason;
 use crate::selector::labels_of;
 use crate::service::{Reading, ServiceFacts, read_service};
+use crate::speakers::{SpeakerRule, Speakers};
+use crate::subnet::Subnet;
 
 /// A change to one of the kinds that the program reads.
 #[derive(Clone, Debug)]
@@ -34,6 +38,10 @@ pub enum Input {
     Pool(Change<IPAddressPool>),
     /// L2 advertisements.
     L2Advertisement(Change<L2Advertisement>),
+    /// Pods of speakers.
+    SpeakerPod(Change<Pod>),
+    /// What speakers say of themselves.
+    ConfigurationState(Change<ConfigurationState>),
     /// Not served, only reported.
     BgpAdvertisement(Change<BGPAdvertisement>),
     /// Not served, only reported.
@@ -51,6 +59,24 @@ pub struct Rules {
     pub class: Option<Arc<str>>,
     /// Whether nodes can be excluded by label.
     pub exclude: ExcludeLabel,
+    /// Which nodes have a speaker.
+    pub speakers: SpeakerRule,
+}
+
+/// What changed since it was last asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Changes {
+    /// Something that decides who has which address.
+    pub allocation: bool,
+    /// Something that decides who announces what.
+    pub announcing: bool,
+}
+
+impl Changes {
+    /// Whether anything changed.
+    pub fn any(self) -> bool {
+        self.allocation || self.announcing
+    }
 }
 
 /// The facts.
@@ -62,6 +88,7 @@ pub struct World {
     former: BTreeSet<ObjectKey>,
     slices: BTreeMap<ObjectKey, (ObjectKey, SliceFacts)>,
     nodes: BTreeMap<Arc<str>, NodeFacts>,
+    speakers: Speakers,
     namespaces: Namespaces,
     pool_objects: BTreeMap<ObjectKey, Arc<IPAddressPool>>,
     advert_objects: BTreeMap<ObjectKey, Arc<L2Advertisement>>,
@@ -70,12 +97,16 @@ pub struct World {
     adverts: Vec<Advert>,
     config_problems: Vec<Problem>,
     config_stale: bool,
+    /// What Services that share asked for when that was last agreed.
+    agreed: BTreeMap<ObjectKey, Arc<ServiceFacts>>,
+    changes: Changes,
 }
 
 impl World {
     /// An empty world.
     pub fn new(rules: Rules) -> Self {
         Self {
+            speakers: Speakers::new(rules.speakers.clone()),
             rules,
             services: BTreeMap::new(),
             service_problems: BTreeMap::new(),
@@ -90,6 +121,8 @@ impl World {
             adverts: Vec::new(),
             config_problems: Vec::new(),
             config_stale: false,
+            agreed: BTreeMap::new(),
+            changes: Changes::default(),
         }
     }
 
@@ -97,23 +130,14 @@ impl World {
     pub fn apply(&mut self, input: Input) {
         match input {
             Input::Service(change) => self.services_changed(change),
-            Input::EndpointSlice(change) => each(change, |event| match event {
-                Event::Clear => self.slices.clear(),
-                Event::Set(key, slice) => match read_slice(slice) {
-                    Some(facts) => drop(self.slices.insert(key, facts)),
-                    None => drop(self.slices.remove(&key)),
-                },
-                Event::Gone(key) => drop(self.slices.remove(&key)),
-            }),
-            Input::Node(change) => each(change, |event| match event {
-                Event::Clear => self.nodes.clear(),
-                Event::Set(key, node) => {
-                    drop(self.nodes.insert(key.name().into(), read_node(node, self.rules.exclude)));
-                }
-                Event::Gone(key) => drop(self.nodes.remove(key.name())),
-            }),
+            Input::EndpointSlice(change) => self.slices_changed(change),
+            Input::Node(change) => self.nodes_changed(change),
+            Input::SpeakerPod(change) => self.speakers_changed(change, Speakers::set_pod, Speakers::clear_pods),
+            Input::ConfigurationState(change) => {
+                self.speakers_changed(change, Speakers::set_state, Speakers::clear_states);
+            }
             Input::Namespace(change) => {
-                self.config_stale = true;
+                self.configuration_changed();
                 each(change, |event| match event {
                     Event::Clear => self.namespaces.clear(),
                     Event::Set(key, namespace) => {
@@ -123,11 +147,11 @@ impl World {
                 });
             }
             Input::Pool(change) => {
-                self.config_stale = true;
+                self.configuration_changed();
                 keep(&mut self.pool_objects, change);
             }
             Input::L2Advertisement(change) => {
-                self.config_stale = true;
+                self.configuration_changed();
                 keep(&mut self.advert_objects, change);
             }
             Input::BgpAdvertisement(change) => self.report_unserved("BGPAdvertisement", change),
@@ -137,35 +161,120 @@ impl World {
         }
     }
 
+    /// What [`Self::take_changes`] would tell.
+    pub fn changes(&self) -> Changes {
+        self.changes
+    }
+
+    /// What changed since this was last asked. Kinds that change all the time without changing any fact, as Nodes
+    /// and other people's endpoints do, don't count.
+    pub fn take_changes(&mut self) -> Changes {
+        std::mem::take(&mut self.changes)
+    }
+
+    fn configuration_changed(&mut self) {
+        self.config_stale = true;
+        self.changes = Changes { allocation: true, announcing: true };
+    }
+
+    fn slices_changed(&mut self, change: Change<EndpointSlice>) {
+        let mut touched: BTreeSet<ObjectKey> = BTreeSet::new();
+        each(change, |event| match event {
+            Event::Clear => touched.extend(std::mem::take(&mut self.slices).into_values().map(|(service, _)| service)),
+            Event::Set(key, slice) => {
+                let facts = read_slice(slice);
+                if self.slices.get(&key) == facts.as_ref() {
+                    return;
+                }
+                let before = match facts {
+                    Some(facts) => {
+                        touched.insert(facts.0.clone());
+                        self.slices.insert(key, facts)
+                    }
+                    None => self.slices.remove(&key),
+                };
+                touched.extend(before.map(|(service, _)| service));
+            }
+            Event::Gone(key) => touched.extend(self.slices.remove(&key).map(|(service, _)| service)),
+        });
+        self.changes.announcing |= touched.iter().any(|service| self.services.contains_key(service));
+    }
+
+    fn nodes_changed(&mut self, change: Change<Node>) {
+        let before = matches!(change, Change::Replace(_)).then(|| self.nodes.clone());
+        let mut changed = false;
+        each(change, |event| match event {
+            Event::Clear => self.nodes.clear(),
+            Event::Set(key, node) => {
+                let facts = read_node(node, self.rules.exclude);
+                changed |= self.nodes.get(key.name()) != Some(&facts);
+                self.nodes.insert(key.name().into(), facts);
+            }
+            Event::Gone(key) => changed |= self.nodes.remove(key.name()).is_some(),
+        });
+        if before.map_or(changed, |before| before != self.nodes) {
+            self.changes = Changes { allocation: true, announcing: true };
+        }
+    }
+
+    fn speakers_changed<K: Resource>(
+        &mut self,
+        change: Change<K>,
+        set: fn(&mut Speakers, &ObjectKey, Option<&K>),
+        clear: fn(&mut Speakers),
+    ) {
+        let before = self.speakers.clone();
+        each(change, |event| match event {
+            Event::Clear => clear(&mut self.speakers),
+            Event::Set(key, object) => set(&mut self.speakers, &key, Some(object)),
+            Event::Gone(key) => set(&mut self.speakers, &key, None),
+        });
+        if before != self.speakers {
+            self.changes = Changes { allocation: true, announcing: true };
+        }
+    }
+
     fn services_changed(&mut self, change: Change<Service>) {
+        let mut changed = matches!(change, Change::Replace(_));
         each(change, |event| match event {
             Event::Clear => {
                 self.services.clear();
                 self.service_problems.clear();
                 self.former.clear();
             }
-            Event::Set(key, service) => {
-                self.forget_service(&key);
-                match read_service(service, self.rules.class.as_deref()) {
-                    Reading::Ours(facts, problems) => {
+            Event::Set(key, service) => match read_service(service, self.rules.class.as_deref()) {
+                Reading::Ours(facts, problems) => {
+                    let same = self.services.get(&key).is_some_and(|before| **before == *facts)
+                        && self.service_problems.get(&key) == Some(&problems);
+                    if !same {
+                        self.forget_service(&key);
                         self.services.insert(key.clone(), Arc::from(facts));
                         self.service_problems.insert(key, problems);
+                        changed = true;
                     }
-                    Reading::Former(key) => drop(self.former.insert(key)),
-                    Reading::Ignored => {}
                 }
-            }
-            Event::Gone(key) => self.forget_service(&key),
+                Reading::Former(key) => {
+                    changed |= self.forget_service(&key);
+                    changed |= self.former.insert(key);
+                }
+                Reading::Ignored => changed |= self.forget_service(&key),
+            },
+            Event::Gone(key) => changed |= self.forget_service(&key),
         });
+        if changed {
+            self.changes = Changes { allocation: true, announcing: true };
+        }
     }
 
-    fn forget_service(&mut self, key: &ObjectKey) {
-        self.services.remove(key);
+    /// Says whether there was anything to forget.
+    fn forget_service(&mut self, key: &ObjectKey) -> bool {
         self.service_problems.remove(key);
-        self.former.remove(key);
+        let (ours, former) = (self.services.remove(key).is_some(), self.former.remove(key));
+        ours || former
     }
 
     fn report_unserved<K: Resource>(&mut self, kind: &str, change: Change<K>) {
+        self.changes.announcing = true;
         each(change, |event| match event {
             Event::Clear => self.unserved.retain(|o| &*o.kind != kind),
             Event::Set(key, _) => drop(self.unserved.insert(ObjectRef::new(kind, key))),
@@ -198,9 +307,22 @@ impl World {
             namespaces: &self.namespaces,
             services: &self.services,
             held,
+            agreed: &self.agreed,
             taken,
+            doubtful: &self.speakers.doubtful(self.nodes.values().flat_map(|n| &n.addresses).copied()),
             look_ahead,
         })
+    }
+
+    /// Remembers on which terms Services share addresses under this plan.
+    pub fn agree(&mut self, plan: &Plan) {
+        let shares = |(key, service): &(&ObjectKey, &Arc<ServiceFacts>)| {
+            plan.grant(key).is_some() && (service.sharing.is_some() || self.agreed.contains_key(*key))
+        };
+        // Who has stopped to share is remembered as well while it has the address: it may have to leave it.
+        let shared = self.services.iter().filter(shares);
+        let entry = |(key, service): (&ObjectKey, &Arc<ServiceFacts>)| (key.clone(), service.clone());
+        self.agreed = shared.map(entry).collect();
     }
 
     /// Derives who is to announce what.
@@ -209,7 +331,7 @@ impl World {
         grants: impl Iterator<Item = (&'a ObjectKey, &'a Grant)>,
     ) -> (BTreeMap<IpAddr, Duty>, Vec<Problem>) {
         let mut endpoints: BTreeMap<ObjectKey, SliceFacts> = BTreeMap::new();
-        for (service, facts) in self.slices.values() {
+        for (service, facts) in self.slices.values().filter(|(service, _)| self.services.contains_key(service)) {
             let all = endpoints.entry(service.clone()).or_default();
             all.serves |= facts.serves;
             all.nodes.extend(facts.nodes.iter().cloned());
@@ -220,6 +342,7 @@ impl World {
             adverts: &self.adverts,
             nodes: &self.nodes,
             endpoints: &endpoints,
+            speakers: self.speakers.nodes(),
         };
         duties(grants, &ground)
     }
@@ -288,10 +411,24 @@ impl World {
         &self.pool_objects
     }
 
-    /// Addresses that belong to nodes and so are never given.
-    pub fn node_addresses(&self) -> BTreeMap<IpAddr, TakenBy> {
+    /// Addresses that belong to nodes, or to the subnets that they are on, and so are never given.
+    pub fn reserved(&self) -> BTreeMap<IpAddr, TakenBy> {
+        let mut reserved = self.speakers.reserved();
         let nodes = self.nodes.values();
-        nodes.flat_map(|n| n.addresses.iter().map(|ip| (*ip, TakenBy::Node(n.name.clone())))).collect()
+        reserved.extend(nodes.flat_map(|n| n.addresses.iter().map(|ip| (*ip, TakenBy::Node(n.name.clone())))));
+        reserved
+    }
+
+    /// The nodes that have a speaker, as pods and speakers say.
+    pub fn speakers(&self) -> &Speakers {
+        &self.speakers
+    }
+
+    /// What the program itself sees of the subnets of `node`.
+    pub fn set_subnets(&mut self, node: &Arc<str>, subnets: Vec<Subnet>) {
+        if self.speakers.set_own_subnets(node, subnets) {
+            self.changes = Changes { allocation: true, announcing: true };
+        }
     }
 }
 

@@ -30,8 +30,13 @@ struct Case {
     services: Vec<Value>,
     #[serde(default)]
     held: BTreeMap<String, Vec<IpAddr>>,
+    /// What Services asked for when they agreed to share.
+    #[serde(default)]
+    agreed: Vec<Value>,
     #[serde(default)]
     taken: BTreeMap<IpAddr, String>,
+    #[serde(default)]
+    doubtful: BTreeSet<IpAddr>,
     expect: BTreeMap<String, String>,
     #[serde(default)]
     problems: Vec<String>,
@@ -100,12 +105,19 @@ fn check(case: &Case) {
     }
     let held = case.held.iter().map(|(name, ips)| (ObjectKey::new("default", name.as_str()), ips.clone())).collect();
     let taken = case.taken.iter().map(|(ip, mac)| (*ip, TakenBy::ForeignHost(mac.parse().unwrap()))).collect();
+    let agreed = case.agreed.iter().enumerate().filter_map(|(index, short)| {
+        let Reading::Ours(facts, _) = read_service(&service(short, index), None) else { return None };
+        Some((facts.key.clone(), Arc::new(*facts)))
+    });
+    let agreed = agreed.collect();
     let inputs = Inputs {
         pools: &pools,
         namespaces: &namespaces,
         services: &services,
         held: &held,
+        agreed: &agreed,
         taken: &taken,
+        doubtful: &case.doubtful,
         look_ahead: 2,
     };
     let plan = plan(&inputs);
@@ -206,6 +218,8 @@ proptest! {
         let mut services = BTreeMap::new();
         let mut held = BTreeMap::new();
         let mut taken = BTreeMap::new();
+        let mut agreed = BTreeMap::new();
+        let doubtful = BTreeSet::from([IpAddr::from([10, 0, 0, 8]), IpAddr::from([10, 0, 0, 15])]);
         for (index, step) in steps.into_iter().enumerate() {
             match step {
                 Step::Add { name, share, port, wanted, pool } => {
@@ -225,12 +239,14 @@ proptest! {
                 }
                 Step::Take(ip) => { taken.insert(IpAddr::from([10, 0, 0, ip]), TakenBy::Network); }
             }
-            let inputs = Inputs { pools: &pools, namespaces: &namespaces, services: &services, held: &held, taken: &taken, look_ahead: 0 };
+            let inputs = Inputs { pools: &pools, namespaces: &namespaces, services: &services, held: &held, agreed: &agreed, taken: &taken, doubtful: &doubtful, look_ahead: 0 };
             let first = plan(&inputs);
             check_invariants(&first, &services, &pools);
             let next = first.held();
-            let again = plan(&Inputs { held: &next, ..inputs });
+            let now_agreed = services.clone();
+            let again = plan(&Inputs { held: &next, agreed: &now_agreed, ..inputs });
             held = next;
+            agreed = now_agreed;
             prop_assert!(again.assign.is_empty() && again.release.is_empty(), "a restart changed {:?}", again.assign);
             prop_assert_eq!(&again.keep.into_iter().collect::<Vec<_>>(), &first.grants().map(|(k, g)| (k.clone(), g.clone())).collect::<BTreeMap<_, _>>().into_iter().collect::<Vec<_>>());
         }
@@ -250,13 +266,15 @@ fn allocate(count: usize) -> f64 {
             (facts.key.clone(), Arc::new(*facts))
         })
         .collect();
-    let (held, taken) = (BTreeMap::new(), BTreeMap::new());
+    let (held, taken, agreed, doubtful) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
     let inputs = Inputs {
         pools: &pools,
         namespaces: &namespaces,
         services: &services,
         held: &held,
+        agreed: &agreed,
         taken: &taken,
+        doubtful: &doubtful,
         look_ahead: 4,
     };
     let start = Instant::now();

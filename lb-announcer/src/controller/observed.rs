@@ -27,45 +27,73 @@ pub(super) struct Observations {
 }
 
 impl Observations {
-    /// Takes in a change before the world does.
-    pub(super) fn note(&mut self, input: &Input) {
-        let Input::Service(change) = input else { return };
+    /// Takes in a change before the world does. Says whether anything about a Service is different now, and which
+    /// ones aren't there any more or are others under the same name.
+    pub(super) fn note(&mut self, input: &Input) -> (bool, Vec<ObjectKey>) {
+        let Input::Service(change) = input else { return (false, Vec::new()) };
         match change {
             Change::Replace(objects) => {
-                self.services.clear();
+                let before = std::mem::take(&mut self.services);
                 for object in objects {
                     self.insert(object);
                 }
+                let uid = |services: &BTreeMap<ObjectKey, Observed>, key: &ObjectKey| {
+                    services.get(key).map(|observed| observed.uid.clone())
+                };
+                let gone = before.keys().filter(|key| uid(&before, key) != uid(&self.services, key)).cloned();
+                (true, gone.collect())
             }
             Change::Apply(object) => self.insert(object),
-            Change::Delete(key) => drop(self.services.remove(key)),
+            Change::Delete(key) => (self.services.remove(key).is_some(), vec![key.clone()]),
         }
     }
 
-    fn insert(&mut self, service: &Service) {
+    fn insert(&mut self, service: &Service) -> (bool, Vec<ObjectKey>) {
         let meta = &service.metadata;
         let key =
             ObjectKey::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
         let balanced = service.spec.as_ref().and_then(|s| s.type_.as_deref()) == Some("LoadBalancer");
         let former = meta.annotations.as_ref().is_some_and(|a| a.contains_key(ALLOCATED_FROM_POOL));
-        if balanced || former {
-            self.services.insert(key, Observed::read(service));
-        } else {
-            self.services.remove(&key);
+        let before = self.services.remove(&key);
+        if !(balanced || former) {
+            return if before.is_some() { (true, vec![key]) } else { (false, Vec::new()) };
+        }
+        let observed = Observed::read(service);
+        let another = before.as_ref().is_some_and(|before| before.uid != observed.uid);
+        match before {
+            Some(before) if before.value == observed.value && before.generation == observed.generation => {
+                self.services.insert(key, before);
+                (false, Vec::new())
+            }
+            _ => {
+                self.services.insert(key.clone(), observed);
+                (true, if another { vec![key] } else { Vec::new() })
+            }
         }
     }
 
-    pub(super) fn get(&self, key: &ObjectKey) -> Option<&Observed> {
-        self.services.get(key)
+    pub(super) fn get_mut(&mut self, key: &ObjectKey) -> Option<&mut Observed> {
+        self.services.get_mut(key)
+    }
+
+    /// Whatever was said of the Services counts as not said.
+    pub(super) fn forget_said(&mut self) {
+        self.services.values_mut().for_each(|observed| observed.said = None);
     }
 }
+
+/// What is wanted of a Service: what it is granted, why it waits, and why nobody can announce it.
+type Said = (Option<Grant>, Option<Problem>, Option<Problem>);
 
 /// One Service.
 #[derive(Debug)]
 pub(super) struct Observed {
+    uid: Option<String>,
     value: Value,
     conditions: Vec<Condition>,
     generation: Option<i64>,
+    /// What was wanted of it as it is: in a large cluster most plans change nothing for most Services.
+    said: Option<Said>,
 }
 
 impl Observed {
@@ -77,11 +105,38 @@ impl Observed {
         let ingress = if ips.is_empty() { Value::Null } else { Value::from(ips) };
         let annotation = service.metadata.annotations.as_ref().and_then(|a| a.get(ALLOCATED_FROM_POOL));
         let conditions = status.conditions.unwrap_or_default();
+        let uid = service.metadata.uid.clone();
         let value = json!({
-            "metadata": {"annotations": {ALLOCATED_FROM_POOL: annotation}},
+            "metadata": {"uid": uid, "annotations": {ALLOCATED_FROM_POOL: annotation}},
             "status": {"loadBalancer": {"ingress": ingress}, "conditions": conditions},
         });
-        Self { value: without_nulls(value), conditions, generation: service.metadata.generation }
+        Self { uid, value: without_nulls(value), conditions, generation: service.metadata.generation, said: None }
+    }
+
+    /// Whether this wasn't already wanted of the Service as it is.
+    pub(super) fn is_news(
+        &mut self,
+        grant: Option<&Grant>,
+        waiting: Option<&Problem>,
+        hindrance: Option<&Problem>,
+    ) -> bool {
+        let said = Some((grant.cloned(), waiting.cloned(), hindrance.cloned()));
+        let news = self.said != said;
+        self.said = said;
+        news
+    }
+
+    /// A patch of this very Service: the API server refuses it for another one of the same name.
+    fn patch(&self, mut patch: Value) -> Value {
+        if let Some(uid) = &self.uid {
+            patch["metadata"]["uid"] = uid.as_str().into();
+        }
+        patch
+    }
+
+    /// The patch of the annotation that names the pool.
+    pub(super) fn annotation(&self, pool: Option<&str>) -> Value {
+        self.patch(json!({"metadata": {"annotations": {ALLOCATED_FROM_POOL: pool}}}))
     }
 
     pub(super) fn value(&self) -> &Value {
@@ -91,7 +146,7 @@ impl Observed {
     /// The patch of the status of a Service that isn't ours any more.
     pub(super) fn cleared(&self) -> Value {
         let others: Vec<&Condition> = self.others().collect();
-        json!({"status": {"loadBalancer": {"ingress": null}, "conditions": others}})
+        self.patch(json!({"status": {"loadBalancer": {"ingress": null}, "conditions": others}}))
     }
 
     /// The patch of the status that gives the Service what it is granted, or says why it waits; `hindrance` is why
@@ -120,7 +175,7 @@ impl Observed {
         if grant.is_some() {
             conditions.push(self.condition(ANNOUNCEABLE, announceable));
         }
-        json!({"status": {"loadBalancer": {"ingress": ingress}, "conditions": conditions}})
+        self.patch(json!({"status": {"loadBalancer": {"ingress": ingress}, "conditions": conditions}}))
     }
 
     fn others(&self) -> impl Iterator<Item = &Condition> {
@@ -148,11 +203,6 @@ fn now() -> Timestamp {
     let now = Timestamp::now();
     // The API keeps whole seconds; anything finer would look different when it is read back.
     Timestamp::from_second(now.as_second()).unwrap_or(now)
-}
-
-/// The patch of the annotation that names the pool.
-pub(super) fn annotation(pool: Option<&str>) -> Value {
-    json!({"metadata": {"annotations": {ALLOCATED_FROM_POOL: pool}}})
 }
 
 fn without_nulls(value: Value) -> Value {

@@ -7,15 +7,18 @@ use std::time::Duration;
 
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client};
-use landfall_lb_model::crd::{IPAddressPool, ServiceL2Status};
+use landfall_lb_model::crd::{ConfigurationState, IPAddressPool, ServiceL2Status};
 use landfall_lb_model::plan::TakenBy;
+use landfall_lb_model::speakers::STATE_PREFIX;
+use landfall_lb_model::subnet::SUBNETS;
 use landfall_lb_model::wire::heartbeat::name_hash;
 use landfall_model::ObjectKey;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::Name;
-use crate::cluster;
+use crate::cli::ClusterArgs;
+use crate::cluster::{self, Verdict};
 
 const API_VERSION: &str = "metallb.io/v1beta1";
 const MANAGER: &str = "landfall-lb-speaker";
@@ -25,6 +28,17 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 type Taken = BTreeMap<ObjectKey, BTreeMap<IpAddr, TakenBy>>;
 
+/// What the speaker says of itself.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct State {
+    /// What it made of the configuration.
+    pub(super) verdict: Verdict,
+    /// The node's subnets, separated by commas.
+    pub(super) subnets: String,
+    /// Whether the object is seen not to be there.
+    pub(super) missing: bool,
+}
+
 /// What is to be told.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Seen {
@@ -32,47 +46,68 @@ pub(super) struct Seen {
     pub(super) announced: BTreeMap<ObjectKey, BTreeSet<Name>>,
     /// Addresses of each pool that something on the network uses, as this node found.
     pub(super) taken: Arc<Taken>,
+    /// What the speaker says of itself.
+    pub(super) state: State,
 }
 
 /// Writes in the background whatever was told last.
 pub(super) struct Teller {
     seen: watch::Sender<Seen>,
     statuses: Api<ServiceL2Status>,
+    states: Api<ConfigurationState>,
     node: Name,
+    owned: bool,
 }
 
 struct Work {
     client: Client,
     statuses: Api<ServiceL2Status>,
+    states: Api<ConfigurationState>,
     node: Name,
+    /// The pod that what is written goes with.
+    owner: Option<Value>,
+    state: State,
     announced: BTreeMap<ObjectKey, BTreeSet<Name>>,
     taken: Taken,
     cleaned: bool,
 }
 
 impl Teller {
-    pub(super) fn start(client: Client, node: &str, namespace: &str) -> Self {
+    pub(super) fn start(client: Client, node: &Name, cluster: &ClusterArgs) -> Self {
         let (seen, mut wanted) = watch::channel(Seen::default());
-        let statuses: Api<ServiceL2Status> = Api::namespaced(client.clone(), namespace);
+        let statuses: Api<ServiceL2Status> = Api::namespaced(client.clone(), &cluster.namespace);
+        let states: Api<ConfigurationState> = Api::namespaced(client.clone(), &cluster.namespace);
+        let owner = cluster::owner(cluster);
+        let owned = owner.is_some();
         let mut work = Work {
             client,
             statuses: statuses.clone(),
-            node: node.into(),
+            states: states.clone(),
+            node: node.clone(),
+            owner,
+            state: State::default(),
             announced: BTreeMap::new(),
             taken: Taken::new(),
             cleaned: false,
         };
         tokio::spawn(async move {
+            let mut failing = false;
             while wanted.changed().await.is_ok() {
                 let now = wanted.borrow_and_update().clone();
-                if let Err(error) = work.bring_about(&now).await {
-                    tracing::warn!(%error, "cannot write what this node announces");
-                    tokio::time::sleep(RETRY).await;
-                    wanted.mark_changed();
+                match work.bring_about(&now).await {
+                    Ok(()) => failing = false,
+                    Err(error) => {
+                        // Said once, not at every try while the API server is away.
+                        if !std::mem::replace(&mut failing, true) {
+                            tracing::warn!(%error, "cannot write what this node announces");
+                        }
+                        tokio::time::sleep(RETRY).await;
+                        wanted.mark_changed();
+                    }
                 }
             }
         });
-        Self { seen, statuses, node: node.into() }
+        Self { seen, statuses, states, node: node.clone(), owned }
     }
 
     pub(super) fn tell(&self, seen: Seen) {
@@ -85,8 +120,19 @@ impl Teller {
 
     /// Nothing is announced any more: whoever has taken over tells of it.
     pub(super) async fn forget_announcements(&self) {
-        let _ = tokio::time::timeout(LAST_WORDS, delete_all(&self.statuses, &self.node)).await;
+        let clean = async {
+            let _ = delete_all(&self.statuses, &self.node).await;
+            if !self.owned {
+                // Nothing else would ever remove it, and it says that there is a speaker here.
+                let _ = self.states.delete(&state_name(&self.node), &DeleteParams::default()).await;
+            }
+        };
+        let _ = tokio::time::timeout(LAST_WORDS, clean).await;
     }
+}
+
+fn state_name(node: &str) -> String {
+    format!("{STATE_PREFIX}{node}")
 }
 
 async fn delete_all(statuses: &Api<ServiceL2Status>, node: &str) -> kube::Result<()> {
@@ -106,6 +152,47 @@ async fn delete(statuses: &Api<ServiceL2Status>, name: &str) -> kube::Result<()>
 
 impl Work {
     async fn bring_about(&mut self, seen: &Seen) -> kube::Result<()> {
+        // Each is told even if the other can't be.
+        let state = self.tell_state(&seen.state).await;
+        self.tell_announced(seen).await?;
+        for (key, taken) in seen.taken.iter() {
+            if self.taken.get(key).map_or(taken.is_empty(), |told| told == taken) {
+                continue;
+            }
+            self.tell_taken(key, taken).await?;
+            self.taken.insert(key.clone(), taken.clone());
+        }
+        state
+    }
+
+    async fn tell_state(&mut self, state: &State) -> kube::Result<()> {
+        if self.state == *state
+            || state.subnets == self.state.subnets && state.verdict == self.state.verdict && !state.missing
+        {
+            self.state.missing = state.missing;
+            return Ok(());
+        }
+        let labels = json!({"metallb.io/component-type": "speaker", "metallb.io/node-name": &*self.node});
+        let object = json!({
+            "apiVersion": API_VERSION, "kind": "ConfigurationState",
+            "metadata": {
+                "name": state_name(&self.node), "labels": labels, "annotations": {SUBNETS: state.subnets},
+            },
+        });
+        let status = cluster::state_status("configReconcilerValid", &state.verdict);
+        cluster::apply(&self.states, MANAGER, &self.with_owner(object), Some(status)).await?;
+        self.state = state.clone();
+        Ok(())
+    }
+
+    fn with_owner(&self, mut object: Value) -> Value {
+        if let Some(owner) = &self.owner {
+            object["metadata"]["ownerReferences"] = json!([owner]);
+        }
+        object
+    }
+
+    async fn tell_announced(&mut self, seen: &Seen) -> kube::Result<()> {
         if !self.cleaned {
             // A former run of this node may have been killed and left its objects behind.
             delete_all(&self.statuses, &self.node).await?;
@@ -121,15 +208,8 @@ impl Work {
                 continue;
             }
             let (object, status) = self.status_object(key, interfaces);
-            cluster::apply(&self.statuses, MANAGER, &object, Some(status)).await?;
+            cluster::apply(&self.statuses, MANAGER, &self.with_owner(object), Some(status)).await?;
             self.announced.insert(key.clone(), interfaces.clone());
-        }
-        for (key, taken) in seen.taken.iter() {
-            if self.taken.get(key).map_or(taken.is_empty(), |told| told == taken) {
-                continue;
-            }
-            self.tell_taken(key, taken).await?;
-            self.taken.insert(key.clone(), taken.clone());
         }
         Ok(())
     }

@@ -65,6 +65,8 @@ pub(crate) struct Ledger {
     by_key: BTreeMap<Arc<str>, BTreeSet<(Family, u128)>>,
     taken: BTreeMap<IpAddr, TakenBy>,
     leaving: BTreeMap<IpAddr, ObjectKey>,
+    /// Addresses that are given only when nothing else is left; blocked as well.
+    doubtful: BTreeSet<(Family, u128)>,
     blocked: Blocked,
 }
 
@@ -73,6 +75,12 @@ impl Ledger {
     pub(crate) fn take(&mut self, ip: IpAddr, by: TakenBy) {
         self.blocked.insert(ip);
         self.taken.insert(ip, by);
+    }
+
+    /// Keeps `ip` back while there are others.
+    pub(crate) fn doubt(&mut self, ip: IpAddr) {
+        self.blocked.insert(ip);
+        self.doubtful.insert((Family::of(ip), number(ip)));
     }
 
     /// Keeps `ip` from all but `key`, in whose status it still stands.
@@ -128,11 +136,22 @@ impl Ledger {
 
     /// The first address of the pool that the Service can have: ranges as written, lowest number first.
     pub(crate) fn find(&mut self, service: &ServiceFacts, pool: &Pool, family: Family) -> Option<IpAddr> {
-        pool.spans.iter().filter(|s| s.family() == family).find_map(|span| {
+        let spans = || pool.spans.iter().filter(|s| s.family() == family);
+        let found = spans().find_map(|span| {
             let free = self.free(pool, *span);
             let shared = self.shared(service, pool, *span);
             [free, shared].into_iter().flatten().min().map(|n| family.address(n))
-        })
+        });
+        found.or_else(|| spans().find_map(|span| self.last_resort(service, pool, *span)))
+    }
+
+    fn last_resort(&self, service: &ServiceFacts, pool: &Pool, span: Span) -> Option<IpAddr> {
+        let range = self.doubtful.range((span.family(), span.first())..=(span.family(), span.last()));
+        let usable = |ip: &IpAddr| {
+            let free = !self.slots.contains_key(ip) && self.check(service, *ip).is_ok();
+            free && !(pool.avoid_buggy && is_buggy(*ip))
+        };
+        range.map(|(family, number)| family.address(*number)).find(usable)
     }
 
     /// The next free addresses of a pool, for looking ahead.

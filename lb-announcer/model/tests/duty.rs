@@ -1,0 +1,189 @@
+//! Who is to announce what, as tables over whole worlds.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use landfall_lb_model::node::ExcludeLabel;
+use landfall_lb_model::plan::TakenBy;
+use landfall_lb_model::speakers::SpeakerRule;
+use landfall_lb_model::world::{Input, Rules, World};
+use landfall_model::{Change, ObjectKey};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+fn world(speakers: SpeakerRule) -> World {
+    let mut world = World::new(Rules { class: None, exclude: ExcludeLabel::Heed, speakers });
+    let nodes = ["n1", "n2", "n3"].into_iter().enumerate().map(|(index, name)| {
+        let address = json!({"type": "InternalIP", "address": format!("10.0.0.{}", 11 + index)});
+        json!({"metadata": {"name": name}, "status": {"addresses": [address]}})
+    });
+    world.apply(Input::Node(Change::Replace(nodes.map(object).collect())));
+    world.apply(Input::Pool(Change::Apply(object(json!({
+        "apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool",
+        "metadata": {"name": "p", "namespace": "metallb-system"}, "spec": {"addresses": ["10.0.0.0/24"]},
+    })))));
+    world.apply(Input::L2Advertisement(Change::Apply(object(json!({
+        "apiVersion": "metallb.io/v1beta1", "kind": "L2Advertisement",
+        "metadata": {"name": "l2", "namespace": "metallb-system"}, "spec": {},
+    })))));
+    world.settle();
+    world
+}
+
+fn object<K: DeserializeOwned>(value: Value) -> Arc<K> {
+    Arc::new(serde_json::from_value(value).unwrap())
+}
+
+/// A Service that has 10.0.0.200 and shares it, with ready endpoints on these nodes.
+fn service(world: &mut World, name: &str, policy: &str, nodes: &[&str]) {
+    let index = i32::try_from(world.services().len()).unwrap();
+    world.apply(Input::Service(Change::Apply(object(json!({
+        "metadata": {"name": name, "namespace": "default", "annotations": {"metallb.io/allow-shared-ip": "k"}},
+        "spec": {"type": "LoadBalancer", "externalTrafficPolicy": policy, "ports": [{"port": 80 + index}],
+            "selector": {"app": "x"}},
+        "status": {"loadBalancer": {"ingress": [{"ip": "10.0.0.200"}]}},
+    })))));
+    let endpoints: Vec<Value> = nodes.iter().map(|node| json!({"addresses": ["10.1.0.1"], "nodeName": node})).collect();
+    world.apply(Input::EndpointSlice(Change::Apply(object(json!({
+        "metadata": {"name": name, "namespace": "default", "labels": {"kubernetes.io/service-name": name}},
+        "addressType": "IPv4", "endpoints": endpoints,
+    })))));
+}
+
+/// The candidates of 10.0.0.200 in alphabetical order, and the reasons of all problems.
+fn found(world: &World) -> (String, String) {
+    let grants = world.granted_by_status();
+    let (duties, problems) = world.duties(grants.iter());
+    let duty = duties.get(&IpAddr::from([10, 0, 0, 200]));
+    let mut nodes: Vec<&str> = duty.into_iter().flat_map(|d| &d.candidates).map(|c| &*c.node).collect();
+    nodes.sort_unstable();
+    let mut reasons: Vec<String> = problems.iter().map(|p| format!("{} {}", p.object.key.name(), p.reason)).collect();
+    reasons.sort();
+    (nodes.join(" "), reasons.join(", "))
+}
+
+#[test]
+fn a_shared_address_goes_where_all_of_its_services_are_served() {
+    let check = |services: &[(&str, &str, &[&str])], expected: &str, problems: &str| {
+        let mut world = world(SpeakerRule::EveryNode);
+        for (name, policy, nodes) in services {
+            service(&mut world, name, policy, nodes);
+        }
+        assert_eq!(found(&world), (expected.to_owned(), problems.to_owned()), "{services:?}");
+    };
+    check(&[("a", "Local", &["n1", "n2"]), ("b", "Local", &["n2", "n3"])], "n2", "");
+    check(&[("a", "Cluster", &["n1"]), ("b", "Local", &["n3"])], "n3", "");
+    check(&[("a", "Cluster", &["n1"]), ("b", "Cluster", &["n3"])], "n1 n2 n3", "");
+    check(&[("a", "Local", &["n1"]), ("b", "Local", &["n3"])], "n1 n3", "a NoCommonNode, b NoCommonNode");
+    // Where there is no node for all, one for most of them.
+    check(&[("a", "Local", &["n1"]), ("b", "Local", &["n3"]), ("c", "Local", &["n3"])], "n3", "a NoCommonNode");
+    // A Service that can't be served anywhere doesn't hinder the others.
+    check(&[("a", "Local", &["n1"]), ("b", "Local", &[])], "n1", "b NoEndpoints");
+}
+
+fn pod(world: &mut World, node: &str, phase: &str) {
+    world.apply(Input::SpeakerPod(Change::Apply(object(json!({
+        "metadata": {"name": format!("speaker-{node}"), "namespace": "landfall-system"},
+        "spec": {"containers": [], "nodeName": node}, "status": {"phase": phase},
+    })))));
+}
+
+#[test]
+fn only_nodes_with_a_speaker_are_candidates() {
+    let mut world = world(SpeakerRule::Seen);
+    service(&mut world, "a", "Cluster", &["n1"]);
+    assert_eq!(found(&world), (String::new(), "a NoEligibleNode".to_owned()));
+    pod(&mut world, "n1", "Running");
+    pod(&mut world, "n2", "Pending");
+    pod(&mut world, "n3", "Failed");
+    assert_eq!(found(&world).0, "n1 n2");
+    // One that is no pod says so itself.
+    state(&mut world, "n3", "");
+    assert_eq!(found(&world).0, "n1 n2 n3");
+    let key = ObjectKey::new("landfall-system", "speaker-n1");
+    world.apply(Input::SpeakerPod(Change::Delete(key)));
+    assert_eq!(found(&world).0, "n2 n3");
+}
+
+#[test]
+fn a_speaker_that_does_not_see_itself_trusts_nobody() {
+    let mut world = world(SpeakerRule::SeenFrom("n1".into()));
+    service(&mut world, "a", "Cluster", &["n1"]);
+    assert_eq!(found(&world).0, "n1 n2 n3");
+    pod(&mut world, "n2", "Running");
+    assert_eq!(found(&world).0, "n1 n2 n3");
+    pod(&mut world, "n1", "Running");
+    assert_eq!(found(&world).0, "n1 n2");
+}
+
+fn state(world: &mut World, node: &str, subnets: &str) {
+    world.apply(Input::ConfigurationState(Change::Apply(object(json!({
+        "apiVersion": "metallb.io/v1beta1", "kind": "ConfigurationState",
+        "metadata": {"name": format!("speaker-{node}"), "annotations": {"landfall.dev/subnets": subnets}},
+    })))));
+}
+
+#[test]
+fn a_networks_own_addresses_are_not_given() {
+    let first = |world: &World| {
+        let planned = world.plan(&BTreeMap::new(), &world.reserved(), 0);
+        planned.grants().next().unwrap().1.ips[0].to_string()
+    };
+    let mut world = world(SpeakerRule::Seen);
+    world.apply(Input::Service(Change::Apply(object(json!({
+        "metadata": {"name": "a", "namespace": "default"}, "spec": {"type": "LoadBalancer"},
+    })))));
+    // Nobody has said what network the nodes are on, and 10.0.0.0 is the network address of many that are possible.
+    assert_eq!(first(&world), "10.0.0.1");
+    // One speaker says it for all nodes of that network; addresses of their own are theirs alone.
+    state(&mut world, "n2", "10.0.0.12/24,10.9.0.1/32");
+    assert_eq!(first(&world), "10.0.0.1");
+    let reserved = world.reserved();
+    let by = |ip: [u8; 4]| reserved.get(&IpAddr::from(ip)).map(TakenBy::word);
+    assert_eq!(by([10, 0, 0, 0]), Some("NetworkAddress"));
+    assert_eq!(by([10, 0, 0, 255]), Some("BroadcastAddress"));
+    assert_eq!(by([10, 0, 0, 13]), Some("NodeAddress"));
+    assert_eq!(by([10, 9, 0, 1]), None, "a single address may be a Service's own, bound by kube-proxy");
+    // A network that ends elsewhere: 10.0.0.0 is an address like any other.
+    let mut world = world_of("10.0.8.12");
+    state(&mut world, "n1", "10.0.8.12/24");
+    world.apply(Input::Service(Change::Apply(object(json!({
+        "metadata": {"name": "a", "namespace": "default"}, "spec": {"type": "LoadBalancer"},
+    })))));
+    assert_eq!(first(&world), "10.0.0.0");
+}
+
+fn world_of(ip: &str) -> World {
+    let mut world = world(SpeakerRule::Seen);
+    let address = json!({"type": "InternalIP", "address": ip});
+    let node = object(json!({"metadata": {"name": "n1"}, "status": {"addresses": [address]}}));
+    world.apply(Input::Node(Change::Replace(vec![node])));
+    world
+}
+
+#[test]
+fn what_changes_nothing_is_no_change() {
+    let mut world = world(SpeakerRule::Seen);
+    service(&mut world, "a", "Cluster", &["n1"]);
+    assert!(world.take_changes().allocation);
+    // The same again, as after a relist of one object; a heartbeat of a kubelet; somebody else's endpoints.
+    world.apply(Input::Node(Change::Apply(object(json!({
+        "metadata": {"name": "n1", "resourceVersion": "7"},
+        "status": {"addresses": [{"type": "InternalIP", "address": "10.0.0.11"}]},
+    })))));
+    world.apply(Input::EndpointSlice(Change::Apply(object(json!({
+        "metadata": {"name": "x", "namespace": "default", "labels": {"kubernetes.io/service-name": "other"}},
+        "addressType": "IPv4", "endpoints": [{"addresses": ["10.1.0.1"]}],
+    })))));
+    assert!(!world.take_changes().any());
+    service(&mut world, "a", "Cluster", &["n1"]);
+    let changes = world.take_changes();
+    assert!(changes.any(), "its port is another");
+    pod(&mut world, "n1", "Running");
+    assert!(world.take_changes().announcing);
+    pod(&mut world, "n1", "Running");
+    assert!(!world.take_changes().any());
+}
