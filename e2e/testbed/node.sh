@@ -34,6 +34,18 @@ SYSCTLS
 sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
 sysctl -qw net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1
 
+# Beyond the cluster nobody knows the pods' addresses.
+IFS=, read -r all_ipv4 all_ipv6 <<<"$cluster_ranges"
+nft -f - <<NFT
+table inet testbed {
+  chain leaving {
+    type nat hook postrouting priority srcnat + 10
+    ip saddr $all_ipv4 ip daddr != $all_ipv4 masquerade
+    ip6 saddr $all_ipv6 ip6 daddr != $all_ipv6 masquerade
+  }
+}
+NFT
+
 if [[ -e /sys/fs/cgroup/cgroup.controllers ]]; then
   mkdir -p "/sys/fs/cgroup/landfall-$name"
   sed 's/\</+/g' /sys/fs/cgroup/cgroup.controllers >/sys/fs/cgroup/cgroup.subtree_control

@@ -51,7 +51,7 @@ async fn scenario(stage: &Stage, namespace: &Namespace<'_>) -> Result<()> {
         gaps.push(gap);
         stage.testbed.power_on(owner).await?;
         stage.testbed.rolled_out(NAMESPACE, "daemonset/echo")?;
-        stage.testbed.rolled_out(landfall_e2e::testbed::LANDFALL, "daemonset/landfall-lb-announcer-speaker")?;
+        stage.testbed.rolled_out(landfall_e2e::testbed::LANDFALL, "daemonset/landfall-lb-speaker")?;
     }
     figures::print(&format!("a node's power is cut, until the address answers again: {gaps}"));
     ensure!(gaps.percentile(99) <= BUDGET, "{gaps}; at most {BUDGET:?} is allowed");
