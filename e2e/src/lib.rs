@@ -8,6 +8,7 @@ pub mod echo;
 pub mod figures;
 pub mod ingress;
 pub mod kube;
+pub mod load;
 pub mod manifests;
 pub mod testbed;
 pub mod tls;

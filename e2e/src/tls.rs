@@ -30,13 +30,17 @@ impl Trust {
 
     /// A handshake with `addr` as a client of `name` that offers `protocols` by ALPN.
     pub async fn connect(&self, addr: SocketAddr, name: &str, protocols: &[&str]) -> Result<TlsStream<TcpStream>> {
+        self.handshake(tcp(addr).await?, name, protocols).await
+    }
+
+    /// The same on a connection that is there.
+    pub async fn handshake(&self, stream: TcpStream, name: &str, protocols: &[&str]) -> Result<TlsStream<TcpStream>> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_root_certificates(Arc::clone(&self.0))
             .with_no_client_auth();
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-        let stream = tcp(addr).await?;
         let name = ServerName::try_from(name.to_owned())?;
         Ok(TlsConnector::from(Arc::new(config)).connect(name, stream).await?)
     }
