@@ -29,7 +29,7 @@ async fn describe_says_what_to_do() -> Result<()> {
 
 async fn scenario(stage: &Stage, namespace: &Namespace<'_>) -> Result<()> {
     namespace.apply(NEIGHBOURS)?;
-    let mut checked = 0;
+    let (mut checked, mut missing) = (0, Vec::new());
     for document in include_str!("mistakes.yaml").split("\n---\n") {
         // The first line of each says what the Event has to hold.
         let expected: Vec<_> = document
@@ -41,15 +41,17 @@ async fn scenario(stage: &Stage, namespace: &Namespace<'_>) -> Result<()> {
         namespace.apply(document)?;
         let object = stage.testbed.get(&["--namespace", NAMESPACE, "-f", &written(document)?])?;
         let (kind, name) = (text(&object["kind"]), text(&object["metadata"]["name"]));
-        wait::until(SOON, &format!("an Event of {kind} {name} that says {expected:?}"), || async {
+        let said = wait::until(SOON, &format!("an Event of {kind} {name} that says {expected:?}"), || async {
             let said = stage.testbed.kubectl(&["describe", &kind, &name, "--namespace", NAMESPACE])?;
             let events = said.split_once("Events:").map(|(_, events)| events.to_owned()).unwrap_or_default();
             ensure!(expected.iter().all(|part| events.contains(part)), "{events}");
             Ok(())
         })
-        .await?;
+        .await;
+        missing.extend(said.err().map(|error| format!("{error:#}")));
         checked += 1;
     }
+    ensure!(missing.is_empty(), "{}", missing.join("\n"));
     ensure!(checked >= 20, "only {checked} mistakes were looked at");
     Ok(())
 }

@@ -7,10 +7,6 @@ use anyhow::{Context, Result, ensure};
 use landfall_e2e::client::{self, Answer};
 use landfall_e2e::testbed::{Host, LANDFALL, PATIENCE, Testbed};
 use landfall_e2e::{tools, wait};
-use tokio::sync::{Mutex, MutexGuard};
-
-/// Scenarios cut power and kill programs, so that no two of them can run at a time.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// How long one request may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -20,22 +16,30 @@ pub(crate) struct Stage {
     pub(crate) testbed: Testbed,
     /// The address of the ingress on the LAN.
     pub(crate) ingress: IpAddr,
-    _turn: MutexGuard<'static, ()>,
 }
 
 impl Stage {
     /// Installs or upgrades Landfall from this checkout, and waits until the ingress has its address.
     pub(crate) async fn set() -> Result<Self> {
-        let turn = ONE_AT_A_TIME.lock().await;
         let testbed = Testbed::running()?;
+        Self::install(&testbed, &["--wait", "--timeout", "120s"])?;
+        Self::of(testbed).await
+    }
+
+    /// Installs or upgrades Landfall with the values of these scenarios and with further arguments for helm.
+    pub(crate) fn install(testbed: &Testbed, further: &[&str]) -> Result<()> {
         let chart = tools::checkout().join("charts/landfall");
         let values = tools::checkout().join("e2e/tests/cluster/values.yaml");
         let (chart, values) = (chart.to_string_lossy(), values.to_string_lossy());
         let arguments = ["upgrade", "--install", "landfall", &chart, "--namespace", LANDFALL, "--create-namespace"];
-        testbed.helm(&[&arguments[..], &["--values", &values, "--wait", "--timeout", "120s"]].concat())?;
+        testbed.helm(&[&arguments[..], &["--values", &values], further].concat()).map(drop)
+    }
+
+    /// The stage where Landfall is installed already, as soon as the ingress has its address.
+    pub(crate) async fn of(testbed: Testbed) -> Result<Self> {
         let ingress = testbed.addresses(LANDFALL, "landfall-ingress").await?;
         let ingress = ingress.first().context("no address")?.parse()?;
-        Ok(Self { testbed, ingress, _turn: turn })
+        Ok(Self { testbed, ingress })
     }
 
     /// One GET by the client, on a connection of its own.
