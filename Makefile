@@ -1,7 +1,7 @@
 # Thin recipes: what they do stands in hack/, and CI calls the same scripts.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt bench deps lab lab-down
+.PHONY: help run test lint fmt bench deps lab lab-down cluster cluster-down e2e images
 
 help: ## list the recipes
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -24,10 +24,20 @@ bench: ## compare with nginx, side by side
 deps: ## install what the other recipes need
 	@hack/deps
 
-lab: ## start the announcer's lab of network namespaces
-	@hack/deps build
-	@cargo build --profile quick --package landfall-lb-announcer
-	@e2e/lab/lab.sh up
+images: ## make the images of both programs, as OCI archives
+	@hack/images
+
+lab: ## start the announcer's lab of network namespaces (root)
+	@LANDFALL_LB_ANNOUNCER=$$(hack/build quick)/landfall-lb-announcer e2e/lab/lab.sh up
 
 lab-down: ## remove it
 	@e2e/lab/lab.sh down
+
+cluster: ## start a real cluster of network namespaces (root)
+	@hack/e2e up
+
+cluster-down: ## remove it
+	@hack/e2e down
+
+e2e: ## run every scenario in full on clusters of its own (root)
+	@hack/e2e

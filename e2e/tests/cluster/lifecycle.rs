@@ -4,13 +4,11 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use landfall_e2e::testbed::{LANDFALL, PATIENCE, Testbed};
 use landfall_e2e::{figures, tools, wait};
-use serde_json::Value;
 
 use crate::stage::Stage;
 
@@ -113,19 +111,15 @@ async fn in_place_of_metallb(testbed: &Testbed) -> Result<()> {
     Ok(())
 }
 
-/// `MetalLB`'s definitions from its own module.
+/// `MetalLB`'s own definitions.
 fn metallb_definitions() -> Result<Vec<String>> {
-    let mut command = Command::new("go");
-    // In a folder without a module of its own.
-    command.args(["mod", "download", "-json", "go.universe.tf/metallb@v0.15.2"]).current_dir(std::env::temp_dir());
-    let module: Value = serde_json::from_str(&tools::run(&mut command)?)?;
-    let folder = format!("{}/config/crd/bases", module["Dir"].as_str().context("the module has no folder")?);
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(&folder).with_context(|| folder.clone())? {
-        files.push(entry?.path().to_string_lossy().into_owned());
-    }
+    let folder = tools::cache()?.join("tools/metallb-0.15.2");
+    let entries =
+        std::fs::read_dir(&folder).with_context(|| format!("{}: `make deps` fetches it", folder.display()))?;
+    let mut files: Vec<_> =
+        entries.filter_map(|entry| Some(entry.ok()?.path().to_string_lossy().into_owned())).collect();
     files.sort();
-    ensure!(files.len() > 3, "{folder} has hardly any definitions");
+    ensure!(files.len() > 3, "{} has hardly any definitions", folder.display());
     Ok(files)
 }
 
