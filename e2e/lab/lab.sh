@@ -113,9 +113,14 @@ table inet lab {
 RULES
 }
 
+# lives PID: whether a process runs; one that has ended may wait for a while until init takes note of it.
+lives() {
+    grep -qsE '^State:[[:space:]]+[^ZX[:space:]]' "/proc/$1/status"
+}
+
 runs() {
     local file=$state/$1.pid
-    [ -e "$file" ] && kill -0 "$(cat "$file")" 2>/dev/null
+    [ -e "$file" ] && lives "$(cat "$file")"
 }
 
 # launch NAME NODE CMD...: starts a program in a node's namespace and keeps its pid and its output.
@@ -145,7 +150,7 @@ end() {
     kill -s CONT "$pid" 2>/dev/null || true
     kill -s "$2" "$pid" 2>/dev/null || true
     for _ in $(seq 100); do
-        kill -0 "$pid" 2>/dev/null || break
+        lives "$pid" || break
         sleep 0.1
     done
     kill -s KILL "$pid" 2>/dev/null || true

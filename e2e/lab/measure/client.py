@@ -10,7 +10,7 @@ import time
 
 import lan
 
-ANSWERED, TIMED_OUT, REFUSED = "answered", "timed out", "refused"
+ANSWERED, TIMED_OUT, REFUSED, RESET = "answered", "timed out", "refused", "reset"
 ABORT = struct.pack("ii", 1, 0)
 
 
@@ -63,15 +63,17 @@ def _run(address, protocol, interval, timeout, stop, sender) -> None:
         connection, started, asked = open_[descriptor]
         try:
             if asked:
-                close(descriptor, ANSWERED if connection.recv(4096) else REFUSED)
+                close(descriptor, ANSWERED if connection.recv(4096) else RESET)
             else:
                 connection.send(b"GET / HTTP/1.0\r\n\r\n")
                 open_[descriptor] = (connection, started, True)
                 poll.modify(connection, select.EPOLLIN)
         except BlockingIOError:
             return
-        except OSError:
+        except ConnectionRefusedError:
             close(descriptor, REFUSED)
+        except OSError:
+            close(descriptor, RESET)
 
     due = time.monotonic()
     while not stop.is_set():
@@ -80,14 +82,15 @@ def _run(address, protocol, interval, timeout, stop, sender) -> None:
             begin()
             # A client that was held up does not make up for it by a burst.
             due = max(due + interval, now - interval)
+        for descriptor, _ in poll.poll(max(0, due - time.monotonic())):
+            if descriptor in open_:
+                progress(descriptor)
+        # Only after everything that has come was looked at: a client that was held up blames nobody.
         while open_:
             oldest = next(iter(open_))
             if now - open_[oldest][1] < timeout:
                 break
             close(oldest, TIMED_OUT)
-        for descriptor, _ in poll.poll(max(0, due - time.monotonic())):
-            if descriptor in open_:
-                progress(descriptor)
     sender.send(results)
 
 

@@ -41,6 +41,7 @@ class Round:
         self.owner = owner
         self.sniffer = sniffer.Sniffer(options.address)
         self.client = client.Client(options.address, options.protocol, 0.002, options.timeout / 1000)
+        self.takeovers = 0
         self.misled = not self.client_follows()
         time.sleep(0.3)
         self.begin = time.monotonic()
@@ -95,6 +96,7 @@ class Round:
         time.sleep(1)
 
     def loss(self) -> None:
+        before = sum(lan.takeovers(node) for node in lan.NODES)
         lan.lose(self.options.percent)
         loops = []
         for _ in range(self.options.busy * len(lan.NODES)):
@@ -106,6 +108,7 @@ class Round:
                 loop.kill()
                 loop.wait()
             lan.heal()
+        self.takeovers = sum(lan.takeovers(node) for node in lan.NODES) - before
 
     def repair(self) -> None:
         """Undoes the fault so that the next round begins with three healthy nodes."""
@@ -162,9 +165,15 @@ def report(options, rounds: list[Round]) -> bool:
     print(
         f"{options.label} {options.mode} {options.address} {options.protocol}: {len(rounds)} rounds, "
         f"gap ms p50 {percentile(gaps, 0.5):.0f} p99 {percentile(gaps, 0.99):.0f} max {max(gaps):.0f}; "
-        f"requests {sum(total.values())} timed out {total[client.TIMED_OUT]} refused {total[client.REFUSED]}; "
+        f"requests {sum(total.values())} timed out {total[client.TIMED_OUT]} refused {total[client.REFUSED]} reset {total[client.RESET]}; "
         f"changes of owner {moves}, client left behind {sum(one.misled for one in rounds)}; overlap ms max {max(overlaps):.0f}, beyond {options.bound:.0f} ms: {beyond}"
     )
+    if options.mode == "loss":
+        minutes = options.seconds / 60 * len(rounds)
+        false = sum(one.takeovers for one in rounds)
+        print(f"{options.label} loss {options.percent} %: {false:.0f} false takeovers in {minutes:.1f} minutes")
+        if options.percent <= 5 and false:
+            return False
     too_slow = options.limit_p50 is not None and percentile(gaps, 0.5) > options.limit_p50
     too_long = options.limit_max is not None and max(gaps) > options.limit_max
     return not (beyond or too_slow or too_long)
@@ -186,7 +195,7 @@ def main() -> int:
                 outcomes = one.outcomes()
                 print(
                     f"round {number}: {' > '.join(one.took_over())}, gap {one.gap():.0f} ms, "
-                    f"timed out {outcomes[client.TIMED_OUT]}, refused {outcomes[client.REFUSED]}, "
+                    f"timed out {outcomes[client.TIMED_OUT]}, refused {outcomes[client.REFUSED]}, reset {outcomes[client.RESET]}, "
                     f"overlap {one.overlap():.0f} ms",
                     flush=True,
                 )

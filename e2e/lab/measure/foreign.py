@@ -7,7 +7,6 @@ and the problems that name the router's MAC. With --late the router takes an add
 
 import argparse
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -42,15 +41,8 @@ MANIFEST = lan.STATE / "manifests" / "foreign.yaml"
 def status(node: str, port: int) -> dict:
     """What the announcer of a node says at /status; empty when it does not answer."""
     try:
-        with lan.inside(node):
-            connection = socket.create_connection(("127.0.0.1", port), timeout=1)
-        with connection:
-            connection.sendall(b"GET /status HTTP/1.0\r\nHost: lab\r\n\r\n")
-            answer = b""
-            while chunk := connection.recv(65536):
-                answer += chunk
-        return json.loads(answer.partition(b"\r\n\r\n")[2] or b"{}")
-    except (OSError, ValueError):
+        return json.loads(lan.page(node, "/status", port) or "{}")
+    except ValueError:
         return {}
 
 

@@ -56,10 +56,11 @@ def pid(node: str, program: str) -> int | None:
     """The pid of a node's `announcer` or `responder`, None if it does not run."""
     try:
         number = int((STATE / f"{node}.{program}.pid").read_text())
-        os.kill(number, 0)
-        return number
+        state = pathlib.Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
     except (OSError, ValueError):
         return None
+    # One that has ended may wait for a while until init takes note of it.
+    return None if state in "ZX" else number
 
 
 def send_signal(node: str, program: str, number: signal.Signals) -> None:
@@ -82,6 +83,37 @@ def await_end(node: str, program: str, seconds: float) -> bool:
 def start(node: str) -> None:
     """Starts what does not run on a node."""
     subprocess.run([LAB, "start", node], check=True)
+
+
+def page(node: str, path: str, port: int = 10254) -> str:
+    """What the announcer of a node says on its admin port; empty when it does not answer."""
+    try:
+        with inside(node):
+            connection = socket.create_connection(("127.0.0.1", port), timeout=1)
+        with connection:
+            connection.sendall(f"GET {path} HTTP/1.0\r\nHost: lab\r\n\r\n".encode())
+            answer = b""
+            while chunk := connection.recv(65536):
+                answer += chunk
+        return answer.partition(b"\r\n\r\n")[2].decode() if b" 200 " in answer[:20] else ""
+    except OSError:
+        return ""
+
+
+def await_ready(node: str, seconds: float) -> bool:
+    """Waits until the announcer of a node takes part."""
+    end = time.monotonic() + seconds
+    while not page(node, "/readyz"):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def takeovers(node: str) -> float:
+    """How many addresses a node's announcer has taken from owners that it believed dead."""
+    lines = [line for line in page(node, "/metrics").splitlines() if line.startswith("landfall_lb_taken_total{")]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if 'cause="failover"' in line)
 
 
 # Faults, made in the switch.
