@@ -1,9 +1,11 @@
 //! Kubernetes Events for Problems, so that `kubectl describe` says what is wrong.
 //!
 //! An Event is written when a Problem appears, not while it lasts: the same Problem is written again only after it
-//! had gone. Only the lease holder writes.
+//! had gone. What is over within [`SETTLES_WITHIN`] is never written: objects that belong together come one after the
+//! other, and pods take a moment to start. Only the lease holder writes.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,13 +16,15 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use landfall_model::{ObjectRef, Problem, Reason};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::api_error;
 
 #[cfg(test)]
 mod tests;
 
+/// How long a Problem has to last before it is written.
+pub const SETTLES_WITHIN: Duration = Duration::from_secs(2);
 /// Events of one object per [`WINDOW`]; a controller that flaps must not fill the API server's store.
 const PER_OBJECT: usize = 10;
 const WINDOW: Duration = Duration::from_mins(1);
@@ -35,9 +39,54 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct EventPublisher {
     queue: mpsc::Sender<(Draft, ObjectReference)>,
     leader: watch::Receiver<bool>,
+    held: Arc<Mutex<Held>>,
+    /// Tells the task that writes what has lasted that there is something new to wait for.
+    news: mpsc::Sender<()>,
+}
+
+/// What makes a Problem the same as an earlier one.
+type Identity = (ObjectRef, Reason, String);
+
+/// The Problems that hold now.
+#[derive(Debug, Default)]
+struct Held {
+    /// What has not lasted long enough, and since when it holds.
+    new: HashMap<Identity, (Instant, ObjectReference)>,
     /// What has been written and still holds.
-    published: HashSet<(ObjectRef, Reason, String)>,
+    published: HashSet<Identity>,
     recent: HashMap<ObjectRef, VecDeque<Instant>>,
+}
+
+impl Held {
+    /// When the next Problem has lasted long enough.
+    fn next(&self) -> Option<Instant> {
+        self.new.values().map(|(since, _)| *since + SETTLES_WITHIN).min()
+    }
+
+    /// Takes out what has lasted long enough, the oldest first; no more than [`PER_OBJECT`] of each object.
+    fn take_lasting(&mut self, now: Instant) -> Vec<(Draft, ObjectReference)> {
+        self.recent.retain(|_, times| {
+            while times.front().is_some_and(|time| now.duration_since(*time) >= WINDOW) {
+                times.pop_front();
+            }
+            !times.is_empty()
+        });
+        let mut lasting: Vec<_> = self.new.extract_if(|_, (since, _)| now >= *since + SETTLES_WITHIN).collect();
+        lasting.sort_by(|(a, (since_a, _)), (b, (since_b, _))| (since_a, &a.2).cmp(&(since_b, &b.2)));
+        let mut drafts = Vec::new();
+        for (identity, (_, reference)) in lasting {
+            let times = self.recent.entry(identity.0.clone()).or_default();
+            if times.len() < PER_OBJECT {
+                times.push_back(now);
+                drafts.push((
+                    Draft { kind: "Warning", reason: identity.1.as_str(), note: identity.2.clone() },
+                    reference,
+                ));
+                self.published.insert(identity);
+            }
+        }
+        drafts
+    }
 }
 
 impl EventPublisher {
@@ -47,45 +96,39 @@ impl EventPublisher {
     pub fn new(client: Client, controller: &str, instance: &str, leader: watch::Receiver<bool>) -> Self {
         let reporter = Reporter { controller: controller.to_owned(), instance: instance.to_owned() };
         let (queue, waiting) = mpsc::channel(WAITING);
+        let (news, heard) = mpsc::channel(1);
+        let held = Arc::<Mutex<Held>>::default();
         tokio::spawn(write(client, reporter, waiting));
-        Self { queue, leader, published: HashSet::new(), recent: HashMap::new() }
+        tokio::spawn(publish_lasting(Arc::clone(&held), heard, queue.clone()));
+        Self { queue, leader, held, news }
     }
 
-    /// Takes in all Problems that hold now, and writes those that are new.
+    /// Takes in all Problems that hold now; those that are new are written once they have lasted.
     ///
     /// `lookup` gives the reference, with uid, of an object that exists in the API; without one there is no Event.
     pub fn report(&mut self, current: &[Problem], lookup: impl Fn(&ObjectRef) -> Option<ObjectReference>) {
         let identity = |problem: &Problem| (problem.object.clone(), problem.reason, problem.message());
         let holding: HashSet<_> = current.iter().map(identity).collect();
-        self.published.retain(|identity| holding.contains(identity));
+        let mut held = lock(&self.held);
+        held.published.retain(|identity| holding.contains(identity));
+        held.new.retain(|identity, _| holding.contains(identity));
         if !*self.leader.borrow() {
             // Whoever leads next has to write what holds then.
-            self.published.clear();
+            held.published.clear();
+            held.new.clear();
             return;
         }
         let now = Instant::now();
-        self.recent.retain(|_, times| {
-            while times.front().is_some_and(|time| now.duration_since(*time) >= WINDOW) {
-                times.pop_front();
-            }
-            !times.is_empty()
-        });
-        for problem in current {
-            let identity = identity(problem);
-            if self.published.contains(&identity) {
+        for identity in holding {
+            if held.published.contains(&identity) || held.new.contains_key(&identity) {
                 continue;
             }
-            let Some(reference) = lookup(&problem.object).filter(|reference| reference.uid.is_some()) else { continue };
-            let times = self.recent.entry(problem.object.clone()).or_default();
-            if times.len() >= PER_OBJECT {
-                continue;
-            }
-            let event = Draft { kind: "Warning", reason: problem.reason.as_str(), note: problem.message() };
-            if self.queue.try_send((event, reference)).is_ok() {
-                times.push_back(now);
-                self.published.insert(identity);
+            if let Some(reference) = lookup(&identity.0).filter(|reference| reference.uid.is_some()) {
+                held.new.insert(identity, (now, reference));
             }
         }
+        // If it can't be sent, the task has news already and will look at everything.
+        let _ = self.news.try_send(());
     }
 
     /// Writes one thing that has happened, as an Event of type `Normal`, if this program leads.
@@ -104,6 +147,39 @@ struct Draft {
     kind: &'static str,
     reason: &'static str,
     note: String,
+}
+
+fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
+    // Nothing that holds the lock leaves it half done.
+    held.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Passes on what has lasted, until the publisher is dropped.
+async fn publish_lasting(
+    held: Arc<Mutex<Held>>,
+    mut news: mpsc::Receiver<()>,
+    queue: mpsc::Sender<(Draft, ObjectReference)>,
+) {
+    loop {
+        let next = lock(&held).next();
+        let lasting = async {
+            match next {
+                Some(next) => sleep_until(next).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            heard = news.recv() => if heard.is_none() { return },
+            () = lasting => {
+                let drafts = lock(&held).take_lasting(Instant::now());
+                for draft in drafts {
+                    if queue.send(draft).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
 }
 
 async fn write(client: Client, reporter: Reporter, mut waiting: mpsc::Receiver<(Draft, ObjectReference)>) {
