@@ -1,6 +1,7 @@
 //! What both subcommands that work with an API server need: references for Events, and writing small objects.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::Context;
 use k8s_openapi::api::core::v1::{ObjectReference, Secret};
@@ -10,6 +11,7 @@ use kube::{Api, Client, Resource};
 use landfall_lb_model::wire::heartbeat::Key;
 use landfall_lb_model::world::Input;
 use landfall_model::{Change, ObjectKey, ObjectRef, Problem, Severity};
+use landfall_shared::source::kubernetes::Patience;
 use rand::RngCore;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -73,6 +75,14 @@ impl References {
 pub(crate) fn owner(cluster: &ClusterArgs) -> Option<Value> {
     let (name, uid) = (cluster.pod_name.as_deref()?, cluster.pod_uid.as_deref()?);
     Some(json!({"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}))
+}
+
+/// How long a kind that isn't served yet, or may not be read yet, is left alone.
+pub(crate) const ABSENT: Duration = Duration::from_secs(5);
+
+/// How patient the watches are: definitions often come a moment after the program.
+pub(crate) fn patience() -> Patience {
+    Patience { absent: ABSENT, ..Patience::default() }
 }
 
 /// Waits for a moment; for ever where there is none.

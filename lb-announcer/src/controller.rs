@@ -47,7 +47,7 @@ pub fn run(args: &ControllerArgs) -> anyhow::Result<()> {
     tracing::info!(namespace = cluster.namespace, lb_class = args.rules.lb_class, admin = %args.admin.admin, "starting");
     crate::runtime()?.block_on(async {
         let client = kubernetes::client().await?;
-        let source = kubernetes::start(&client, &cluster_plan(cluster, Role::Allocates));
+        let source = kubernetes::start_with(&client, &cluster_plan(cluster, Role::Allocates), cluster::patience());
         let elector = Elector::start(client.clone(), &cluster.namespace, MANAGER, &cluster.identity());
         let leader = elector.leader();
         let readiness = Readiness::new();
@@ -89,6 +89,8 @@ struct Controller {
     shown: Shown,
     block: Option<Block>,
     updates: u64,
+    /// Whether there has been a pool since this replica started.
+    pools_seen: bool,
 }
 
 impl Controller {
@@ -116,6 +118,7 @@ impl Controller {
             shown,
             block: Some(readiness.block("first plan")),
             updates: 0,
+            pools_seen: false,
             leader,
         }
     }
@@ -200,8 +203,10 @@ impl Controller {
         let references = &self.references;
         self.events.report(&problems, |object| references.get(object));
         if leads {
+            // A pool that nobody has seen yet may be on its way, and with it the addresses that Services have.
+            self.pools_seen |= !self.world.pools().is_empty();
             self.tell(&planned);
-            self.held = Some(planned.held());
+            self.held = self.pools_seen.then(|| planned.held());
             self.publish(&planned, &hindrances);
         } else {
             self.withdraw();
@@ -250,7 +255,10 @@ impl Controller {
     /// Says what is wanted of every Service and pool.
     fn publish(&mut self, planned: &Plan, hindrances: &BTreeMap<ObjectKey, Problem>) {
         let services = &self.services;
-        for key in self.world.services().keys() {
+        for (key, service) in self.world.services() {
+            if !self.pools_seen && !service.status.is_empty() {
+                continue;
+            }
             let Some(observed) = self.observations.get_mut(key) else { continue };
             let (grant, waiting, hindrance) = (planned.grant(key), planned.waiting.get(key), hindrances.get(key));
             if !observed.is_news(grant, waiting, hindrance) {

@@ -317,3 +317,57 @@ impl StateMetrics {
 fn gauge(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::sync::Arc;
+
+    use landfall_lb_model::announcer::FrameCounters;
+    use landfall_lb_model::plan::Usage;
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+
+    /// What dashboards and alerts for `MetalLB` ask for, and ours.
+    #[test]
+    fn names_and_labels_are_those_that_dashboards_know() {
+        let mut registry = Registry::default();
+        let (speaker, pools, state) =
+            (SpeakerMetrics::new(&mut registry), PoolMetrics::new(&mut registry), StateMetrics::new(&mut registry));
+        let ip = IpAddr::from([192, 0, 2, 1]);
+        let grant = Grant { ips: vec![ip], pool: "lan".into() };
+        let v4 = Usage { total: 16, assigned: 1, taken: 2 };
+        let page = Page {
+            services: BTreeMap::from([(ObjectKey::new("shop", "web"), Some(grant))]),
+            usage: BTreeMap::from([(Arc::from("lan"), (v4, Usage::default()))]),
+            updates: 7,
+            loaded: true,
+            ..Page::default()
+        };
+        let interfaces = vec![Arc::from("eth0")];
+        let view = View { announcers: BTreeMap::from([(ip, (Arc::from("n1"), interfaces))]), ..View::default() };
+        let frames = FrameCounters { requests: 3, responses: 2, gratuitous: 10 };
+        let figures = Figures { frames: vec![(ip, frames)], ..Figures::default() };
+        speaker.refresh("n1", &view, &figures, &page.services);
+        pools.refresh(&page);
+        state.refresh(&page);
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        for line in [
+            r#"metallb_speaker_announced{service="shop/web",protocol="layer2",node="n1",ip="192.0.2.1"} 1"#,
+            r#"metallb_layer2_requests_received{ip="192.0.2.1"} 3"#,
+            r#"metallb_layer2_responses_sent{ip="192.0.2.1"} 2"#,
+            r#"metallb_layer2_gratuitous_sent{ip="192.0.2.1"} 10"#,
+            r#"metallb_allocator_addresses_total{pool="lan"} 16"#,
+            r#"metallb_allocator_addresses_in_use_total{pool="lan"} 1"#,
+            r#"metallb_allocator_services_allocated_total{pool="lan"} 1"#,
+            r#"landfall_lb_pool_taken{pool="lan"} 2"#,
+            "metallb_k8s_client_updates_total 7",
+            "metallb_k8s_client_config_loaded_bool 1",
+            "metallb_k8s_client_config_stale_bool 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+    }
+}

@@ -85,8 +85,10 @@ pub fn contest_problems(world: &World, contested: &BTreeMap<IpAddr, (MacAddr, Na
 
 /// Problems with addresses of pools that are a node's or a subnet's own.
 pub fn reserved_problems(world: &World, reserved: &BTreeMap<IpAddr, TakenBy>) -> Vec<Problem> {
+    // That another Service has an address is nothing to mend.
     reserved
         .iter()
+        .filter(|(_, by)| !matches!(by, TakenBy::Service(_)))
         .filter_map(|(ip, by)| {
             let pool = world.pool_of(*ip)?;
             let object = ObjectRef::new("IPAddressPool", pool.key.clone());

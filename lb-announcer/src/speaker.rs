@@ -52,7 +52,8 @@ pub fn run(args: &SpeakerArgs) -> anyhow::Result<()> {
             Some(key) => key,
             None => await_key(client.clone(), args).await?,
         };
-        let source = kubernetes::start(&client, &cluster_plan(&args.cluster, Role::Announces));
+        let source =
+            kubernetes::start_with(&client, &cluster_plan(&args.cluster, Role::Announces), cluster::patience());
         let wire = wire::start(Settings {
             node: node.into(),
             selection: args.wire.selection()?,

@@ -41,6 +41,8 @@ pub enum TakenBy {
     Network,
     /// It is the broadcast address of a subnet that a node is on.
     Broadcast,
+    /// It stands in the status of a Service of another class, which isn't ours to give addresses to.
+    Service(ObjectKey),
 }
 
 impl TakenBy {
@@ -51,6 +53,7 @@ impl TakenBy {
             Self::Node(_) => "NodeAddress",
             Self::Network => "NetworkAddress",
             Self::Broadcast => "BroadcastAddress",
+            Self::Service(_) => "OtherService",
         }
     }
 
@@ -82,6 +85,7 @@ impl fmt::Display for TakenBy {
             Self::Node(node) => write!(f, "it is an address of node {node}"),
             Self::Network => f.write_str("it is the network address of a node's subnet"),
             Self::Broadcast => f.write_str("it is the broadcast address of a node's subnet"),
+            Self::Service(key) => write!(f, "service {key}, which is of another class, has it"),
         }
     }
 }

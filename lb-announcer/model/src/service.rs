@@ -131,6 +131,8 @@ pub enum Reading {
     Ours(Box<ServiceFacts>, Vec<Problem>),
     /// It has been of our kind and still carries our annotation: status and annotation are to be cleared.
     Former(ObjectKey),
+    /// Of another class: somebody else's, with the addresses that it has.
+    Foreign(Vec<IpAddr>),
     /// Nothing.
     Ignored,
 }
@@ -146,7 +148,10 @@ pub fn read_service(service: &Service, class: Option<&str>) -> Reading {
         let former = annotations.contains_key(ALLOCATED_FROM_POOL);
         return if former { Reading::Former(key) } else { Reading::Ignored };
     }
-    if spec.load_balancer_class.as_deref() != class || meta.deletion_timestamp.is_some() {
+    if spec.load_balancer_class.as_deref() != class {
+        return Reading::Foreign(addresses(service));
+    }
+    if meta.deletion_timestamp.is_some() {
         return Reading::Ignored;
     }
     let mut reader = Reader { about: ObjectRef::new("Service", key.clone()), annotations, problems: Vec::new() };
@@ -159,7 +164,6 @@ pub fn read_service(service: &Service, class: Option<&str>) -> Reading {
         Ok(wanted) => (wanted, headless),
         Err(problem) => (Vec::new(), Some(*problem)),
     };
-    let status = service.status.as_ref().and_then(|s| s.load_balancer.as_ref()).and_then(|l| l.ingress.as_ref());
     let facts = ServiceFacts {
         created: meta.creation_timestamp.as_ref().map_or(i64::MAX, |t| t.0.as_millisecond()),
         labels: labels_of(meta.labels.as_ref()),
@@ -170,12 +174,18 @@ pub fn read_service(service: &Service, class: Option<&str>) -> Reading {
         backend: backend(spec),
         policy: policy(spec),
         families,
-        status: status.into_iter().flatten().filter_map(|i| i.ip.as_deref()?.parse().ok()).collect(),
+        status: addresses(service),
         recorded_pool: reader.annotations.get(ALLOCATED_FROM_POOL).map(|p| Arc::from(p.as_str())),
         refused,
         key,
     };
     Reading::Ours(Box::new(facts), reader.problems)
+}
+
+/// The addresses in the status; entries that name a host only are left out.
+fn addresses(service: &Service) -> Vec<IpAddr> {
+    let status = service.status.as_ref().and_then(|s| s.load_balancer.as_ref()).and_then(|l| l.ingress.as_ref());
+    status.into_iter().flatten().filter_map(|i| i.ip.as_deref()?.parse().ok()).collect()
 }
 
 fn ports(spec: &ServiceSpec) -> BTreeSet<Port> {

@@ -86,6 +86,8 @@ pub struct World {
     services: BTreeMap<ObjectKey, Arc<ServiceFacts>>,
     service_problems: BTreeMap<ObjectKey, Vec<Problem>>,
     former: BTreeSet<ObjectKey>,
+    /// What Services of other classes have.
+    foreign: BTreeMap<ObjectKey, Vec<IpAddr>>,
     slices: BTreeMap<ObjectKey, (ObjectKey, SliceFacts)>,
     nodes: BTreeMap<Arc<str>, NodeFacts>,
     speakers: Speakers,
@@ -111,6 +113,7 @@ impl World {
             services: BTreeMap::new(),
             service_problems: BTreeMap::new(),
             former: BTreeSet::new(),
+            foreign: BTreeMap::new(),
             slices: BTreeMap::new(),
             nodes: BTreeMap::new(),
             namespaces: Namespaces::new(),
@@ -241,6 +244,7 @@ impl World {
                 self.services.clear();
                 self.service_problems.clear();
                 self.former.clear();
+                self.foreign.clear();
             }
             Event::Set(key, service) => match read_service(service, self.rules.class.as_deref()) {
                 Reading::Ours(facts, problems) => {
@@ -257,7 +261,14 @@ impl World {
                     changed |= self.forget_service(&key);
                     changed |= self.former.insert(key);
                 }
-                Reading::Ignored => changed |= self.forget_service(&key),
+                Reading::Foreign(ips) if !ips.is_empty() => {
+                    if self.foreign.get(&key) != Some(&ips) {
+                        self.forget_service(&key);
+                        self.foreign.insert(key, ips);
+                        changed = true;
+                    }
+                }
+                Reading::Foreign(_) | Reading::Ignored => changed |= self.forget_service(&key),
             },
             Event::Gone(key) => changed |= self.forget_service(&key),
         });
@@ -269,8 +280,10 @@ impl World {
     /// Says whether there was anything to forget.
     fn forget_service(&mut self, key: &ObjectKey) -> bool {
         self.service_problems.remove(key);
-        let (ours, former) = (self.services.remove(key).is_some(), self.former.remove(key));
-        ours || former
+        let ours = self.services.remove(key).is_some();
+        let former = self.former.remove(key);
+        let foreign = self.foreign.remove(key).is_some();
+        ours || former || foreign
     }
 
     fn report_unserved<K: Resource>(&mut self, kind: &str, change: Change<K>) {
@@ -411,9 +424,12 @@ impl World {
         &self.pool_objects
     }
 
-    /// Addresses that belong to nodes, or to the subnets that they are on, and so are never given.
+    /// Addresses that belong to nodes, to the subnets that they are on, or to Services that aren't ours, and so are
+    /// never given.
     pub fn reserved(&self) -> BTreeMap<IpAddr, TakenBy> {
-        let mut reserved = self.speakers.reserved();
+        let foreign = self.foreign.iter().flat_map(|(key, ips)| ips.iter().map(|ip| (*ip, key.clone())));
+        let mut reserved: BTreeMap<IpAddr, TakenBy> = foreign.map(|(ip, key)| (ip, TakenBy::Service(key))).collect();
+        reserved.extend(self.speakers.reserved());
         let nodes = self.nodes.values();
         reserved.extend(nodes.flat_map(|n| n.addresses.iter().map(|ip| (*ip, TakenBy::Node(n.name.clone())))));
         reserved

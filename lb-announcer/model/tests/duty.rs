@@ -187,3 +187,29 @@ fn what_changes_nothing_is_no_change() {
     pod(&mut world, "n1", "Running");
     assert!(!world.take_changes().any());
 }
+
+#[test]
+fn what_a_service_of_another_class_has_is_not_given() {
+    let mut world = world(SpeakerRule::Seen);
+    let service = |name: &str, class: Option<&str>, ips: &[&str]| {
+        let ips: Vec<Value> = ips.iter().map(|ip| json!({"ip": ip})).collect();
+        Input::Service(Change::Apply(object(json!({
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {"type": "LoadBalancer", "loadBalancerClass": class},
+            "status": {"loadBalancer": {"ingress": ips}},
+        }))))
+    };
+    world.apply(service("theirs", Some("example.com/other"), &["10.0.0.1"]));
+    assert!(world.take_changes().allocation);
+    world.apply(service("ours", None, &[]));
+    let key = ObjectKey::new("default", "ours");
+    let ip = |world: &World, held: &BTreeMap<ObjectKey, Vec<IpAddr>>| {
+        world.plan(held, &world.reserved(), 0).grant(&key).unwrap().ips[0].to_string()
+    };
+    assert_eq!(ip(&world, &BTreeMap::new()), "10.0.0.2");
+    // Whoever has it keeps it, whatever another one's status says later.
+    let held = BTreeMap::from([(key.clone(), vec![IpAddr::from([10, 0, 0, 1])])]);
+    assert_eq!(ip(&world, &held), "10.0.0.1");
+    world.apply(service("theirs", Some("example.com/other"), &[]));
+    assert_eq!(ip(&world, &BTreeMap::new()), "10.0.0.1");
+}

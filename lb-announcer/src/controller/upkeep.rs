@@ -86,6 +86,10 @@ pub(super) fn await_pools(client: Client, namespaces: [String; 2]) -> watch::Rec
         loop {
             match unreadable(&client, &namespaces).await {
                 None => {
+                    if !said.is_empty() {
+                        // The watches, which don't ask as often, have to have read them as well.
+                        tokio::time::sleep(cluster::ABSENT * 2).await;
+                    }
                     sender.send_replace(true);
                     return;
                 }

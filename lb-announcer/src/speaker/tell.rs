@@ -23,6 +23,8 @@ use crate::cluster::{self, Verdict};
 const API_VERSION: &str = "metallb.io/v1beta1";
 const MANAGER: &str = "landfall-lb-speaker";
 const RETRY: Duration = Duration::from_secs(5);
+/// Pause before something that was made and isn't seen is made again.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// Cleaning up at the end must not hold up the end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -92,7 +94,13 @@ impl Teller {
         };
         tokio::spawn(async move {
             let mut failing = false;
-            while wanted.changed().await.is_ok() {
+            loop {
+                let missing = work.state.missing;
+                tokio::select! {
+                    changed = wanted.changed() => if changed.is_err() { return },
+                    // It may have been made and removed before anybody looked.
+                    () = tokio::time::sleep(LOOK_AGAIN), if missing => work.state = State::default(),
+                }
                 let now = wanted.borrow_and_update().clone();
                 match work.bring_about(&now).await {
                     Ok(()) => failing = false,

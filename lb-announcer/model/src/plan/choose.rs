@@ -131,7 +131,7 @@ impl<'a> Chooser<'a> {
         for ip in ips {
             match self.ledger.check(service, *ip) {
                 // Such an address works as long as nobody minds; only new Services don't get it.
-                Ok(()) | Err(Denial::Taken(TakenBy::Network | TakenBy::Broadcast)) => {}
+                Ok(()) | Err(Denial::Taken(TakenBy::Network | TakenBy::Broadcast | TakenBy::Service(_))) => {}
                 Err(denial) => return Err(format!("{ip}: {denial}")),
             }
         }
