@@ -19,12 +19,13 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// The version that is tested against.
 const VERSION: &str = include_str!("../testbed/kube/version");
 
-/// Which requests the audit log holds: each write of an Ingress' status, once it is answered.
+/// Which requests the audit log holds: each write of the status of an Ingress or a Service, once it is answered.
 const AUDIT: &str = "apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
 rules:
 - {level: Metadata, verbs: [update, patch], resources: [{group: networking.k8s.io, resources: [ingresses/status]}]}
+- {level: Metadata, verbs: [update, patch], resources: [{group: \"\", resources: [services/status]}]}
 - {level: None}
 ";
 
