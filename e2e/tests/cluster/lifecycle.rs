@@ -35,14 +35,14 @@ const RESTLESS: [&str; 8] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn from_nothing_and_back_and_in_place_of_metallb() -> Result<()> {
     let testbed = Testbed::running()?;
-    uninstall(&testbed).await?;
+    uninstall(&testbed)?;
     let before = objects(&testbed)?;
     {
         let namespace = testbed.namespace("first")?;
         let outcome = from_nothing(&testbed).await;
         namespace.conclude(outcome)?;
     }
-    uninstall(&testbed).await?;
+    uninstall(&testbed)?;
     wait::until(PATIENCE, "the uninstallation to be over", || async {
         let left: BTreeSet<_> = objects(&testbed)?.difference(&before).cloned().collect();
         // The definitions are kept, since removing them removes every pool of the user.
@@ -54,7 +54,7 @@ async fn from_nothing_and_back_and_in_place_of_metallb() -> Result<()> {
     .await?;
     let namespace = testbed.namespace("metallb-user")?;
     let outcome = in_place_of_metallb(&testbed).await;
-    uninstall(&testbed).await?;
+    uninstall(&testbed)?;
     namespace.conclude(outcome)
 }
 
@@ -123,7 +123,7 @@ fn metallb_definitions() -> Result<Vec<String>> {
     Ok(files)
 }
 
-async fn uninstall(testbed: &Testbed) -> Result<()> {
+fn uninstall(testbed: &Testbed) -> Result<()> {
     testbed.helm(&["uninstall", "landfall", "--namespace", LANDFALL, "--ignore-not-found", "--wait"])?;
     testbed.kubectl(&["delete", "namespace", LANDFALL, "metallb-system", "--ignore-not-found"])?;
     Ok(())

@@ -8,3 +8,4 @@ mod mistakes;
 mod power;
 mod services;
 mod stage;
+mod zero_drop;

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use landfall_e2e::client;
 use landfall_e2e::figures::{self, Durations};
-use landfall_e2e::testbed::{Host, Namespace};
+use landfall_e2e::testbed::{Host, Namespace, PATIENCE};
+use landfall_e2e::wait;
 
 use crate::stage::{Stage, rounds};
 
@@ -21,6 +22,8 @@ const ROUNDS: usize = 20;
 const EVERY: Duration = Duration::from_millis(5);
 /// A request that takes longer has failed; the next ones do not wait for it.
 const TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the API server stays away.
+const OUTAGE: Duration = Duration::from_mins(5);
 /// How long it is watched after the power is cut.
 const WATCHED: Duration = Duration::from_secs(3);
 
@@ -32,7 +35,52 @@ async fn an_address_outlives_its_node() -> Result<()> {
     namespace.conclude(outcome)
 }
 
-async fn scenario(stage: &Stage, namespace: &Namespace<'_>) -> Result<()> {
+/// The same without an API server, which is not on the way of any of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_outlives_the_api_server() -> Result<()> {
+    let stage = Stage::set().await?;
+    let namespace = stage.testbed.namespace(NAMESPACE)?;
+    let outcome = without_the_api_server(&stage, &namespace).await;
+    namespace.conclude(outcome)
+}
+
+async fn without_the_api_server(stage: &Stage, namespace: &Namespace<'_>) -> Result<()> {
+    let address = deploy(stage, namespace).await?;
+    let owner = stage.announcer(NAMESPACE, "app").await?;
+    // In the short form a minute shows the same: every limit that could run out is shorter.
+    let outage = if rounds(ROUNDS)? == ROUNDS { OUTAGE } else { OUTAGE / 5 };
+    stage.testbed.kill("kube-apiserver")?;
+    let outcome = async {
+        let over = Arc::new(AtomicBool::new(false));
+        let watching = Arc::clone(&over);
+        let client = stage.testbed.run_on(Host::Client, move || watch(address, watching));
+        let wait = async {
+            tokio::time::sleep(outage).await;
+            over.store(true, Ordering::Relaxed);
+        };
+        let (answered, ()) = tokio::join!(client, wait);
+        let (answered, failed) = answered?;
+        let asked = answered.len() + failed;
+        figures::print(&format!("API server dead for {outage:?}: {failed} of {asked} requests to an address failed"));
+        ensure!(failed == 0, "{failed} of {asked} failed");
+        let gap = cut(stage, address, owner).await?;
+        let gap_ms = gap.as_secs_f64() * 1000.0;
+        figures::print(&format!("and then a node's power is cut: {gap_ms:.0} ms without an answer"));
+        ensure!(gap <= BUDGET, "{gap:?}");
+        Ok(())
+    }
+    .await;
+    stage.testbed.start("kube-apiserver")?;
+    wait::until(PATIENCE, "the API server to be back", || async {
+        stage.testbed.kubectl(&["get", "--raw", "/readyz"])
+    })
+    .await?;
+    stage.testbed.power_on(owner).await?;
+    outcome
+}
+
+/// The app with an address of its own, which answers.
+async fn deploy(stage: &Stage, namespace: &Namespace<'_>) -> Result<IpAddr> {
     // Every node has a pod, and the node that takes over is to use its own: under policy Cluster kube-proxy goes on to
     // choose pods of the dead node until the API server says that they are.
     namespace.apply(APP)?;
@@ -42,6 +90,12 @@ async fn scenario(stage: &Stage, namespace: &Namespace<'_>) -> Result<()> {
     )?;
     stage.testbed.rolled_out(NAMESPACE, "daemonset/echo")?;
     let address = stage.address(NAMESPACE, "app").await?;
+    stage.get_until(address, 80, ("app.test", "/"), |answer| answer.status == 200).await?;
+    Ok(address)
+}
+
+async fn scenario(stage: &Stage, namespace: &Namespace<'_>) -> Result<()> {
+    let address = deploy(stage, namespace).await?;
     let mut gaps = Durations::default();
     for round in 0..rounds(ROUNDS)? {
         stage.get_until(address, 80, ("app.test", "/"), |answer| answer.status == 200).await?;
@@ -72,15 +126,15 @@ async fn cut(stage: &Stage, address: IpAddr, owner: Host) -> Result<Duration> {
     };
     let (answered, cut) = tokio::join!(client, fault);
     cut?;
-    let answered = answered?;
+    let (answered, _) = answered?;
     let longest = answered.windows(2).map(|pair| pair[1] - pair[0]).max().context("there was hardly an answer")?;
     let last = answered.last().context("there was no answer")?;
     ensure!(last.elapsed() < Duration::from_secs(2), "there was no answer after the power was cut");
     Ok(longest)
 }
 
-/// When each answer came, in order.
-async fn watch(address: IpAddr, over: Arc<AtomicBool>) -> Result<Vec<Instant>> {
+/// When each answer came, in order, and how many requests had none.
+async fn watch(address: IpAddr, over: Arc<AtomicBool>) -> Result<(Vec<Instant>, usize)> {
     let mut requests = tokio::task::JoinSet::new();
     let mut clock = tokio::time::interval(EVERY);
     while !over.load(Ordering::Relaxed) {
@@ -90,7 +144,9 @@ async fn watch(address: IpAddr, over: Arc<AtomicBool>) -> Result<Vec<Instant>> {
             matches!(asked.await, Ok(Ok(answer)) if answer.status == 200).then(Instant::now)
         });
     }
-    let mut answered: Vec<_> = requests.join_all().await.into_iter().flatten().collect();
+    let outcomes = requests.join_all().await;
+    let failed = outcomes.iter().filter(|outcome| outcome.is_none()).count();
+    let mut answered: Vec<_> = outcomes.into_iter().flatten().collect();
     answered.sort_unstable();
-    Ok(answered)
+    Ok((answered, failed))
 }
