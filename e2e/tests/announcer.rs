@@ -373,7 +373,12 @@ async fn a_replica_goes_on_where_the_other_was_killed_and_nothing_moves() -> Res
     figures::print(&format!("an address after the API server was back: {:.1} s", back.elapsed().as_secs_f64()));
     let now = addresses(&cluster)?;
     assert!(restarted.iter().all(|(name, ip)| now.get(name) == Some(ip)), "{restarted:?} became {now:?}");
-    let log = again.log();
+    let (log, _) = wait::until(PATIENCE, "the log to say that the API server is back", || async {
+        let log = again.log();
+        ensure!(log.contains("reading from the api server again"), "{log}");
+        Ok(log)
+    })
+    .await?;
     let lines = |text: &str| log.lines().filter(|line| line.contains(text)).count();
     assert_eq!(lines("cannot read from the api server"), 1, "{log}");
     assert_eq!(lines("reading from the api server again"), 1, "{log}");

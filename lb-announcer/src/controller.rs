@@ -131,6 +131,7 @@ impl Controller {
         let (mut complete, mut stale) = (false, false);
         // Whatever comes until then is decided at once.
         let mut next = Instant::now();
+        let mut look = None;
         loop {
             let due = (complete && stale).then_some(next);
             tokio::select! {
@@ -145,8 +146,12 @@ impl Controller {
                 }
                 changed = pools.changed(), if !*pools.borrow() => stale |= changed.is_ok(),
                 _ = view.changed() => {
-                    self.connection.update(&self.view);
+                    look = Some(Instant::now() + ConnectionLog::SETTLES);
                     stale = true;
+                }
+                () = cluster::until(look) => {
+                    self.connection.update(&self.view);
+                    look = None;
                 }
                 () = cluster::until(due) => {
                     let began = Instant::now();

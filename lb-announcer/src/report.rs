@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use landfall_lb_model::announcer::{Cause, Report};
 use landfall_lb_model::plan::{Grant, TakenBy};
@@ -170,6 +171,10 @@ pub struct ConnectionLog {
 }
 
 impl ConnectionLog {
+    /// How long the connection must have been one or the other before that is said: an API server that starts again
+    /// answers for one kind earlier than for the next.
+    pub const SETTLES: Duration = Duration::from_secs(1);
+
     /// Takes in what the source knows now.
     pub fn update(&mut self, source: &SourceView) {
         let lost = source.disconnected_since().is_some();

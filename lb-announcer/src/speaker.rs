@@ -162,6 +162,7 @@ impl Speaker {
         let (mut complete, mut stale) = (false, false);
         // Whatever comes until then is decided at once.
         let mut next = Instant::now();
+        let mut look = None;
         loop {
             let due = (complete && stale).then_some(next);
             tokio::select! {
@@ -180,7 +181,11 @@ impl Speaker {
                     self.world.set_subnets(&self.node, subnets.get());
                     stale = true;
                 }
-                _ = source_changed.changed() => self.connection.update(&self.source),
+                _ = source_changed.changed() => look = Some(Instant::now() + ConnectionLog::SETTLES),
+                () = cluster::until(look) => {
+                    self.connection.update(&self.source);
+                    look = None;
+                }
                 Some(report) = wire.reports.recv() => {
                     report::log(&report, &self.node);
                     metrics.happened(&report);

@@ -118,8 +118,6 @@ pub struct ServiceFacts {
     pub families: Families,
     /// The addresses in its status.
     pub status: Vec<IpAddr>,
-    /// The pool that the controller's annotation names.
-    pub recorded_pool: Option<Arc<str>>,
     /// Why it can't have an address at all, or why what it asks for can't be understood.
     pub refused: Option<Problem>,
 }
@@ -175,7 +173,6 @@ pub fn read_service(service: &Service, class: Option<&str>) -> Reading {
         policy: policy(spec),
         families,
         status: addresses(service),
-        recorded_pool: reader.annotations.get(ALLOCATED_FROM_POOL).map(|p| Arc::from(p.as_str())),
         refused,
         key,
     };

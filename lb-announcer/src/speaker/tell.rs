@@ -58,7 +58,7 @@ pub(super) struct Teller {
     statuses: Api<ServiceL2Status>,
     states: Api<ConfigurationState>,
     node: Name,
-    owned: bool,
+    in_pod: bool,
 }
 
 struct Work {
@@ -80,7 +80,7 @@ impl Teller {
         let statuses: Api<ServiceL2Status> = Api::namespaced(client.clone(), &cluster.namespace);
         let states: Api<ConfigurationState> = Api::namespaced(client.clone(), &cluster.namespace);
         let owner = cluster::owner(cluster);
-        let owned = owner.is_some();
+        let in_pod = owner.is_some();
         let mut work = Work {
             client,
             statuses: statuses.clone(),
@@ -115,7 +115,7 @@ impl Teller {
                 }
             }
         });
-        Self { seen, statuses, states, node: node.clone(), owned }
+        Self { seen, statuses, states, node: node.clone(), in_pod }
     }
 
     pub(super) fn tell(&self, seen: Seen) {
@@ -130,7 +130,7 @@ impl Teller {
     pub(super) async fn forget_announcements(&self) {
         let clean = async {
             let _ = delete_all(&self.statuses, &self.node).await;
-            if !self.owned {
+            if !self.in_pod {
                 // Nothing else would ever remove it, and it says that there is a speaker here.
                 let _ = self.states.delete(&state_name(&self.node), &DeleteParams::default()).await;
             }
