@@ -72,6 +72,14 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- if lookup "v1" "Namespace" "" "kube-system" -}}yes{{- end -}}
 {{- end -}}
 
+{{/* Says yes if the API server knows a kind of metallb.io: a lookup of one that it doesn't know is an error. Takes its plural. */}}
+{{- define "landfall.known" -}}
+{{- $found := lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" (printf "%s.metallb.io" .) -}}
+{{- range dig "status" "conditions" list $found -}}
+{{- if and (eq .type "Established") (eq .status "True") (not (dig "metadata" "deletionTimestamp" "" $found)) -}}yes{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Says yes if an object belongs to this release. */}}
 {{- define "landfall.owned" -}}
 {{- $root := index . 0 -}}

@@ -4,7 +4,7 @@
 {{- define "landfall.pools" -}}
 {{- if .Values.addressPools -}}
 yes
-{{- else -}}
+{{- else if include "landfall.known" "ipaddresspools" -}}
 {{- range list .Release.Namespace "metallb-system" -}}
 {{- if (lookup "metallb.io/v1beta1" "IPAddressPool" . "").items -}}yes{{- end -}}
 {{- end -}}

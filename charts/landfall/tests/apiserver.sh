@@ -1,7 +1,7 @@
 # An API server of the test's own on loopback: etcd and kube-apiserver, no nodes. Source hack/lib.sh first.
 # shellcheck shell=bash
 
-# api_start FOLDER: starts one with its state in FOLDER, waits until it is ready, and sets KUBECONFIG.
+# api_start FOLDER: starts one with its state in FOLDER, waits until it is ready, and sets KUBECONFIG and api_port.
 api_start() {
   local folder=$1 etcd peer api
   kube_version=${LANDFALL_KUBE_VERSION:-$(<"$root/e2e/testbed/kube/version")}
@@ -17,12 +17,22 @@ api_start() {
     --listen-peer-urls "http://127.0.0.1:$peer" --initial-advertise-peer-urls "http://127.0.0.1:$peer" \
     --initial-cluster "chart=http://127.0.0.1:$peer" >"$folder/etcd.log" 2>&1 &
   api_pids+=($!)
-  # Without a controller manager nobody makes the service accounts that the admission plugin insists on.
+  api_port=$api
+  cat >"$folder/audit.yaml" <<'YAML'
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: Metadata, userGroups: ["system:serviceaccounts:landfall-system"]}
+- {level: None}
+YAML
+  # Without a controller manager nobody makes the service accounts that the admission plugin insists on. The address
+  # that it tells of isn't used, but it looks for one where there is no network.
   (cd "$folder" && exec kube-apiserver --etcd-servers="http://127.0.0.1:$etcd" --bind-address=127.0.0.1 \
     --secure-port="$api" --tls-cert-file=apiserver.crt --tls-private-key-file=apiserver.key --client-ca-file=ca.crt \
     --service-account-issuer=https://kubernetes.default.svc --service-account-key-file=sa.pub \
     --service-account-signing-key-file=sa.key --authorization-mode=RBAC --service-cluster-ip-range=10.96.0.0/16 \
-    --disable-admission-plugins=ServiceAccount) >"$folder/kube-apiserver.log" 2>&1 &
+    --advertise-address=198.51.100.1 --audit-policy-file=audit.yaml --audit-log-path=audit.log --disable-admission-plugins=ServiceAccount) >"$folder/kube-apiserver.log" 2>&1 &
   api_pids+=($!)
   api_kubeconfig "$folder" "$api" admin '{client-certificate: admin.crt, client-key: admin.key}'
   export KUBECONFIG=$folder/admin.kubeconfig KUBECACHEDIR=$folder/cache

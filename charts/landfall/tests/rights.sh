@@ -1,0 +1,85 @@
+# Whether the programs may do what they do, and no more: they run with the chart's service accounts, and the API server's
+# audit log is held against the roles.
+# shellcheck shell=bash disable=SC2154 # hack/chart sets scratch and chart, api_start the rest
+
+rights_are_used() {
+  install --set 'addressPools[0].name=lan,addressPools[0].addresses={192.0.2.0-192.0.2.9}'
+  # What the chart makes for the programs to fill in may get lost, and is made anew then.
+  kubectl -n landfall-system delete leases,configurationstates --all >/dev/null
+  a_cluster_to_look_at
+  rights_granted >"$scratch/granted"
+  run_programs
+  rights_used >"$scratch/used"
+  same 'what is forbidden and was tried' "$(grep ' forbidden$' "$scratch/used")" ''
+  diff <(sort "$scratch/granted") <(sort "$scratch/used") >"$scratch/rights" ||
+    fail "rights that are granted and not used (<), or the other way round (>):"$'\n'"$(<"$scratch/rights")"
+  same 'rights' "$(wc -l <"$scratch/granted")" "$(wc -l <"$scratch/used")"
+}
+
+# A node with a speaker's pod, a Service that it can serve, and an Ingress with a mistake in it.
+a_cluster_to_look_at() {
+  ip link add lan type dummy
+  ip address add 192.0.2.1/24 dev lan
+  ip link set lan up
+  kubectl apply -f "$tests/rights-objects.yaml" >/dev/null
+  kubectl patch node only --subresource=status --type=merge -p '{"status": {
+    "addresses": [{"type": "InternalIP", "address": "192.0.2.1"}],
+    "conditions": [{"type": "Ready", "status": "True", "reason": "Test", "message": ""}]}}' >/dev/null
+  kubectl -n landfall-system patch pod speaker --subresource=status --type=merge -p '{"status": {"phase": "Running",
+    "conditions": [{"type": "Ready", "status": "True"}], "podIP": "192.0.2.1", "podIPs": [{"ip": "192.0.2.1"}]}}' >/dev/null
+}
+
+# as ACCOUNT NAME PROGRAM...: starts a program with the token of an account; its log is $scratch/NAME.log
+as() {
+  local account=$1 name=$2
+  shift 2
+  api_kubeconfig "$scratch/api" "$api_port" "$account" "{token: $(kubectl -n landfall-system create token "$account")}"
+  KUBECONFIG=$scratch/api/$account.kubeconfig "$@" >"$scratch/$name.log" 2>&1 &
+  api_pids+=($!)
+  running+=($!)
+}
+
+run_programs() {
+  local running=() announcer=$LANDFALL_BIN/landfall-lb-announcer
+  local both=(--namespace=landfall-system --speaker-selector=app.kubernetes.io/component=speaker)
+  as landfall-lb-controller controller "$announcer" controller "${both[@]}" --pod-name=controller --admin=127.0.0.1:10001
+  as landfall-lb-speaker speaker "$announcer" speaker "${both[@]}" --pod-name=speaker --node-name=only \
+    --interface=lan --admin=127.0.0.1:10002
+  as landfall-ingress ingress "$LANDFALL_BIN/landfall-ingress" serve --http=127.0.0.1:8080 --https=127.0.0.1:8443 \
+    --admin=127.0.0.1:10003 --namespace=landfall-system --publish-service=landfall-system/landfall-ingress --lame-duck=0
+  wait_for 30 'an address of the Ingress' kubectl wait --for='jsonpath={.status.loadBalancer.ingress[0].ip}' ingress/wrong --timeout=0
+  wait_for 30 'the announcement' announced
+  # The Leases are kept by renewing them, every two seconds.
+  wait_for 10 'a renewal' renewed landfall-ingress
+  wait_for 10 'a renewal' renewed landfall-lb-controller
+  # An announcement that is over is taken back.
+  kubectl delete service served >/dev/null
+  wait_for 30 'the end of the announcement' not_announced
+  kill -TERM "${running[@]}"
+  wait "${running[@]}" || true
+}
+
+announced() { [[ -n $(kubectl -n landfall-system get servicel2statuses -o name) ]]; }
+not_announced() { [[ -z $(kubectl -n landfall-system get servicel2statuses -o name) ]]; }
+renewed() { grep -q "\"verb\":\"update\".*leases/$1" "$scratch/api/audit.log"; }
+
+# ACCOUNT VERB RESOURCE.GROUP, one a line, of every role bound to an account of the chart.
+rights_granted() {
+  kubectl get clusterroles,roles --all-namespaces -l app.kubernetes.io/part-of=landfall -o json | jq -r '
+    .items[] | .metadata.name as $account | .rules[] | .verbs[] as $verb | .apiGroups[] as $group | .resources[] |
+    "\($account) \($verb) \(.)\(if $group == "" then "" else " \($group)" end)"' | sort -u
+}
+
+# The same from the audit log. Server-side apply of what isn't there needs the right to create it besides.
+rights_used() {
+  jq -r '
+    select(.user.username | startswith("system:serviceaccount:landfall-system:")) |
+    select(.objectRef != null and .objectRef.apiGroup != "authorization.k8s.io") |
+    (.user.username | sub(".*:"; "")) as $account |
+    "\(.objectRef.resource)\(if .objectRef.subresource then "/\(.objectRef.subresource)" else "" end)" as $resource |
+    (if .objectRef.apiGroup then " \(.objectRef.apiGroup)" else "" end) as $group |
+    (if .verb == "patch" and .responseStatus.code == 201 then ("patch", "create") else .verb end) |
+    "\($account) \(.) \($resource)\($group)"' "$scratch/api/audit.log" | sort -u
+  jq -r 'select(.responseStatus.code == 403) |
+    "\(.user.username) \(.verb) \(.requestURI) forbidden"' "$scratch/api/audit.log" | sort -u
+}
