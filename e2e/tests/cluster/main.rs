@@ -3,6 +3,7 @@
 //!
 //! They need the testbed (`make cluster`) and share it, so they run one after the other (`--test-threads 1`): `make e2e` does it all.
 
+mod expose;
 mod lifecycle;
 mod mistakes;
 mod power;
