@@ -51,6 +51,17 @@ impl Socket {
         }
     }
 
+    /// Waits until the server closes the socket, and returns the code that it gives.
+    pub async fn closed(&mut self) -> Result<u16> {
+        loop {
+            match self.0.next().await.ok_or_else(|| anyhow!("cut without a close frame"))?? {
+                Message::Close(Some(frame)) => return Ok(frame.code.into()),
+                Message::Close(None) => return Err(anyhow!("closed without a code")),
+                _ => {}
+            }
+        }
+    }
+
     /// Closes the socket with the closing handshake.
     pub async fn close(mut self) -> Result<()> {
         Ok(self.0.close(None).await?)

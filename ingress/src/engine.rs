@@ -12,6 +12,7 @@ mod outcome;
 mod proxy;
 mod session;
 mod upstream;
+mod websocket;
 mod wire;
 
 use std::pin::Pin;

@@ -21,6 +21,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::ClientFacts;
 use super::framing::{Body, Violation};
+use super::websocket::Away;
 use super::wire::Wire;
 
 /// How long an answer may still come after the client has closed its sending side.
@@ -64,6 +65,7 @@ pub(crate) struct ExchangeStream {
     pub(crate) facts: Arc<ClientFacts>,
     /// Set once the client was told 101: from then on the bytes are no longer ours to understand.
     upgraded: AtomicBool,
+    away: OnceLock<Away>,
     /// Set once a whole answer of our own was written, after which the client may ask again.
     kept: AtomicBool,
     /// Longest pause of an exchange that may be upgraded.
@@ -92,6 +94,7 @@ impl ExchangeStream {
             request,
             facts,
             upgraded: AtomicBool::new(false),
+            away: OnceLock::new(),
             kept: AtomicBool::new(false),
             idle_limit: OnceLock::new(),
             idle: None,
@@ -105,6 +108,11 @@ impl ExchangeStream {
     /// From here on the connection carries another protocol.
     pub(crate) fn upgrade(&self) {
         self.upgraded.store(true, Ordering::Release);
+    }
+
+    /// The other protocol is WebSocket, whose client is sent away when the program leaves.
+    pub(crate) fn send_away(&self, away: Away) {
+        let _ = self.away.set(away);
     }
 
     /// The answer is whole and says that the connection goes on, whatever became of the endpoint's.
@@ -157,6 +165,17 @@ impl ExchangeStream {
         }
     }
 
+    /// Sends a WebSocket's client away, if it is time to.
+    fn poll_away(&mut self, cx: &mut Context<'_>) {
+        if let (Some(away), Some(wire)) = (self.away.get_mut(), &mut self.wire)
+            && let Some(frame) = away.poll(cx)
+            && wire.gather(frame)
+        {
+            away.closed();
+            self.flush_gathered(cx);
+        }
+    }
+
     /// The body of the request, checked on its way.
     fn poll_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let wire = self.wire.as_mut().ok_or(io::ErrorKind::NotConnected)?;
@@ -183,6 +202,7 @@ impl ExchangeStream {
         if self.poll_idle(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
+        self.poll_away(cx);
         let wire = self.wire.as_mut().ok_or(io::ErrorKind::NotConnected)?;
         if wire.input.is_empty() {
             ready!(wire.poll_read_through(cx, buf))?;
@@ -244,8 +264,15 @@ impl AsyncRead for ExchangeStream {
 impl AsyncWrite for ExchangeStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.poll_away(cx);
         let wire = this.wire.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        let share = this.away.get().map_or(Some(data.len()), |away| away.share(data));
+        // After a close frame nothing may come; what the endpoint still says is dropped.
+        let Some(data) = share.and_then(|share| data.get(..share)) else { return Poll::Ready(Ok(data.len())) };
         let written = ready!(wire.poll_write(cx, data))?;
+        if let (Some(away), Some(passed)) = (this.away.get_mut(), data.get(..written)) {
+            away.passed(passed);
+        }
         this.written = true;
         this.touch();
         Poll::Ready(Ok(written))

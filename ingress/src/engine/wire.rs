@@ -73,8 +73,7 @@ impl Wire {
     }
 
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        if self.output.len() + data.len() <= GATHER {
-            self.output.extend_from_slice(data);
+        if self.gather(data) {
             return Poll::Ready(Ok(data.len()));
         }
         // What waits and what is new go out together.
@@ -91,6 +90,15 @@ impl Wire {
             }
         }
         Pin::new(&mut self.stream).poll_write(cx, data)
+    }
+
+    /// Puts a few bytes to those that wait to be sent; false where there is no room for them.
+    pub(crate) fn gather(&mut self, data: &[u8]) -> bool {
+        let room = self.output.len() + data.len() <= GATHER;
+        if room {
+            self.output.extend_from_slice(data);
+        }
+        room
     }
 
     /// Whether something waits to be sent.

@@ -20,7 +20,7 @@ use super::context::{Attempt, Context};
 use super::request::exchange_stream;
 use crate::engine::outcome::{CLIENT_CLOSED_REQUEST, Failure, classify};
 use crate::engine::session::ExchangeStream;
-use crate::engine::upstream;
+use crate::engine::{upstream, websocket};
 
 impl Hooks {
     /// The next endpoint for a request.
@@ -214,6 +214,9 @@ impl ProxyHttp for Hooks {
             session.set_read_timeout(None);
             if let Some(stream) = exchange_stream(session) {
                 stream.upgrade();
+                if websocket::is_websocket(response.headers.get(header::UPGRADE)) {
+                    stream.send_away(websocket::Away::new(self.drain.clone()));
+                }
             }
         }
         keep_alive(session, response, context);
