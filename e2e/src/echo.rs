@@ -18,6 +18,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use http::HeaderValue;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
@@ -28,6 +29,9 @@ use tokio::task::JoinHandle;
 mod answer;
 mod grpc;
 mod socket;
+
+/// The header field that names the backend in answers whose body is the client's own.
+pub const BACKEND: &str = "x-backend";
 
 /// One backend on one port; dropping it closes the port and cuts its connections.
 #[derive(Debug)]
@@ -57,11 +61,13 @@ impl Echo {
         Ok(Self { addr, counters, accepting, finish })
     }
 
-    /// Takes no more connections, and answers what is under way on those that are there.
+    /// Takes no more connections, answers what is under way on those that are there, and sends WebSockets away.
     pub async fn finish(mut self) {
         self.finish.send_replace(true);
         // It can only fail by a panic, which was printed.
         let _ = (&mut self.accepting).await;
+        // Every WebSocket holds a receiver until it is closed.
+        self.finish.closed().await;
     }
 
     /// A backend on a free loopback port.
@@ -116,9 +122,10 @@ async fn serve(
 ) {
     // Small answers are what a benchmark measures; a delay here would be charged to the proxy.
     let _ = stream.set_nodelay(true);
+    let leaving = finishing.clone();
     let service = service_fn(move |request| {
         counters.requests.fetch_add(1, Ordering::Relaxed);
-        answer::answer(Arc::clone(&name), client, request)
+        answer::answer(Arc::clone(&name), client, leaving.clone(), request)
     });
     let builder = auto::Builder::new(TokioExecutor::new());
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
@@ -128,4 +135,9 @@ async fn serve(
         _ = finishing.wait_for(|finishing| *finishing) => connection.as_mut().graceful_shutdown(),
     }
     let _ = connection.await;
+}
+
+/// The value of [`BACKEND`].
+fn backend(name: &str) -> HeaderValue {
+    HeaderValue::from_str(name).unwrap_or(HeaderValue::from_static("?"))
 }

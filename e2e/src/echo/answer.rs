@@ -14,6 +14,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use serde_json::{Map, Value, json};
+use tokio::sync::watch;
 
 use super::{grpc, socket};
 
@@ -29,13 +30,14 @@ const MOST_BYTES: u64 = 16 << 30;
 pub(super) async fn answer(
     name: Arc<str>,
     client: SocketAddr,
+    finishing: watch::Receiver<bool>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     if grpc::is_grpc(request.headers()) {
-        return Ok(grpc::answer(request));
+        return Ok(grpc::answer(&name, request));
     }
     if socket::is_upgrade(request.headers()) {
-        return Ok(socket::answer(&name, request));
+        return Ok(socket::answer(&name, finishing, request));
     }
     let path = request.uri().path().to_owned();
     let mut segments = path.rsplit('/');

@@ -19,10 +19,10 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
-pub(super) fn answer(request: Request<Incoming>) -> Response<Body> {
+pub(super) fn answer(name: &str, request: Request<Incoming>) -> Response<Body> {
     if request.uri().path().ends_with("/Missing") {
         // An answer of trailers only is one header block that ends the stream.
-        return grpc_response(full(Bytes::new()), Some(UNIMPLEMENTED));
+        return grpc_response(name, full(Bytes::new()), Some(UNIMPLEMENTED));
     }
     let frames = stream::unfold(Some(request.into_body()), |body| async move {
         let mut body = body?;
@@ -32,12 +32,13 @@ pub(super) fn answer(request: Request<Incoming>) -> Response<Body> {
             Some(Ok(_)) | None => Some((Ok(Frame::trailers(ok_trailers())), None)),
         }
     });
-    grpc_response(StreamBody::new(frames).boxed_unsync(), None)
+    grpc_response(name, StreamBody::new(frames).boxed_unsync(), None)
 }
 
-fn grpc_response(body: Body, status: Option<&'static str>) -> Response<Body> {
+fn grpc_response(name: &str, body: Body, status: Option<&'static str>) -> Response<Body> {
     let mut answer = Response::new(body);
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    answer.headers_mut().insert(super::BACKEND, super::backend(name));
     if let Some(status) = status {
         answer.headers_mut().insert("grpc-status", HeaderValue::from_static(status));
     }

@@ -15,6 +15,7 @@ use tokio::time::{Instant, interval, timeout, timeout_at};
 use super::failure::{Failure, Kind};
 use super::pace::Client;
 use super::{Class, Load, Scheme, answer, fresh};
+use crate::echo::BACKEND;
 
 /// How often a connection is asked whether anybody is there, as gRPC clients do.
 const PING_EVERY: Duration = Duration::from_secs(1);
@@ -159,7 +160,8 @@ impl Multiplexed {
         if body != message(number) {
             return Err(Failure::new(Kind::Answer, format!("not the answer to call {number}: {} bytes", body.len())));
         }
-        Ok(None)
+        let backend = head.headers().get(BACKEND).and_then(|name| name.to_str().ok());
+        Ok(backend.map(str::to_owned))
     }
 }
 

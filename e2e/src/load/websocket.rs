@@ -15,6 +15,7 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 use super::failure::{Failure, Kind};
 use super::pace::Pace;
 use super::{Load, fresh};
+use crate::echo::BACKEND;
 
 /// Where the echo backend's sockets are opened; it takes any path.
 const PATH: &str = "/load/socket";
@@ -29,7 +30,8 @@ pub(super) async fn run(load: &Arc<Load>, stopped: watch::Receiver<bool>) {
         let rate = load.rate / sockets + u32::from(index < load.rate % sockets);
         // Spread, so that they don't all send at once.
         let begun = begun + std::time::Duration::from_secs(1) * index / load.rate;
-        let kept = Kept { load: Arc::clone(load), index, under_way: VecDeque::new(), label: String::new() };
+        let kept =
+            Kept { load: Arc::clone(load), index, under_way: VecDeque::new(), label: String::new(), backend: None };
         running.spawn(kept.run(Pace::new(begun, rate), stopped.clone()));
     }
     while running.join_next().await.is_some() {}
@@ -44,6 +46,8 @@ struct Kept {
     /// Messages without an answer, in the order in which they were sent.
     under_way: VecDeque<(u64, Instant)>,
     label: String,
+    /// Who is at the other end, if it says so.
+    backend: Option<String>,
 }
 
 /// What happened to a socket.
@@ -116,8 +120,9 @@ impl Kept {
         let url = format!("ws://{}{PATH}", self.load.plan.host);
         let opened = timeout_at(deadline, client_async(url, stream)).await;
         let opened = opened.map_err(|_| Failure::new(Kind::Handshake, "no WebSocket in time").on(&label))?;
-        let (mut socket, _) = opened.map_err(|error| Failure::of(Kind::Handshake, &error).on(&label))?;
+        let (mut socket, answer) = opened.map_err(|error| Failure::of(Kind::Handshake, &error).on(&label))?;
         self.label = label;
+        self.backend = answer.headers().get(BACKEND).and_then(|name| name.to_str().ok()).map(str::to_owned);
         for (number, planned) in self.under_way.clone() {
             self.send(&mut socket, number, planned).await;
         }
@@ -161,7 +166,7 @@ impl Kept {
             return true;
         };
         if text == self.text(number) {
-            self.load.tally.ok(planned, None);
+            self.load.tally.ok(planned, self.backend.clone());
             return true;
         }
         self.under_way.push_front((number, planned));
