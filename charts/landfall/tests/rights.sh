@@ -18,7 +18,10 @@ rights_are_used() {
 
 # A node with a speaker's pod, a Service that it can serve, and an Ingress with a mistake in it.
 a_cluster_to_look_at() {
-  ip link add lan type dummy
+  # The other end is a foreign host, which has an address of the pool.
+  ip link add lan type veth peer name foreign
+  ip address add 192.0.2.3/32 dev foreign
+  ip link set foreign up
   ip address add 192.0.2.1/24 dev lan
   ip link set lan up
   kubectl apply -f "$tests/rights-objects.yaml" >/dev/null
@@ -49,6 +52,7 @@ run_programs() {
     --admin=127.0.0.1:10003 --namespace=landfall-system --publish-service=landfall-system/landfall-ingress --lame-duck=0
   wait_for 30 'an address of the Ingress' kubectl wait --for='jsonpath={.status.loadBalancer.ingress[0].ip}' ingress/wrong --timeout=0
   wait_for 30 'the announcement' announced
+  wait_for 30 'the foreign address' found_foreign
   # The Leases are kept by renewing them, every two seconds.
   wait_for 10 'a renewal' renewed landfall-ingress
   wait_for 10 'a renewal' renewed landfall-lb-controller
@@ -61,7 +65,8 @@ run_programs() {
 
 announced() { [[ -n $(kubectl -n landfall-system get servicel2statuses -o name) ]]; }
 not_announced() { [[ -z $(kubectl -n landfall-system get servicel2statuses -o name) ]]; }
-renewed() { grep -q "\"verb\":\"update\".*leases/$1" "$scratch/api/audit.log"; }
+found_foreign() { kubectl -n landfall-system get ipaddresspool lan -o json | grep -q ForeignHost; }
+renewed() { grep -q "leases/$1[\"?].*\"verb\":\"update\"" "$scratch/api/audit.log"; }
 
 # ACCOUNT VERB RESOURCE.GROUP, one a line, of every role bound to an account of the chart.
 rights_granted() {

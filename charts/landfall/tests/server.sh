@@ -14,7 +14,7 @@ server() {
   mkdir "$scratch/api"
   api_start "$scratch/api"
   local step began
-  for step in objects_are_taken life_of_a_release nothing_to_set metallb_came_first what_is_wrong rights_are_used; do
+  for step in ${LANDFALL_CHART_STEPS:-objects_are_taken life_of_a_release nothing_to_set metallb_came_first what_is_wrong rights_are_used}; do
     began=$SECONDS
     "$step"
     echo "${step//_/ }: $((SECONDS - began)) s"
@@ -112,6 +112,8 @@ objects() {
 # What there is that was not there before, in $scratch/before.
 what_is_left() { objects | comm -13 "$scratch/before" -; }
 
+no_definitions() { [[ -z $(kubectl get customresourcedefinitions -o name) ]]; }
+
 # Into whatever namespace, under whatever name, with nothing set, also where the definitions are there already.
 nothing_to_set() {
   kubectl create namespace edge >/dev/null
@@ -127,7 +129,8 @@ nothing_to_set() {
   install --set 'crds.keep=false,addressPools[0].name=lan,addressPools[0].addresses={192.0.2.0/28}'
   kubectl -n landfall-system get ipaddresspool/lan l2advertisement/lan >/dev/null
   helm uninstall landfall --namespace landfall-system >/dev/null
-  same 'the definitions left with crds.keep=false' "$(kubectl get customresourcedefinitions -o name)" ''
+  # The API server takes its time.
+  wait_for 20 'the end of the definitions with crds.keep=false' no_definitions
 }
 
 # Definitions, pools and a class that somebody else made stay as they are.
@@ -158,12 +161,13 @@ what_is_wrong() {
     kubectl apply --server-side --force-conflicts -f "$file" >/dev/null
     local arguments=()
     read -ra arguments < <(sed -n 's/^# with: //p' "$file") || true
-    helm install landfall "$chart" --namespace landfall-system --dry-run=server "${arguments[@]}" >"$scratch/notes"
+    helm install landfall "$chart" --namespace landfall-system --dry-run=server "${arguments[@]}" |
+      sed -n '/^NOTES/,$p' >"$scratch/notes"
     while IFS= read -r line; do
-      grep -qF -- "$line" "$scratch/notes" || fail "$file: \"$line\" is missing in: $(sed -n '/^NOTES/,$p' "$scratch/notes")"
+      grep -qF -- "$line" "$scratch/notes" || fail "$file: \"$line\" is missing in: $(<"$scratch/notes")"
     done < <(sed -n 's/^# says: //p' "$file")
     while IFS= read -r line; do
-      ! grep -qF -- "$line" "$scratch/notes" || fail "$file: \"$line\" is in: $(sed -n '/^NOTES/,$p' "$scratch/notes")"
+      ! grep -qF -- "$line" "$scratch/notes" || fail "$file: \"$line\" is in: $(<"$scratch/notes")"
     done < <(sed -n 's/^# does not say: //p' "$file")
     if ! grep -q '^# stays' "$file"; then kubectl delete -f "$file" >/dev/null; fi
   done
