@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::Client;
 use landfall_lb_model::crd::IPAddressPool;
 use landfall_lb_model::plan::{Plan, TakenBy, Usage};
+use landfall_lb_model::reason;
 use landfall_lb_model::speakers::SpeakerRule;
 use landfall_lb_model::world::{Changes, Input, World};
 use landfall_model::{ObjectKey, ObjectRef, Problem};
@@ -38,6 +39,8 @@ use observed::Observations;
 const MANAGER: &str = "landfall-lb-controller";
 /// The longest time for which changes are gathered: in a large cluster, where a plan takes long.
 const GATHER: Duration = Duration::from_millis(500);
+/// How long a Service may be without an endpoint before an Event says so: pods take that long to start.
+const START_OF_PODS: Duration = Duration::from_secs(10);
 
 /// Runs until SIGTERM or SIGINT, then gives the Lease back.
 pub fn run(args: &ControllerArgs) -> anyhow::Result<()> {
@@ -89,6 +92,10 @@ struct Controller {
     shown: Shown,
     block: Option<Block>,
     updates: u64,
+    /// Services without an endpoint that can serve, and since when.
+    endpointless: BTreeMap<ObjectKey, Instant>,
+    /// When the next of them has been so for long.
+    recheck: Option<Instant>,
     /// Whether there has been a pool since this replica started.
     pools_seen: bool,
 }
@@ -118,6 +125,8 @@ impl Controller {
             shown,
             block: Some(readiness.block("first plan")),
             updates: 0,
+            endpointless: BTreeMap::new(),
+            recheck: None,
             pools_seen: false,
             leader,
         }
@@ -147,6 +156,10 @@ impl Controller {
                 changed = pools.changed(), if !*pools.borrow() => stale |= changed.is_ok(),
                 _ = view.changed() => {
                     look = Some(Instant::now() + ConnectionLog::SETTLES);
+                    stale = true;
+                }
+                () = cluster::until(self.recheck) => {
+                    self.recheck = None;
                     stale = true;
                 }
                 () = cluster::until(look) => {
@@ -204,9 +217,10 @@ impl Controller {
         problems.extend(taken_problems(&self.world, &reported));
         problems.sort();
         problems.dedup();
-        self.log.update(&problems);
+        let lasting = self.lasting(&problems);
+        self.log.update(&lasting);
         let references = &self.references;
-        self.events.report(&problems, |object| references.get(object));
+        self.events.report(&lasting, |object| references.get(object));
         if leads {
             // A pool that nobody has seen yet may be on its way, and with it the addresses that Services have.
             self.pools_seen |= !self.world.pools().is_empty();
@@ -232,6 +246,22 @@ impl Controller {
         if pools_readable {
             self.block = None;
         }
+    }
+
+    /// Without that a Service has no endpoint where that is news: at first every Service has none, and nobody has to
+    /// do anything about it. The condition says it at once.
+    fn lasting(&mut self, problems: &[Problem]) -> Vec<Problem> {
+        let now = Instant::now();
+        let without = problems.iter().filter(|p| p.reason == reason::NO_ENDPOINTS).map(|p| p.object.key.clone());
+        let since = |key: ObjectKey| {
+            let begun = self.endpointless.get(&key).copied().unwrap_or(now);
+            (key, begun)
+        };
+        self.endpointless = without.map(since).collect();
+        let due = |key: &ObjectKey| self.endpointless.get(key).map(|begun| *begun + START_OF_PODS);
+        self.recheck = self.endpointless.keys().filter_map(due).filter(|due| *due > now).min();
+        let young = |p: &Problem| p.reason == reason::NO_ENDPOINTS && due(&p.object.key).is_some_and(|due| due > now);
+        problems.iter().filter(|p| !young(p)).cloned().collect()
     }
 
     fn tell(&self, planned: &Plan) {
@@ -270,9 +300,13 @@ impl Controller {
                 continue;
             }
             let status = observed.wanted_status(grant, waiting, hindrance);
+            let told = observed.has(grant);
             services.set(key.clone(), Some(observed.value()), Write::Status(status));
-            let annotation = observed.annotation(grant.map(|g| &*g.pool));
-            services.set(key.clone(), Some(observed.value()), Write::Object(annotation));
+            // Two writes of one object at a time hinder each other, and somebody waits for the address.
+            if told {
+                let annotation = observed.annotation(grant.map(|g| &*g.pool));
+                services.set(key.clone(), Some(observed.value()), Write::Object(annotation));
+            }
         }
         for key in self.world.former() {
             let Some(observed) = self.observations.get_mut(key) else { continue };

@@ -126,6 +126,13 @@ impl Observed {
         news
     }
 
+    /// Whether the addresses in its status are these.
+    pub(super) fn has(&self, grant: Option<&Grant>) -> bool {
+        let ingress = &self.value["status"]["loadBalancer"]["ingress"];
+        let observed = ingress.as_array().into_iter().flatten().map(|entry| entry["ip"].clone());
+        observed.eq(grant.into_iter().flat_map(|g| &g.ips).map(|ip| json!(ip)))
+    }
+
     /// A patch of this very Service: the API server refuses it for another one of the same name.
     fn patch(&self, mut patch: Value) -> Value {
         if let Some(uid) = &self.uid {

@@ -115,7 +115,13 @@ async fn unreadable(client: &Client, namespaces: &[String]) -> Option<String> {
         if forbidden && !exists(client, namespace).await.unwrap_or(true) {
             continue;
         }
-        return Some(format!("namespace {namespace}: {error}"));
+        return Some(match &error {
+            kube::Error::Api(status) if status.code == 404 => {
+                "the api server knows no ipaddresspools.metallb.io; apply the definitions of this release".to_owned()
+            }
+            kube::Error::Api(status) => format!("namespace {namespace}: {} ({})", status.message, status.code),
+            error => format!("namespace {namespace}: {error}"),
+        });
     }
     None
 }
