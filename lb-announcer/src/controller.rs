@@ -207,7 +207,7 @@ impl Controller {
         taken.extend(reported.iter().map(|(ip, (by, _))| (*ip, by.clone())));
         let planned = self.world.plan(&held, &taken, 0);
         self.world.agree(&planned);
-        let (_, duty_problems) = self.world.duties(planned.grants());
+        let duty_problems = self.world.hindrances(planned.grants());
         let mut problems = self.view.problems();
         problems.extend(self.world.problems());
         problems.extend(planned.problems.iter().cloned());

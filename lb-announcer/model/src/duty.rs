@@ -56,15 +56,51 @@ pub fn duties<'a>(
     grants: impl Iterator<Item = (&'a ObjectKey, &'a Grant)>,
     ground: &Ground<'_>,
 ) -> (BTreeMap<IpAddr, Duty>, Vec<Problem>) {
+    let (claims, mut problems) = claims(grants, ground);
+    let mut duties = BTreeMap::new();
+    for (ip, claims) in claims {
+        let able = agree(ip, &claims, &mut problems);
+        duties.insert(ip, ground.duty(ip, &claims, able));
+    }
+    (duties, problems)
+}
+
+/// Says for which Services there is nobody to announce them, which costs less than to say who does.
+pub fn hindrances<'a>(grants: impl Iterator<Item = (&'a ObjectKey, &'a Grant)>, ground: &Ground<'_>) -> Vec<Problem> {
+    let (claims, mut problems) = claims(grants, ground);
+    for (ip, claims) in claims.iter().filter(|(_, claims)| claims.len() > 1) {
+        agree(*ip, claims, &mut problems);
+    }
+    problems
+}
+
+/// The nodes that can announce, with score and interfaces.
+type Able = BTreeMap<Arc<str>, (i64, Interfaces)>;
+
+/// Why no node can, and what to do about it.
+type Nobody = (String, &'static str);
+
+/// What a Service asks of one of its addresses.
+struct Claim {
+    key: ObjectKey,
+    hashed: IpAddr,
+    nodes: Arc<Able>,
+}
+
+fn claims<'a>(
+    grants: impl Iterator<Item = (&'a ObjectKey, &'a Grant)>,
+    ground: &Ground<'_>,
+) -> (BTreeMap<IpAddr, Vec<Claim>>, Vec<Problem>) {
     let mut problems = Vec::new();
     let mut claims: BTreeMap<IpAddr, Vec<Claim>> = BTreeMap::new();
+    let mut known = BTreeMap::new();
     for (key, grant) in grants {
         let Some(service) = ground.services.get(key) else { continue };
-        let nodes = match ground.able(service, grant) {
+        let nodes = match ground.able(service, grant, &mut known) {
             Ok(nodes) => nodes,
             Err(problem) => {
                 problems.push(*problem);
-                BTreeMap::new()
+                Arc::default()
             }
         };
         let Some(first) = grant.ips.iter().min() else { continue };
@@ -72,50 +108,46 @@ pub fn duties<'a>(
             claims.entry(*ip).or_default().push(Claim { key: key.clone(), hashed: *first, nodes: nodes.clone() });
         }
     }
-    let mut duties = BTreeMap::new();
-    for (ip, claims) in claims {
-        duties.insert(ip, ground.duty(ip, &claims, &mut problems));
-    }
-    (duties, problems)
+    (claims, problems)
 }
 
-/// The nodes that can announce for one Service, with score and interfaces.
-type Able = BTreeMap<Arc<str>, (i64, Interfaces)>;
-
-struct Claim {
-    key: ObjectKey,
-    hashed: IpAddr,
-    nodes: Able,
+/// The nodes that can announce `ip` for most of the Services that have it: for all of them wherever that is possible.
+/// Those that may be left out have a problem.
+fn agree(ip: IpAddr, claims: &[Claim], problems: &mut Vec<Problem>) -> Arc<Able> {
+    // A Service that nobody can announce has its own problem, and doesn't keep the others from being announced.
+    let possible: Vec<&Claim> = claims.iter().filter(|c| !c.nodes.is_empty()).collect();
+    if let [] | [_] = possible.as_slice() {
+        return possible.first().map(|claim| claim.nodes.clone()).unwrap_or_default();
+    }
+    let mut able: BTreeMap<Arc<str>, (usize, i64, Interfaces)> = BTreeMap::new();
+    for (node, (score, interfaces)) in possible.iter().flat_map(|claim| &*claim.nodes) {
+        match able.get_mut(node) {
+            Some((count, sum, all)) => {
+                (*count, *sum) = (*count + 1, *sum + score);
+                *all = all.clone().union(interfaces.clone());
+            }
+            None => drop(able.insert(node.clone(), (1, *score, interfaces.clone()))),
+        }
+    }
+    let most = able.values().map(|(count, ..)| *count).max().unwrap_or_default();
+    able.retain(|_, (count, ..)| *count == most);
+    let left_out = possible.iter().filter(|claim| able.keys().any(|node| !claim.nodes.contains_key(node)));
+    problems.extend(left_out.map(|claim| no_common_node(ip, claim, &possible)));
+    Arc::new(able.into_iter().map(|(node, (_, score, interfaces))| (node, (score, interfaces))).collect())
 }
 
 impl Ground<'_> {
     /// One address, whatever number of Services have it.
     ///
-    /// All are hashed by the same address, since two orders for one address would have two nodes announce it. Only
-    /// nodes that can announce it for most of them are candidates, which is all of them wherever that is possible.
-    fn duty(&self, ip: IpAddr, claims: &[Claim], problems: &mut Vec<Problem>) -> Duty {
+    /// All are hashed by the same address, since two orders for one address would have two nodes announce it.
+    fn duty(&self, ip: IpAddr, claims: &[Claim], able: Arc<Able>) -> Duty {
         let hashed = claims.iter().map(|c| c.hashed).min().unwrap_or(ip);
-        // A Service that nobody can announce has its own problem, and doesn't keep the others from being announced.
-        let possible: Vec<&Claim> = claims.iter().filter(|c| !c.nodes.is_empty()).collect();
-        let mut able: BTreeMap<Arc<str>, (usize, i64, Interfaces)> = BTreeMap::new();
-        for (node, (score, interfaces)) in possible.iter().flat_map(|claim| &claim.nodes) {
-            match able.get_mut(node) {
-                Some((count, sum, all)) => {
-                    (*count, *sum) = (*count + 1, *sum + score);
-                    *all = all.clone().union(interfaces.clone());
-                }
-                None => drop(able.insert(node.clone(), (1, *score, interfaces.clone()))),
-            }
-        }
-        let most = able.values().map(|(count, ..)| *count).max().unwrap_or_default();
-        able.retain(|_, (count, ..)| *count == most);
-        let left_out = possible.iter().filter(|claim| able.keys().any(|node| !claim.nodes.contains_key(node)));
-        problems.extend(left_out.map(|claim| no_common_node(ip, claim, &possible)));
         let mut ranked: Vec<(Rank, Candidate)> = able
-            .into_iter()
-            .map(|(node, (_, score, interfaces))| {
-                let cordoned = self.nodes.get(&node).is_some_and(|n| n.cordoned);
-                (Rank::new(&node, hashed, score, cordoned), Candidate { node, interfaces })
+            .iter()
+            .map(|(node, (score, interfaces))| {
+                let cordoned = self.nodes.get(node).is_some_and(|n| n.cordoned);
+                let candidate = Candidate { node: node.clone(), interfaces: interfaces.clone() };
+                (Rank::new(node, hashed, *score, cordoned), candidate)
             })
             .collect();
         ranked.sort_by_key(|(rank, _)| *rank);
@@ -126,7 +158,14 @@ impl Ground<'_> {
         }
     }
 
-    fn able(&self, service: &ServiceFacts, grant: &Grant) -> Result<Able, Box<Problem>> {
+    /// The nodes that can announce the Service. Under policy Cluster that depends on the advertisements only, so
+    /// whatever is `known` for a set of them holds for the next Service too.
+    fn able(
+        &self,
+        service: &ServiceFacts,
+        grant: &Grant,
+        known: &mut BTreeMap<Vec<usize>, Result<Arc<Able>, Nobody>>,
+    ) -> Result<Arc<Able>, Box<Problem>> {
         let about = ObjectRef::new("Service", service.key.clone());
         let none = SliceFacts::default();
         let endpoints = self.endpoints.get(&service.key).unwrap_or(&none);
@@ -138,12 +177,9 @@ impl Ground<'_> {
             ));
         }
         let pool = self.pools.iter().find(|p| p.name() == &*grant.pool);
-        let adverts: Vec<&Advert> = self
-            .adverts
-            .iter()
-            .filter(|a| pool.is_some_and(|p| a.covers_pool(p)) && a.covers_service(service))
-            .collect();
-        if adverts.is_empty() {
+        let covers = |a: &Advert| pool.is_some_and(|p| a.covers_pool(p)) && a.covers_service(service);
+        let covering: Vec<usize> = (0..).zip(self.adverts).filter(|(_, a)| covers(a)).map(|(index, _)| index).collect();
+        if covering.is_empty() {
             let cause =
                 format!("the address is not announced: no L2Advertisement covers pool {} and the Service", grant.pool);
             let problem = Problem::new(about, reason::NO_MATCHING_ADVERTISEMENT, cause);
@@ -151,36 +187,50 @@ impl Ground<'_> {
                 problem.remedy("create an L2Advertisement that names the pool, or one with an empty spec"),
             ));
         }
-        if service.sharing.is_some() && adverts.iter().any(|a| a.selects_services()) {
+        if service.sharing.is_some() && covering.iter().any(|index| self.adverts[*index].selects_services()) {
             let cause = "the address is not announced: an L2Advertisement with serviceSelectors can't announce a shared address";
             let problem = Problem::new(about, reason::SHARED_IP_WITH_SERVICE_SELECTOR, cause);
             let field = format!("metadata.annotations[{}]", crate::service::ALLOW_SHARED_IP);
             let value = service.sharing.as_deref().unwrap_or_default();
             return Err(Box::new(problem.at(field, value).remedy("remove the annotation, or the serviceSelectors")));
         }
+        let found = match service.policy {
+            TrafficPolicy::Local => self.willing(&covering, Some(&endpoints.nodes)),
+            TrafficPolicy::Cluster => match known.get(&covering) {
+                Some(found) => found.clone(),
+                None => known.entry(covering.clone()).or_insert(self.willing(&covering, None)).clone(),
+            },
+        };
+        found.map_err(|(why, remedy)| {
+            let problem = Problem::new(about, reason::NO_ELIGIBLE_NODE, format!("the address is not announced: {why}"));
+            Box::new(problem.remedy(remedy))
+        })
+    }
+
+    /// The nodes that one of these advertisements selects and that are fit; with `served`, only those among them.
+    fn willing(&self, covering: &[usize], served: Option<&BTreeSet<Arc<str>>>) -> Result<Arc<Able>, Nobody> {
+        let adverts: Vec<&Advert> = covering.iter().map(|index| &self.adverts[*index]).collect();
         let mut able = Able::new();
         let mut refused = BTreeSet::new();
         for node in self.nodes.values() {
             let speaks = self.speakers.is_none_or(|s| s.contains(&node.name));
-            let entry = if speaks { eligible(node, service, endpoints, &adverts) } else { Err(SILENT.to_owned()) };
+            let entry = if speaks { eligible(node, served, &adverts) } else { Err(SILENT.to_owned()) };
             match entry {
                 Ok(entry) => drop(able.insert(node.name.clone(), entry)),
                 Err(why) => drop(refused.insert(format!("node {}: {why}", node.name))),
             }
         }
-        if able.is_empty() {
-            let (why, remedy) = if self.nodes.is_empty() {
-                ("no node is known".to_owned(), "make one of the nodes able to announce it")
-            } else if self.speakers.is_some_and(BTreeSet::is_empty) {
-                ("no speaker runs on any node".to_owned(), "look at the speaker's DaemonSet and its Events")
-            } else {
-                let list: Vec<String> = refused.into_iter().collect();
-                (list.join(", "), "make one of the nodes able to announce it")
-            };
-            let problem = Problem::new(about, reason::NO_ELIGIBLE_NODE, format!("the address is not announced: {why}"));
-            return Err(Box::new(problem.remedy(remedy)));
+        if !able.is_empty() {
+            return Ok(Arc::new(able));
         }
-        Ok(able)
+        Err(if self.nodes.is_empty() {
+            ("no node is known".to_owned(), "make one of the nodes able to announce it")
+        } else if self.speakers.is_some_and(BTreeSet::is_empty) {
+            ("no speaker runs on any node".to_owned(), "look at the speaker's DaemonSet and its Events")
+        } else {
+            let list: Vec<String> = refused.into_iter().collect();
+            (list.join(", "), "make one of the nodes able to announce it")
+        })
     }
 }
 
@@ -204,14 +254,13 @@ fn no_common_node(ip: IpAddr, claim: &Claim, all: &[&Claim]) -> Problem {
 
 fn eligible(
     node: &NodeFacts,
-    service: &ServiceFacts,
-    endpoints: &SliceFacts,
+    served: Option<&BTreeSet<Arc<str>>>,
     adverts: &[&Advert],
 ) -> Result<(i64, Interfaces), String> {
     if let Some(why) = node.ineligible {
         return Err(why.to_string());
     }
-    if service.policy == TrafficPolicy::Local && !endpoints.nodes.contains(&node.name) {
+    if served.is_some_and(|nodes| !nodes.contains(&node.name)) {
         return Err("no endpoint on it can serve, as externalTrafficPolicy Local requires".to_owned());
     }
     let covering = adverts.iter().filter_map(|a| Some((a.score(node)?, a.interfaces.clone())));

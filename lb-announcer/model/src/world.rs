@@ -14,7 +14,7 @@ use crate::advert::{Advert, read_adverts};
 use crate::crd::{
     BFDProfile, BGPAdvertisement, BGPPeer, Community, ConfigurationState, IPAddressPool, L2Advertisement,
 };
-use crate::duty::{Duty, Ground, duties};
+use crate::duty::{Duty, Ground, duties, hindrances};
 use crate::node::{ExcludeLabel, NodeFacts, SliceFacts};
 use crate::plan::{Grant, Inputs, Plan, TakenBy, plan};
 use crate::pool::{Namespaces, Pool, read_pools};
@@ -188,21 +188,33 @@ impl World {
         &self,
         grants: impl Iterator<Item = (&'a ObjectKey, &'a Grant)>,
     ) -> (BTreeMap<IpAddr, Duty>, Vec<Problem>) {
+        duties(grants, &self.ground(&self.endpoints()))
+    }
+
+    /// Says which Services nobody can announce.
+    pub fn hindrances<'a>(&self, grants: impl Iterator<Item = (&'a ObjectKey, &'a Grant)>) -> Vec<Problem> {
+        hindrances(grants, &self.ground(&self.endpoints()))
+    }
+
+    fn endpoints(&self) -> BTreeMap<ObjectKey, SliceFacts> {
         let mut endpoints: BTreeMap<ObjectKey, SliceFacts> = BTreeMap::new();
         for (service, facts) in self.slices.values().filter(|(service, _)| self.services.contains_key(service)) {
             let all = endpoints.entry(service.clone()).or_default();
             all.serves |= facts.serves;
             all.nodes.extend(facts.nodes.iter().cloned());
         }
-        let ground = Ground {
+        endpoints
+    }
+
+    fn ground<'a>(&'a self, endpoints: &'a BTreeMap<ObjectKey, SliceFacts>) -> Ground<'a> {
+        Ground {
             services: &self.services,
             pools: &self.pools,
             adverts: &self.adverts,
             nodes: &self.nodes,
-            endpoints: &endpoints,
+            endpoints,
             speakers: self.speakers.nodes(),
-        };
-        duties(grants, &ground)
+        }
     }
 
     /// What the Services' status says: the addresses of pools that they have.
