@@ -7,8 +7,13 @@ takes it in. Takes (root, events, weight).
 helm.sh/hook: {{ index . 1 }}
 helm.sh/hook-weight: {{ index . 2 | quote }}
 helm.sh/hook-delete-policy: never
-meta.helm.sh/release-name: {{ (index . 0).Release.Name }}
-meta.helm.sh/release-namespace: {{ (index . 0).Release.Namespace }}
+{{ include "landfall.owner" (index . 0) }}
+{{- end -}}
+
+{{/* What Helm puts on what belongs to a release. */}}
+{{- define "landfall.owner" -}}
+meta.helm.sh/release-name: {{ .Release.Name }}
+meta.helm.sh/release-namespace: {{ .Release.Namespace }}
 {{- end -}}
 
 {{/* Annotations of an object that is to be gone: the hook makes it anew, which is all that Helm can do, and removes it. */}}

@@ -113,8 +113,8 @@ Namespace {{ .Release.Namespace }} enforces the pod security profile {{ $level }
 {{- if .Values.lbAnnouncer.enabled -}}
 {{- if include "landfall.foreign" (list . "apiextensions.k8s.io/v1" "CustomResourceDefinition" "ipaddresspools.metallb.io") -}}
 The CustomResourceDefinitions of metallb.io don't belong to this release, so it leaves them as they are. If they are
-MetalLB's, status.taken of pools can't be written until you replace them, which keeps all objects:
-  helm show crds CHART | kubectl apply --server-side --force-conflicts -f -
+MetalLB's, status.taken of pools can't be written. When MetalLB is gone, put ours in their place; all objects stay:
+  helm template {{ .Release.Name }} CHART -n {{ .Release.Namespace }} --show-only templates/crds.yaml | kubectl replace -f -
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -137,6 +137,10 @@ nothing_to_set() {
 metallb_came_first() {
   jq '.spec.versions[].schema.openAPIV3Schema.description = "of somebody else"' "$chart"/definitions/{ipaddresspools,l2advertisements,bgppeers}.metallb.io.json |
     kubectl create -f - >/dev/null
+  # As MetalLB's own is.
+  kubectl patch customresourcedefinition bgppeers.metallb.io --type=merge -p '{"spec": {"conversion": {
+    "strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"],
+    "clientConfig": {"service": {"namespace": "metallb-system", "name": "metallb-webhook-service", "path": "/convert"}}}}}}' >/dev/null
   kubectl create namespace metallb-system >/dev/null
   wait_for 20 'the definitions' kubectl apply -f "$tests/metallb.yaml"
   install --set ingress.nginx.enabled=true
@@ -145,6 +149,11 @@ metallb_came_first() {
   grep -q 'no IPAddressPool yet' "$scratch/notes" && fail 'the pool in metallb-system is not found'
   same 'the class' "$(kubectl get ingressclass nginx -o jsonpath='{.metadata.labels}')" ''
   upgrade
+  # What the notes and docs/migrate-metallb.md say to do when MetalLB is gone.
+  helm template landfall "$chart" --namespace landfall-system --show-only templates/crds.yaml | kubectl replace -f - >/dev/null
+  upgrade
+  same 'the conversion' "$(kubectl get customresourcedefinition bgppeers.metallb.io -o jsonpath='{.spec.conversion.strategy}')" None
+  grep -q "CustomResourceDefinitions of metallb.io don't belong" "$scratch/notes" && fail 'definitions are not taken over'
   helm uninstall landfall --namespace landfall-system >/dev/null
   kubectl -n metallb-system get ipaddresspool lan >/dev/null
   kubectl get ingressclass nginx >/dev/null
