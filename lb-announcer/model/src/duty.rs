@@ -55,14 +55,45 @@ pub struct Ground<'a> {
 pub fn duties<'a>(
     grants: impl Iterator<Item = (&'a ObjectKey, &'a Grant)>,
     ground: &Ground<'_>,
+    orders: &mut Orders,
 ) -> (BTreeMap<IpAddr, Duty>, Vec<Problem>) {
     let (claims, mut problems) = claims(grants, ground);
+    let mut before = std::mem::take(&mut orders.0);
     let mut duties = BTreeMap::new();
     for (ip, claims) in claims {
         let able = agree(ip, &claims, &mut problems);
-        duties.insert(ip, ground.duty(ip, &claims, able));
+        // All are hashed by the same address, since two orders for one address would have two nodes announce it.
+        let hashed = claims.iter().map(|c| c.hashed).min().unwrap_or(ip);
+        let known = before.remove(&ip).filter(|order| order.hashed == hashed && order.able == able);
+        let order = known.unwrap_or_else(|| Order::new(hashed, able));
+        let services = claims.into_iter().map(|claim| claim.key).collect();
+        duties.insert(ip, Duty { ip, services, candidates: order.candidates.clone() });
+        orders.0.insert(ip, order);
     }
     (duties, problems)
+}
+
+/// The orders that were worked out last: a change concerns few addresses, and each hash takes its time.
+#[derive(Debug, Default)]
+pub struct Orders(BTreeMap<IpAddr, Order>);
+
+#[derive(Debug)]
+struct Order {
+    hashed: IpAddr,
+    able: Arc<Able>,
+    candidates: Vec<Candidate>,
+}
+
+impl Order {
+    fn new(hashed: IpAddr, able: Arc<Able>) -> Self {
+        let rank = |(node, fitness): (&Arc<str>, &Fitness)| {
+            let candidate = Candidate { node: node.clone(), interfaces: fitness.interfaces.clone() };
+            (Rank::new(node, hashed, fitness.score, fitness.cordoned), candidate)
+        };
+        let mut ranked: Vec<(Rank, Candidate)> = able.iter().map(rank).collect();
+        ranked.sort_by_key(|(rank, _)| *rank);
+        Self { hashed, able, candidates: ranked.into_iter().map(|(_, candidate)| candidate).collect() }
+    }
 }
 
 /// Says for which Services there is nobody to announce them, which costs less than to say who does.
@@ -74,8 +105,16 @@ pub fn hindrances<'a>(grants: impl Iterator<Item = (&'a ObjectKey, &'a Grant)>, 
     problems
 }
 
-/// The nodes that can announce, with score and interfaces.
-type Able = BTreeMap<Arc<str>, (i64, Interfaces)>;
+/// The nodes that can announce.
+type Able = BTreeMap<Arc<str>, Fitness>;
+
+/// How well a node can announce, and where.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Fitness {
+    cordoned: bool,
+    score: i64,
+    interfaces: Interfaces,
+}
 
 /// Why no node can, and what to do about it.
 type Nobody = (String, &'static str);
@@ -119,45 +158,25 @@ fn agree(ip: IpAddr, claims: &[Claim], problems: &mut Vec<Problem>) -> Arc<Able>
     if let [] | [_] = possible.as_slice() {
         return possible.first().map(|claim| claim.nodes.clone()).unwrap_or_default();
     }
-    let mut able: BTreeMap<Arc<str>, (usize, i64, Interfaces)> = BTreeMap::new();
-    for (node, (score, interfaces)) in possible.iter().flat_map(|claim| &*claim.nodes) {
+    let mut able: BTreeMap<Arc<str>, (usize, Fitness)> = BTreeMap::new();
+    for (node, fitness) in possible.iter().flat_map(|claim| &*claim.nodes) {
         match able.get_mut(node) {
-            Some((count, sum, all)) => {
-                (*count, *sum) = (*count + 1, *sum + score);
-                *all = all.clone().union(interfaces.clone());
+            Some((count, all)) => {
+                *count += 1;
+                all.score += fitness.score;
+                all.interfaces = all.interfaces.clone().union(fitness.interfaces.clone());
             }
-            None => drop(able.insert(node.clone(), (1, *score, interfaces.clone()))),
+            None => drop(able.insert(node.clone(), (1, fitness.clone()))),
         }
     }
-    let most = able.values().map(|(count, ..)| *count).max().unwrap_or_default();
-    able.retain(|_, (count, ..)| *count == most);
+    let most = able.values().map(|(count, _)| *count).max().unwrap_or_default();
+    able.retain(|_, (count, _)| *count == most);
     let left_out = possible.iter().filter(|claim| able.keys().any(|node| !claim.nodes.contains_key(node)));
     problems.extend(left_out.map(|claim| no_common_node(ip, claim, &possible)));
-    Arc::new(able.into_iter().map(|(node, (_, score, interfaces))| (node, (score, interfaces))).collect())
+    Arc::new(able.into_iter().map(|(node, (_, fitness))| (node, fitness)).collect())
 }
 
 impl Ground<'_> {
-    /// One address, whatever number of Services have it.
-    ///
-    /// All are hashed by the same address, since two orders for one address would have two nodes announce it.
-    fn duty(&self, ip: IpAddr, claims: &[Claim], able: Arc<Able>) -> Duty {
-        let hashed = claims.iter().map(|c| c.hashed).min().unwrap_or(ip);
-        let mut ranked: Vec<(Rank, Candidate)> = able
-            .iter()
-            .map(|(node, (score, interfaces))| {
-                let cordoned = self.nodes.get(node).is_some_and(|n| n.cordoned);
-                let candidate = Candidate { node: node.clone(), interfaces: interfaces.clone() };
-                (Rank::new(node, hashed, *score, cordoned), candidate)
-            })
-            .collect();
-        ranked.sort_by_key(|(rank, _)| *rank);
-        Duty {
-            ip,
-            services: claims.iter().map(|c| c.key.clone()).collect(),
-            candidates: ranked.into_iter().map(|(_, candidate)| candidate).collect(),
-        }
-    }
-
     /// The nodes that can announce the Service. Under policy Cluster that depends on the advertisements only, so
     /// whatever is `known` for a set of them holds for the next Service too.
     fn able(
@@ -252,11 +271,7 @@ fn no_common_node(ip: IpAddr, claim: &Claim, all: &[&Claim]) -> Problem {
         .remedy("run pods of all of them on one node, or use externalTrafficPolicy Cluster, or addresses of their own")
 }
 
-fn eligible(
-    node: &NodeFacts,
-    served: Option<&BTreeSet<Arc<str>>>,
-    adverts: &[&Advert],
-) -> Result<(i64, Interfaces), String> {
+fn eligible(node: &NodeFacts, served: Option<&BTreeSet<Arc<str>>>, adverts: &[&Advert]) -> Result<Fitness, String> {
     if let Some(why) = node.ineligible {
         return Err(why.to_string());
     }
@@ -264,7 +279,7 @@ fn eligible(
         return Err("no endpoint on it can serve, as externalTrafficPolicy Local requires".to_owned());
     }
     let covering = adverts.iter().filter_map(|a| Some((a.score(node)?, a.interfaces.clone())));
-    covering
-        .reduce(|(score, interfaces), (more, also)| (score + more, interfaces.union(also)))
-        .ok_or_else(|| "no L2Advertisement's nodeSelectors select it".to_owned())
+    let all = covering.reduce(|(score, interfaces), (more, also)| (score + more, interfaces.union(also)));
+    let (score, interfaces) = all.ok_or_else(|| "no L2Advertisement's nodeSelectors select it".to_owned())?;
+    Ok(Fitness { cordoned: node.cordoned, score, interfaces })
 }

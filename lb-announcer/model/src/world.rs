@@ -14,7 +14,7 @@ use crate::advert::{Advert, read_adverts};
 use crate::crd::{
     BFDProfile, BGPAdvertisement, BGPPeer, Community, ConfigurationState, IPAddressPool, L2Advertisement,
 };
-use crate::duty::{Duty, Ground, duties, hindrances};
+use crate::duty::{Duty, Ground, Orders, duties, hindrances};
 use crate::node::{ExcludeLabel, NodeFacts, SliceFacts};
 use crate::plan::{Grant, Inputs, Plan, TakenBy, plan};
 use crate::pool::{Namespaces, Pool, read_pools};
@@ -102,6 +102,7 @@ pub struct World {
     /// What Services that share asked for when that was last agreed.
     agreed: BTreeMap<ObjectKey, Arc<ServiceFacts>>,
     changes: Changes,
+    orders: Orders,
 }
 
 impl World {
@@ -126,6 +127,7 @@ impl World {
             config_stale: false,
             agreed: BTreeMap::new(),
             changes: Changes::default(),
+            orders: Orders::default(),
         }
     }
 
@@ -185,10 +187,13 @@ impl World {
 
     /// Derives who is to announce what.
     pub fn duties<'a>(
-        &self,
+        &mut self,
         grants: impl Iterator<Item = (&'a ObjectKey, &'a Grant)>,
     ) -> (BTreeMap<IpAddr, Duty>, Vec<Problem>) {
-        duties(grants, &self.ground(&self.endpoints()))
+        let mut orders = std::mem::take(&mut self.orders);
+        let found = duties(grants, &self.ground(&self.endpoints()), &mut orders);
+        self.orders = orders;
+        found
     }
 
     /// Says which Services nobody can announce.

@@ -54,7 +54,7 @@ fn service(world: &mut World, name: &str, policy: &str, nodes: &[&str]) {
 }
 
 /// The candidates of 10.0.0.200 in alphabetical order, and the reasons of all problems.
-fn found(world: &World) -> (String, String) {
+fn found(world: &mut World) -> (String, String) {
     let grants = world.granted_by_status();
     let (duties, problems) = world.duties(grants.iter());
     let duty = duties.get(&IpAddr::from([10, 0, 0, 200]));
@@ -72,7 +72,7 @@ fn a_shared_address_goes_where_all_of_its_services_are_served() {
         for (name, policy, nodes) in services {
             service(&mut world, name, policy, nodes);
         }
-        assert_eq!(found(&world), (expected.to_owned(), problems.to_owned()), "{services:?}");
+        assert_eq!(found(&mut world), (expected.to_owned(), problems.to_owned()), "{services:?}");
     };
     check(&[("a", "Local", &["n1", "n2"]), ("b", "Local", &["n2", "n3"])], "n2", "");
     check(&[("a", "Cluster", &["n1"]), ("b", "Local", &["n3"])], "n3", "");
@@ -95,28 +95,28 @@ fn pod(world: &mut World, node: &str, phase: &str) {
 fn only_nodes_with_a_speaker_are_candidates() {
     let mut world = world(SpeakerRule::Seen);
     service(&mut world, "a", "Cluster", &["n1"]);
-    assert_eq!(found(&world), (String::new(), "a NoEligibleNode".to_owned()));
+    assert_eq!(found(&mut world), (String::new(), "a NoEligibleNode".to_owned()));
     pod(&mut world, "n1", "Running");
     pod(&mut world, "n2", "Pending");
     pod(&mut world, "n3", "Failed");
-    assert_eq!(found(&world).0, "n1 n2");
+    assert_eq!(found(&mut world).0, "n1 n2");
     // One that is no pod says so itself.
     state(&mut world, "n3", "");
-    assert_eq!(found(&world).0, "n1 n2 n3");
+    assert_eq!(found(&mut world).0, "n1 n2 n3");
     let key = ObjectKey::new("landfall-system", "speaker-n1");
     world.apply(Input::SpeakerPod(Change::Delete(key)));
-    assert_eq!(found(&world).0, "n2 n3");
+    assert_eq!(found(&mut world).0, "n2 n3");
 }
 
 #[test]
 fn a_speaker_that_does_not_see_itself_trusts_nobody() {
     let mut world = world(SpeakerRule::SeenFrom("n1".into()));
     service(&mut world, "a", "Cluster", &["n1"]);
-    assert_eq!(found(&world).0, "n1 n2 n3");
+    assert_eq!(found(&mut world).0, "n1 n2 n3");
     pod(&mut world, "n2", "Running");
-    assert_eq!(found(&world).0, "n1 n2 n3");
+    assert_eq!(found(&mut world).0, "n1 n2 n3");
     pod(&mut world, "n1", "Running");
-    assert_eq!(found(&world).0, "n1 n2");
+    assert_eq!(found(&mut world).0, "n1 n2");
 }
 
 fn state(world: &mut World, node: &str, subnets: &str) {
@@ -247,9 +247,9 @@ fn ten_thousand_services_and_a_hundred_nodes_are_soon_decided() {
     let (duties, problems) = world.duties(grants.iter());
     assert_eq!((duties.len(), problems.len()), (10_000, 0));
     assert!(duties.values().all(|duty| duty.candidates.len() == 100));
-    println!(
-        "10,000 Services, 100 nodes: {without:?} to say that all can be announced, {:?} with all",
-        begun.elapsed()
-    );
-    assert!(without < begun.elapsed() / 4, "what a controller needs is the smaller part");
+    let (first, begun) = (begun.elapsed(), std::time::Instant::now());
+    assert_eq!(world.duties(grants.iter()).0, duties);
+    let again = begun.elapsed();
+    println!("10,000 Services, 100 nodes: {without:?} for a controller; {first:?} for a speaker, then {again:?}");
+    assert!(without < first / 4 && again < first / 4, "the hashes take most of the time, and are made once");
 }
