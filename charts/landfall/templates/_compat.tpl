@@ -26,6 +26,7 @@ affinity: ingress.affinity
 topologySpreadConstraints: ingress.topologySpreadConstraints
 updateStrategy: ingress.updateStrategy
 minReadySeconds: ingress.minReadySeconds
+terminationGracePeriodSeconds: ingress.drain.timeoutSeconds
 priorityClassName: ingress.priorityClassName
 podAnnotations: ingress.podAnnotations
 podLabels: ingress.podLabels
@@ -65,7 +66,6 @@ networkPolicy.enabled: networkPolicy.enabled
 {{/* What is true here anyway, or has nothing to act on. */}}
 {{- define "landfall.compat.dropped" -}}
 - admissionWebhooks
-- addHeaders
 - containerName
 - containerPort
 - containerSecurityContext
@@ -77,37 +77,25 @@ networkPolicy.enabled: networkPolicy.enabled
 - enableTopologyAwareRouting
 - healthCheckHost
 - healthCheckPath
-- hostname
 - ingressClassByName
-- ingressClassResource.annotations
-- ingressClassResource.parameters
 - labels
 - lifecycle
 - livenessProbe
-- maxmindLicenseKey
 - metrics.enabled
 - metrics.port
 - metrics.portName
-- metrics.prometheusRule.rules
 - metrics.service
 - metrics.serviceMonitor.namespaceSelector
 - metrics.serviceMonitor.targetLabels
 - name
-- opentelemetry.enabled
 - progressDeadlineSeconds
 - readinessProbe
-- reportNodeInternalIp
 - service.appProtocol
-- service.enableHttp
-- service.enableHttps
 - service.external
 - service.healthCheckNodePort
-- service.internal.enabled
 - service.targetPorts
 - service.type
-- shareProcessNamespace
 - startupProbe
-- terminationGracePeriodSeconds
 - unhealthyPodEvictionPolicy
 {{- end -}}
 
@@ -124,7 +112,10 @@ tcp: make a Service of type LoadBalancer for that port; metallb.io/allow-shared-
 udp: make a Service of type LoadBalancer for that port; metallb.io/allow-shared-ip lets it share the address
 service.internal: make a second Service of type LoadBalancer with an address of another pool
 allowSnippetAnnotations: snippets aren't executed here
-proxySetHeaders: not honoured yet
+proxySetHeaders: request headers of one's own can't be set here
+addHeaders: response headers of one's own can't be set here
+opentelemetry: there are no traces here
+metrics.prometheusRule.rules: make a PrometheusRule of your own
 customTemplate: there is no template here
 extraContainers: not supported
 extraInitContainers: not supported
@@ -229,6 +220,13 @@ HostPort
 {{- $refused = append $refused "controller.kind: there is no \"Both\"; choose Deployment or DaemonSet" -}}
 {{- $_ := unset $old "kind" -}}
 {{- end -}}
+{{- range list "service.enableHttp" "service.enableHttps" -}}
+{{- with include "landfall.take" (dict "from" $old "path" .) -}}
+{{- if not (get (fromJson .) "v") -}}
+{{- $refused = append $refused "controller.service.enableHttp, enableHttps: the Service always has both ports; close one with a network policy" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- with include "landfall.take" (dict "from" $old "path" "publishService.enabled") -}}
 {{- if not (get (fromJson .) "v") -}}
 {{- if not (dig "extraArgs" "publish-status-address" "" $old) -}}
@@ -275,6 +273,7 @@ HostPort
 {{- end -}}
 {{- end -}}
 {{- if $refused -}}
+{{- $refused = uniq $refused -}}
 {{- fail (printf "\n\nvalues of another chart that can't be taken over (docs/migrate-ingress-nginx.md, docs/migrate-metallb.md):\n  %s\n" (join "\n  " $refused)) -}}
 {{- end -}}
 {{- $new | toJson -}}
