@@ -26,6 +26,8 @@ labels: {{- mergeOverwrite (include "landfall.labels" (list $root (index . 2)) |
 - port: admin
   path: /metrics
   interval: {{ .interval }}
+  # namespace, service and node are those of the Ingress or Service that a metric tells of, not the pod's own.
+  honorLabels: true
   {{- with .relabelings }}
   relabelings: {{- toYaml . | nindent 4 }}
   {{- end }}
