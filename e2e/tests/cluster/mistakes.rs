@@ -7,7 +7,7 @@ use landfall_e2e::testbed::Namespace;
 use landfall_e2e::wait;
 use serde_json::Value;
 
-use crate::stage::Stage;
+use crate::stage::{Stage, play};
 
 const NAMESPACE: &str = "mistakes";
 /// What the mistakes are made beside.
@@ -21,10 +21,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn describe_says_what_to_do() -> Result<()> {
-    let stage = Stage::set().await?;
-    let namespace = stage.testbed.namespace(NAMESPACE)?;
-    let outcome = scenario(&stage, &namespace).await;
-    namespace.conclude(outcome)
+    play(NAMESPACE, scenario).await
 }
 
 async fn scenario(stage: &Stage, namespace: &Namespace<'_>) -> Result<()> {

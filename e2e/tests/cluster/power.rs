@@ -11,7 +11,7 @@ use landfall_e2e::figures::{self, Durations};
 use landfall_e2e::testbed::{Host, Namespace, PATIENCE};
 use landfall_e2e::wait;
 
-use crate::stage::{Stage, rounds};
+use crate::stage::{Stage, play, rounds};
 
 const APP: &str = include_str!("echo.yaml");
 const NAMESPACE: &str = "power";
@@ -29,19 +29,13 @@ const WATCHED: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_outlives_its_node() -> Result<()> {
-    let stage = Stage::set().await?;
-    let namespace = stage.testbed.namespace(NAMESPACE)?;
-    let outcome = scenario(&stage, &namespace).await;
-    namespace.conclude(outcome)
+    play(NAMESPACE, scenario).await
 }
 
 /// The same without an API server, which is not on the way of any of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_outlives_the_api_server() -> Result<()> {
-    let stage = Stage::set().await?;
-    let namespace = stage.testbed.namespace(NAMESPACE)?;
-    let outcome = without_the_api_server(&stage, &namespace).await;
-    namespace.conclude(outcome)
+    play(NAMESPACE, without_the_api_server).await
 }
 
 async fn without_the_api_server(stage: &Stage, namespace: &Namespace<'_>) -> Result<()> {

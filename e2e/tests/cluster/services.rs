@@ -11,7 +11,7 @@ use landfall_e2e::testbed::{Host, Namespace, PATIENCE};
 use landfall_e2e::wait;
 use tokio::net::UdpSocket;
 
-use crate::stage::Stage;
+use crate::stage::{Stage, play};
 
 const APP: &str = include_str!("echo.yaml");
 const SERVICES: &str = include_str!("services.yaml");
@@ -20,10 +20,7 @@ const CLIENT: &str = "192.168.77.100";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_service() -> Result<()> {
-    let stage = Stage::set().await?;
-    let namespace = stage.testbed.namespace(NAMESPACE)?;
-    let outcome = scenario(&stage, &namespace).await;
-    namespace.conclude(outcome)
+    play(NAMESPACE, scenario).await
 }
 
 async fn scenario(stage: &Stage, namespace: &Namespace<'_>) -> Result<()> {

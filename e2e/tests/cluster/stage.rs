@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use landfall_e2e::client::{self, Answer};
-use landfall_e2e::testbed::{Host, LANDFALL, PATIENCE, Testbed};
+use landfall_e2e::testbed::{Host, LANDFALL, Namespace, PATIENCE, Testbed};
 use landfall_e2e::{tools, wait};
 
 /// How long one request may take.
@@ -16,6 +16,14 @@ pub(crate) struct Stage {
     pub(crate) testbed: Testbed,
     /// The address of the ingress on the LAN.
     pub(crate) ingress: IpAddr,
+}
+
+/// Plays a scenario in a namespace of its own, which goes if it passes and is described and kept if it fails.
+pub(crate) async fn play(name: &str, scenario: impl AsyncFnOnce(&Stage, &Namespace<'_>) -> Result<()>) -> Result<()> {
+    let stage = Stage::set().await?;
+    let namespace = stage.testbed.namespace(name)?;
+    let outcome = scenario(&stage, &namespace).await;
+    namespace.conclude(outcome)
 }
 
 impl Stage {
