@@ -1,7 +1,8 @@
 //! Scenarios on a real cluster with Landfall installed by its chart: real pods behind real kube-proxies, seen from a
 //! client on the same LAN that is no part of the cluster.
 //!
-//! They need the testbed (`make cluster`) and share it, so they run one after the other (`--test-threads 1`): `make e2e` does it all.
+//! They need the testbed (`make cluster`) and share it, so they run one after the other (`--test-threads 1`): `make e2e`
+//! does it all.
 
 mod expose;
 mod lifecycle;
