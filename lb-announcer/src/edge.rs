@@ -10,6 +10,8 @@ mod filter;
 pub mod groups;
 pub mod heartbeat;
 pub mod links;
+pub mod memory;
 pub mod ndp;
 pub mod packet;
 mod sys;
+pub mod traffic;

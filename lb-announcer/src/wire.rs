@@ -3,6 +3,7 @@
 //! The thread has its own runtime, so that no plan, however large, and no API server, however slow, delays a
 //! heartbeat. What goes in are [`Command`]s; what comes out is a [`View`] whenever something changed.
 
+mod guides;
 mod ports;
 mod thread;
 

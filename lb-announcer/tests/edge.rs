@@ -12,3 +12,5 @@ mod links;
 mod namespaces;
 #[path = "edge/ndp.rs"]
 mod ndp;
+#[path = "edge/traffic.rs"]
+mod traffic;

@@ -10,6 +10,7 @@
 
 mod address;
 mod documents;
+mod exchanges;
 mod frames;
 mod look;
 mod peer;
@@ -28,6 +29,7 @@ use crate::duty::Duty;
 use crate::wire::heartbeat::{Heartbeat, Phase, Versions, name_hash};
 use crate::wire::state::State;
 use address::{Address, Standing};
+pub use exchanges::Exchanges;
 use look::Watch;
 use peer::{Accepted, Peer};
 pub use types::{Cause, Counters, Effect, FrameCounters, Link, Liveness, Moment, Report, Tuning};
@@ -91,7 +93,8 @@ impl Announcer {
             beat: Moment::ZERO,
             deadline: Moment::ZERO,
             slack: Duration::ZERO,
-            versions: Versions { state: 1, table: 1 },
+            // A table that was never set is not an empty one: whoever follows this node keeps what it has until then.
+            versions: Versions { state: 1, table: 0 },
             state: State::default(),
             state_bytes: State::default().encode(),
             table: Vec::new(),
@@ -143,7 +146,7 @@ impl Announcer {
         if before != self.links {
             self.state_stale = true;
             for address in self.addresses.values_mut() {
-                address.announce_again(now);
+                address.announce_from(now);
             }
         }
         self.settle(now);
@@ -177,12 +180,13 @@ impl Announcer {
 
     /// The last word: whoever hears it takes over at once.
     pub fn goodbye(&mut self, now: Moment) -> Vec<Effect> {
+        // The claims are left in what peers have been told: they say what is free from now on.
+        self.refresh_state();
+        self.phase = Phase::Gone;
         let owned: Vec<IpAddr> = self.owned().collect();
         for ip in owned {
             self.leave(ip, None);
         }
-        self.phase = Phase::Gone;
-        self.refresh_state();
         // Said more than once, since no answer is awaited and one packet in twenty may be lost.
         for _ in 0..3 {
             self.beat(now);
@@ -227,6 +231,8 @@ impl Announcer {
             self.started = Some(now);
             self.deadline = now;
         } else {
+            // Forgets slowly what it knows of its own machine: by half in about seven seconds.
+            self.slack = self.slack.mul_f64(0.995);
             self.notice_lateness(now);
         }
         let heard_enough = self.started.is_some_and(|started| now >= started + self.tuning.listen);
@@ -247,13 +253,14 @@ impl Announcer {
     }
 
     /// A process that ran late heard nothing meanwhile, so nobody's silence during that time counts.
+    ///
+    /// Asked before every decision, whatever led to it: what arrives first after a stop is mostly not the timer.
     fn notice_lateness(&mut self, now: Moment) {
         let late = now.saturating_sub(self.deadline);
-        if late < self.tuning.heartbeat / 2 {
-            // Forgets slowly what it knows of its own machine: by half in about seven seconds.
-            self.slack = self.slack.mul_f64(0.995);
+        if self.started.is_none() || late < self.tuning.heartbeat / 2 {
             return;
         }
+        self.deadline = now;
         self.slack = self.slack.max(late.min(self.tuning.dead_after));
         for peer in self.peers.values_mut() {
             peer.excuse(now, late);

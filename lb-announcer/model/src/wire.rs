@@ -1,10 +1,11 @@
-//! Packet formats: ARP, neighbour discovery and the heartbeat.
+//! Packet formats: ARP, neighbour discovery, the heartbeat, and what is read of TCP.
 //!
 //! Decoding never panics and never reads beyond the packet; what isn't well-formed is `None`.
 
 pub mod arp;
 pub mod heartbeat;
 pub mod ndp;
+pub mod segment;
 pub mod state;
 
 pub use pnet_base::MacAddr;

@@ -65,6 +65,11 @@ impl ArpSocket {
         self.socket.recv(frames).await
     }
 
+    /// Takes what is there at this moment, up to one batch; fails with `WouldBlock` if it is nothing.
+    pub fn try_recv(&self, frames: &mut Frames) -> io::Result<()> {
+        self.socket.try_recv(frames)
+    }
+
     /// Throws away what is queued and says how many frames that were.
     ///
     /// For a process that was stopped: what waited meanwhile is neither to be answered nor evidence of anything.

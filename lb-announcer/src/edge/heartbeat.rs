@@ -110,6 +110,11 @@ impl HeartbeatSocket {
         }
     }
 
+    /// Takes what is there at this moment, up to one batch; fails with `WouldBlock` if it is nothing.
+    pub fn try_recv(&self, datagrams: &mut Datagrams) -> io::Result<()> {
+        self.fill(self.socket.get_ref(), datagrams)
+    }
+
     /// Sends one datagram now; fails with `WouldBlock` when the queue is full.
     pub fn send(&self, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
         let to = match to.ip() {

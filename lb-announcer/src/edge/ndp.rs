@@ -69,6 +69,11 @@ impl NdpSocket {
         self.socket.recv(frames).await
     }
 
+    /// Takes what is there at this moment, up to one batch; fails with `WouldBlock` if it is nothing.
+    pub fn try_recv(&self, frames: &mut Frames) -> io::Result<()> {
+        self.socket.try_recv(frames)
+    }
+
     /// Throws away what is queued and says how many frames that were.
     pub fn discard(&self) -> io::Result<usize> {
         self.socket.discard()

@@ -105,6 +105,11 @@ impl PacketSocket {
         }
     }
 
+    /// Takes what is there without asking the reactor, which may not know of it yet; `WouldBlock` if it is nothing.
+    pub(super) fn try_recv(&self, frames: &mut Frames) -> io::Result<()> {
+        frames.fill(self.socket.get_ref())
+    }
+
     /// Throws away what is queued and says how many frames that were.
     pub(super) fn discard(&self) -> io::Result<usize> {
         let mut socket = self.socket.get_ref();

@@ -5,7 +5,6 @@ use std::future::pending;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::Pin;
 
-use futures::FutureExt;
 use futures::future::select_all;
 use landfall_lb_model::announcer::Link;
 use landfall_lb_model::plan::TakenBy;
@@ -112,6 +111,11 @@ impl Ports {
         self.open.iter().map(|(index, p)| Link { index: *index, name: p.name.clone(), mac: p.mac }).collect()
     }
 
+    /// The interfaces' own MAC addresses.
+    pub(super) fn macs(&self) -> BTreeMap<u32, MacAddr> {
+        self.open.iter().map(|(index, port)| (*index, port.mac)).collect()
+    }
+
     /// Waits until there are frames, and hands over the first batch.
     pub(super) async fn wait(&mut self) -> Vec<(u32, Vec<u8>)> {
         type Ready<'a> = Pin<Box<dyn Future<Output = Option<(u32, &'a Frames)>> + 'a>>;
@@ -132,15 +136,15 @@ impl Ports {
         ready.map(|(index, frames)| copied(index, frames)).unwrap_or_default()
     }
 
-    /// Hands over what is there without waiting.
+    /// Hands over what is there without waiting, also what the reactor doesn't know of yet.
     pub(super) fn take(&mut self) -> Vec<(u32, Vec<u8>)> {
         let mut all = Vec::new();
         for (index, port) in &mut self.open {
-            while let Some(Ok(())) = port.arp.recv(&mut port.arp_frames).now_or_never() {
+            while port.arp.try_recv(&mut port.arp_frames).is_ok() {
                 all.extend(copied(*index, &port.arp_frames));
             }
             let Some(ndp) = &port.ndp else { continue };
-            while let Some(Ok(())) = ndp.recv(&mut port.ndp_frames).now_or_never() {
+            while ndp.try_recv(&mut port.ndp_frames).is_ok() {
                 all.extend(copied(*index, &port.ndp_frames));
             }
         }

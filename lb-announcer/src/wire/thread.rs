@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use futures::FutureExt;
 use landfall_lb_model::announcer::{Announcer, Effect, Moment, Report, Tuning};
 use landfall_lb_model::plan::TakenBy;
 use tokio::sync::{mpsc, watch};
@@ -15,11 +14,17 @@ use crate::Name;
 use crate::edge::clock;
 use crate::edge::heartbeat::{Datagrams, HeartbeatSocket};
 use crate::edge::links::LinkWatch;
+use crate::edge::memory;
+use crate::wire::guides::Guides;
 use crate::wire::ports::{Ports, reserved};
 use crate::wire::{Command, Figures, Settings, View, Wire};
 
 /// Figures are copied this often, which is as often as anybody looks.
 const FIGURES: Duration = Duration::from_secs(1);
+
+/// When memory is given back, after the start: once everything has been read for the first time, and once more when
+/// what happens seldom has happened.
+const RELEASE: [Duration; 2] = [Duration::from_secs(3), Duration::from_mins(1)];
 
 fn boottime() -> Moment {
     clock::boottime().expect("the kernel has had this clock since 2.6.39")
@@ -69,6 +74,7 @@ struct Loop {
     datagrams: Datagrams,
     links: LinkWatch,
     ports: Ports,
+    guides: Guides,
     reserved: BTreeMap<IpAddr, TakenBy>,
     peers: BTreeMap<Name, Vec<IpAddr>>,
     duties: BTreeSet<IpAddr>,
@@ -78,6 +84,9 @@ struct Loop {
     outlets: Outlets,
     /// The core's revision when it was last shown, and when its figures were.
     shown: (u64, Moment),
+    /// When memory is next given back.
+    release: std::slice::Iter<'static, Duration>,
+    began: Moment,
     draining: Option<Moment>,
 }
 
@@ -98,6 +107,7 @@ impl Loop {
             datagrams: Datagrams::new(),
             links,
             ports: Ports::default(),
+            guides: Guides::default(),
             reserved: BTreeMap::new(),
             peers: BTreeMap::new(),
             duties: BTreeSet::new(),
@@ -106,6 +116,8 @@ impl Loop {
             told,
             outlets,
             shown: (u64::MAX, Moment::ZERO),
+            release: RELEASE.iter(),
+            began: boottime(),
             draining: None,
         };
         work.links_changed();
@@ -114,13 +126,14 @@ impl Loop {
 
     async fn run(mut self) {
         loop {
-            let wait = self.core.deadline().saturating_sub(boottime());
+            let wait = self.core.deadline().saturating_sub(boottime()).min(self.guides.patience());
             tokio::select! {
                 biased;
                 received = self.heartbeat.recv(&mut self.datagrams) => if received.is_ok() {
                     self.on_datagrams();
                 },
                 frames = self.ports.wait() => self.on_frames(frames),
+                () = self.guides.wait(boottime) => {}
                 changed = self.links.changed() => match changed {
                     Ok(_) => self.links_changed(),
                     Err(error) => tracing::error!(%error, "cannot watch the interfaces"),
@@ -133,6 +146,11 @@ impl Loop {
                 () = tokio::time::sleep(wait) => {}
             }
             self.receive();
+            while let Some(frames) = self.guides.due(boottime()) {
+                for (link, frame) in frames {
+                    self.ports.send(link, &frame);
+                }
+            }
             if boottime() >= self.core.deadline() {
                 let effects = self.core.on_timer(boottime());
                 self.carry_out(effects);
@@ -149,7 +167,7 @@ impl Loop {
 
     /// Hands over everything that has been received: whatever waits is older than the timer.
     fn receive(&mut self) {
-        while let Some(Ok(())) = self.heartbeat.recv(&mut self.datagrams).now_or_never() {
+        while self.heartbeat.try_recv(&mut self.datagrams).is_ok() {
             self.on_datagrams();
         }
         let frames = self.ports.take();
@@ -224,6 +242,9 @@ impl Loop {
         let Some(deadline) = self.draining else { return false };
         let now = boottime();
         let alone = self.core.live_peers(now).is_empty();
+        if !self.guides.are_done() {
+            return false;
+        }
         alone || self.core.owned().next().is_none() || now >= deadline
     }
 
@@ -236,7 +257,18 @@ impl Loop {
                     // A heartbeat that can't be sent is a heartbeat lost; the rules about silence decide.
                     let _ = self.heartbeat.send(&bytes, SocketAddr::new(*ip, self.settings.heartbeat.port()));
                 }
+                Effect::Guide { ip, frames } => self.guides.add(boottime(), ip, frames, &self.ports.macs()),
                 Effect::Report(report) => drop(self.outlets.reports.send(report)),
+            }
+        }
+    }
+
+    /// Gives back the memory that only starting needed, once that is over.
+    fn release(&mut self, now: Moment) {
+        if self.release.as_slice().first().is_some_and(|due| now >= self.began + *due) {
+            self.release.next();
+            if let Err(error) = memory::release_code() {
+                tracing::debug!(%error, "cannot give back memory");
             }
         }
     }
@@ -248,6 +280,7 @@ impl Loop {
             self.shown.1 = now;
             let figures = Figures { counters: self.core.counters(), frames: self.core.frame_counters().collect() };
             *self.outlets.figures.lock().unwrap_or_else(PoisonError::into_inner) = figures;
+            self.release(now);
         }
         if self.shown.0 == self.core.revision() {
             return;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -77,6 +77,13 @@ impl Namespaces {
         let to = SocketAddr::new(to.parse().unwrap(), 9);
         let from = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         inside(&self.client, || UdpSocket::bind(from).unwrap().send_to(b"x", to).unwrap());
+    }
+
+    /// Tries to connect from the client, to a port where nobody listens.
+    pub(crate) fn connect_from_client(&self, to: &str) {
+        let to = SocketAddr::new(to.parse().unwrap(), 9);
+        // Refused, after the first segment has gone there and the answer has come back.
+        inside(&self.client, || TcpStream::connect_timeout(&to, SOON).unwrap_err());
     }
 
     /// Waits until the client's neighbour table has `expected` in what it says about `address`.

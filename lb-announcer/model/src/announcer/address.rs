@@ -44,6 +44,8 @@ pub(crate) struct Owner {
     pub(crate) step: usize,
     pub(crate) next: Moment,
     pub(crate) offer: Option<Offer>,
+    /// Who leads the neighbours here, so that this node doesn't announce itself yet.
+    pub(crate) led_by: Option<Arc<str>>,
     /// Before then no offer is made again.
     pub(crate) no_offer_before: Moment,
     /// Whether another of ours claims it too.
@@ -81,12 +83,12 @@ impl Address {
         self.standing = Standing::Probing(Probing { cause, from: None, sent: 0, next: now, earliest });
     }
 
-    /// Begins the burst again.
-    pub(crate) fn announce_again(&mut self, now: Moment) {
+    /// Begins the burst, or begins it again, at that time.
+    pub(crate) fn announce_from(&mut self, first: Moment) {
         if let Standing::Owner(owner) = &mut self.standing {
-            owner.since = now;
+            owner.since = first;
             owner.step = 0;
-            owner.next = now;
+            owner.next = first;
         }
     }
 }
@@ -99,6 +101,7 @@ impl Owner {
             step: 0,
             next: now,
             offer: None,
+            led_by: None,
             no_offer_before: Moment::ZERO,
             contested: false,
             defended: None,

@@ -1,12 +1,13 @@
 //! Frames: answers to requests, claims of others, probes and announcements.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pnet_base::MacAddr;
 
 use crate::announcer::address::{Address, Standing};
-use crate::announcer::{Announcer, Effect, Moment, Report};
+use crate::announcer::{Announcer, Effect, Link, Moment, Report};
 use crate::wire::arp::{Arp, Operation};
 use crate::wire::ndp::{Message, Ndp};
 
@@ -42,7 +43,7 @@ impl Announcer {
 
     fn on_ndp(&mut self, now: Moment, link: u32, ndp: &Ndp) {
         let from = ndp.link_layer.unwrap_or(ndp.source_mac);
-        if self.macs.contains(&ndp.source_mac) {
+        if self.macs.contains(&ndp.source_mac) || self.macs.contains(&from) {
             return;
         }
         match ndp.message {
@@ -122,6 +123,35 @@ impl Announcer {
         }
     }
 
+    /// Leads the neighbours of an address that was handed over to its new owner.
+    ///
+    /// The frames come from this node and tell the other's MAC address. Only this node sees when the clients are
+    /// between two exchanges: one that a connection spans would have its second half reach a stranger. A switch that
+    /// lets no host speak for another drops them, and then the new owner's own burst does it.
+    pub(super) fn guide(&mut self, ip: IpAddr, address: &Address, to: &str) {
+        let Some(peer) = self.peers.get(to) else { return };
+        let rule = address.candidate(to).map(|c| c.interfaces.clone());
+        let mut frames = Vec::new();
+        for link in self.links.values() {
+            let theirs = peer.state.interfaces.iter().filter(|(name, _)| rule.as_ref().is_none_or(|r| r.allow(name)));
+            let Some(mac) = opposite(link, theirs) else { continue };
+            match ip {
+                IpAddr::V4(ip) => {
+                    let (request, reply) = (Arp::gratuitous_request(mac, ip), Arp::gratuitous_reply(mac, ip));
+                    let frame = |arp: Arp| (link.index, Arp { source: link.mac, ..arp }.encode());
+                    frames.extend([frame(request), frame(reply)]);
+                }
+                IpAddr::V6(ip) => {
+                    let guide = Ndp { source_mac: link.mac, ..Ndp::announcement(mac, ip) };
+                    frames.push((link.index, guide.encode()));
+                }
+            }
+        }
+        if !frames.is_empty() {
+            self.effects.push(Effect::Guide { ip, frames });
+        }
+    }
+
     /// Asks who has the address, on every interface that this node would announce it on.
     pub(super) fn send_probe(&mut self, ip: IpAddr, address: &Address) {
         let rule = address.candidate(&self.me).map(|c| c.interfaces.clone());
@@ -140,4 +170,12 @@ impl Announcer {
         };
         self.effects.push(Effect::Frame { link: index, bytes });
     }
+}
+
+/// The MAC address that another node has on the segment of `link`: that of its interface of the same name, or of its
+/// only one.
+fn opposite<'a>(link: &Link, theirs: impl Iterator<Item = &'a (Arc<str>, MacAddr)>) -> Option<MacAddr> {
+    let theirs: Vec<_> = theirs.collect();
+    let same = theirs.iter().find(|(name, _)| *name == link.name);
+    same.or(theirs.first().filter(|_| theirs.len() == 1)).map(|(_, mac)| *mac)
 }

@@ -69,9 +69,8 @@ impl Announcer {
                 if self.conflicts.contains_key(&ip) { self.tuning.look_again / 6 } else { self.tuning.look_again };
             *watch = Watch { clean, ..Watch::new(watch.wanted, now + pause) };
             let wanted = watch.wanted;
-            if clean >= CLEAN_ROUNDS && self.conflicts.remove(&ip).is_some() {
-                self.state_stale = true;
-                self.effects.push(Effect::Report(Report::ConflictOver { ip }));
+            if clean >= CLEAN_ROUNDS {
+                self.forget_conflict(ip);
             }
             if !wanted && !self.conflicts.contains_key(&ip) {
                 self.watches.remove(&ip);
@@ -105,6 +104,13 @@ impl Announcer {
             self.counters.conflicts += 1;
             self.state_stale = true;
             self.effects.push(Effect::Report(Report::Conflict { ip, mac, defended: false }));
+        }
+    }
+
+    pub(super) fn forget_conflict(&mut self, ip: IpAddr) {
+        if self.conflicts.remove(&ip).is_some() {
+            self.state_stale = true;
+            self.effects.push(Effect::Report(Report::ConflictOver { ip }));
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::announcer::address::{Address, Offer, Owner, Standing};
-use crate::announcer::peer::Life;
+use crate::announcer::peer::{Life, Peer};
 use crate::announcer::{Announcer, Cause, Effect, Liveness, Moment, Report};
 use crate::duty::Candidate;
 use crate::wire::heartbeat::Phase;
@@ -14,6 +14,7 @@ use crate::wire::state::Claim;
 impl Announcer {
     /// Brings every address to where it belongs at this moment.
     pub(super) fn settle(&mut self, now: Moment) {
+        self.notice_lateness(now);
         self.report_peers(now);
         let interval = self.check_interval();
         // Taken out as a whole, which costs nothing, since each address is settled with the rest of the state.
@@ -154,12 +155,24 @@ impl Announcer {
 
     fn settle_idle(&mut self, now: Moment, ip: IpAddr, address: &mut Address, claim: Option<&(Arc<str>, Claim)>) {
         if self.conflicts.contains_key(&ip) {
-            return;
+            // A peer that announces it has asked since, and was not answered: from then on it is the peer's to know.
+            let theirs = claim.is_some_and(|(owner, _)| self.life(owner, now) == Life::Alive);
+            if !theirs {
+                return;
+            }
+            self.forget_conflict(ip);
         }
         match claim {
-            Some((_, claim)) if claim.offered_to == self.my_hash => {
+            Some((former, claim)) if claim.offered_to == self.my_hash => {
                 if address.candidate(&self.me).is_some_and(|c| self.able(c, now)) {
                     self.take(now, ip, address, Cause::Handover, None);
+                    // Whoever hands an address over leads its neighbours here when that suits their connections.
+                    address.announce_from(now + self.tuning.guide);
+                    if let Standing::Owner(taken) = &mut address.standing {
+                        // The other may know of a change that this node will only hear of, as of a cordon lifted.
+                        taken.no_offer_before = now + self.tuning.offer;
+                        taken.led_by = Some(former.clone());
+                    }
                 }
             }
             Some((owner, _)) if self.life(owner, now) == Life::Suspect => {
@@ -174,8 +187,7 @@ impl Announcer {
             Some(_) => {}
             None => {
                 if self.i_am_heir(address, None, now) {
-                    let left = self.peers.values().any(|p| p.phase == Phase::Gone && p.state.claims.contains_key(&ip));
-                    if left {
+                    if self.was_left(now, ip) {
                         self.take(now, ip, address, Cause::Handover, None);
                     } else {
                         address.probe(now, Cause::Free, now);
@@ -184,6 +196,12 @@ impl Announcer {
                 }
             }
         }
+    }
+
+    /// Whether a peer that had the address has just said goodbye, so that it is known to be nobody else's.
+    fn was_left(&self, now: Moment, ip: IpAddr) -> bool {
+        let just = |peer: &Peer| peer.silence(now).is_some_and(|silence| silence < self.tuning.offer);
+        self.peers.values().any(|p| p.phase == Phase::Gone && just(p) && p.state.claims.contains_key(&ip))
     }
 
     fn settle_probing(&mut self, now: Moment, ip: IpAddr, address: &mut Address, claim: Option<&(Arc<str>, Claim)>) {
@@ -214,7 +232,10 @@ impl Announcer {
         let dead = suspect.as_ref().is_none_or(|name| self.life(name, now) == Life::Dead);
         if now < earliest || !dead {
             // Looked at again when the silence is long enough; nothing more is sent.
-            probing.next = now + Duration::from_millis(5);
+            let limit = self.tuning.dead_after + self.slack;
+            let left = |peer: &Peer| limit.saturating_sub(peer.silence(now).unwrap_or_default());
+            let wait = suspect.and_then(|name| self.peers.get(&name)).map_or(Duration::ZERO, left);
+            probing.next = now + wait.clamp(Duration::from_millis(1), Duration::from_millis(5));
             return;
         }
         let silence = suspect.and_then(|name| self.peers.get(&name)?.silence(now));
@@ -232,6 +253,13 @@ impl Announcer {
     }
 
     fn settle_owner(&mut self, now: Moment, ip: IpAddr, address: &mut Address, claim: Option<&(Arc<str>, Claim)>) {
+        if let Standing::Owner(owner) = &mut address.standing
+            && owner.led_by.as_ref().is_some_and(|former| self.life(former, now) != Life::Alive)
+        {
+            // Whoever would have led the neighbours here has gone, be it after it has done so.
+            owner.led_by = None;
+            address.announce_from(now);
+        }
         let me = self.me.clone();
         let place = |name: &str| address.candidates.iter().position(|c| &*c.node == name).unwrap_or(usize::MAX);
         let (mine, theirs) = (place(&me), claim.map(|(name, _)| (place(name), name.clone())));
@@ -242,13 +270,17 @@ impl Announcer {
             let stronger = (claim.epoch, std::cmp::Reverse(*their_place), std::cmp::Reverse(name))
                 > (owner.epoch, std::cmp::Reverse(mine), std::cmp::Reverse(&me));
             if stronger {
+                let handed_over = owner.offer.as_ref().is_some_and(|offer| offer.to == *name);
                 self.stop(now, ip, address, Some(name.clone()));
+                if handed_over {
+                    self.guide(ip, address, name);
+                }
                 return;
             }
             owner.contested = true;
         } else if std::mem::take(&mut owner.contested) {
             // The loser has stopped: whoever believed it is corrected now.
-            address.announce_again(now);
+            address.announce_from(now);
         }
         if !has_link || address.candidates.is_empty() {
             self.stop(now, ip, address, None);
@@ -258,7 +290,7 @@ impl Announcer {
         let draining = self.phase == Phase::Draining;
         let Standing::Owner(owner) = &mut address.standing else { return };
         match (&owner.offer, successor) {
-            (None, Some(to)) if now >= owner.no_offer_before => {
+            (None, Some(to)) if now >= owner.no_offer_before || !able => {
                 owner.offer = Some(Offer { to, expires: now + self.tuning.offer });
                 self.state_stale = true;
             }
@@ -269,8 +301,7 @@ impl Announcer {
             (Some(offer), Some(to)) if offer.to != to || now >= offer.expires => {
                 // Nobody took it; somebody else, or the same one later, may.
                 owner.offer = None;
-                let pause = if draining { Duration::ZERO } else { self.tuning.hold_down };
-                owner.no_offer_before = now + pause;
+                owner.no_offer_before = now + self.tuning.hold_down;
                 self.state_stale = true;
             }
             // Not a candidate any more, and nobody is there to take over: nobody is to announce it.

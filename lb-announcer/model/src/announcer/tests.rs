@@ -1,5 +1,6 @@
 //! A seeded simulation of nodes on one network segment, with the invariants checked after each step.
 
+mod foreign;
 mod lan;
 
 use std::collections::BTreeSet;
@@ -74,6 +75,58 @@ fn a_planned_move_leaves_no_moment_without_an_owner() {
         lan.run(ms(500));
         assert_eq!(lan.longest_gap, Duration::ZERO, "seed {seed}");
         assert!(lan.longest_overlap < ms(20), "seed {seed}: {:?}", lan.longest_overlap);
+        assert!(lan.guided > 0, "seed {seed}: the neighbours are led to the new owner");
+    }
+}
+
+#[test]
+fn nodes_that_know_of_a_change_at_different_times_hand_an_address_over_once() {
+    for seed in 0..20 {
+        let mut lan = Lan::new(seed, 3, 1);
+        lan.run(ms(4_500));
+        let ip = lan.ips()[0];
+        let owner = lan.owners(ip)[0];
+        let other = (owner + 1) % 3;
+        lan.guided = 0;
+        lan.longest_gap = Duration::ZERO;
+        // The owner has heard that the other is to have it; the other still believes the opposite.
+        lan.prefer(other, owner);
+        lan.prefer(owner, other);
+        lan.run(ms(300));
+        assert_eq!((lan.guided, lan.owners(ip)), (1, vec![other]), "seed {seed}");
+        lan.prefer(other, other);
+        lan.run(ms(1_000));
+        assert_eq!((lan.guided, lan.owners(ip)), (1, vec![other]), "seed {seed}");
+        assert_eq!(lan.longest_gap, Duration::ZERO, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_node_that_has_decided_nothing_yet_gives_no_table() {
+    let mut lan = Lan::new(13, 3, 1);
+    lan.run(ms(1_000));
+    assert_eq!(lan.node(2).leaders_table(lan.local(2)), None);
+    lan.set_table(0, vec![1, 2, 3]);
+    lan.run(ms(200));
+    assert_eq!(lan.node(2).leaders_table(lan.local(2)).map(|(_, t)| t.to_vec()), Some(vec![1, 2, 3]));
+    lan.crash(0);
+    lan.run(ms(500));
+    lan.start(0);
+    lan.run(ms(1_000));
+    assert_eq!(lan.node(2).leaders_table(lan.local(2)), None, "what it said before is its former run's");
+    assert!(lan.node(0).leads(lan.local(0)));
+}
+
+#[test]
+fn what_says_goodbye_without_having_handed_over_is_replaced_at_once() {
+    for seed in 0..50 {
+        let mut lan = Lan::new(seed, 3, 20);
+        lan.run(ms(4_500));
+        lan.longest_gap = Duration::ZERO;
+        lan.leave(usize::try_from(seed % 3).unwrap());
+        lan.run(ms(500));
+        assert!(lan.ips().iter().all(|ip| lan.owners(*ip).len() == 1), "seed {seed}");
+        assert!(lan.longest_gap < ms(5), "seed {seed}: {:?}", lan.longest_gap);
     }
 }
 

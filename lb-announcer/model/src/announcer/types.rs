@@ -34,6 +34,8 @@ pub struct Tuning {
     pub hold_down: Duration,
     /// How long a successor has to take what it is offered.
     pub offer: Duration,
+    /// How long a successor lets the former owner lead the neighbours over before it announces itself.
+    pub guide: Duration,
     /// Between two looks at an address that may be given next.
     pub look_again: Duration,
 }
@@ -51,6 +53,7 @@ impl Default for Tuning {
             listen: ms(300),
             hold_down: ms(3_000),
             offer: ms(500),
+            guide: ms(500),
             look_again: ms(30_000),
         }
     }
@@ -83,6 +86,14 @@ pub enum Effect {
         to: Arc<str>,
         /// The bytes.
         bytes: Vec<u8>,
+    },
+    /// Send these Ethernet frames, each on its interface, when no client of the address is in the middle of an
+    /// exchange, and at the latest before [`Tuning::guide`] is over: they lead the neighbours to the new owner.
+    Guide {
+        /// The address.
+        ip: IpAddr,
+        /// Interface and bytes.
+        frames: Vec<(u32, Vec<u8>)>,
     },
     /// Tell the user.
     Report(Report),

@@ -56,6 +56,8 @@ pub(super) struct Lan {
     gap_since: BTreeMap<IpAddr, Duration>,
     pub(super) longest_overlap: Duration,
     pub(super) longest_gap: Duration,
+    /// How often the neighbours of an address were led to its new owner.
+    pub(super) guided: usize,
     failovers_before: u64,
     failovers_of_the_gone: u64,
 }
@@ -94,6 +96,7 @@ impl Lan {
             gap_since: BTreeMap::new(),
             longest_overlap: Duration::ZERO,
             longest_gap: Duration::ZERO,
+            guided: 0,
             failovers_before: 0,
             failovers_of_the_gone: 0,
             random: SmallRng::seed_from_u64(random.random()),
@@ -183,6 +186,18 @@ impl Lan {
         let mut effects = core.set_links(now, vec![Link { index: 1, name: "eth0".into(), mac: mac(index) }]);
         effects.extend(core.set_peers(now, &peers));
         effects.extend(core.set_duties(now, &duties));
+        self.carry_out(index, effects);
+        self.machines[index].timer = self.now;
+    }
+
+    /// Lets one node believe that `first` is the first choice for everything.
+    pub(super) fn prefer(&mut self, index: usize, first: usize) {
+        let mut duties = self.duties.clone();
+        for duty in duties.values_mut() {
+            duty.candidates.sort_by_key(|c| c.node != name(first));
+        }
+        let now = self.local(index);
+        let effects = self.machines[index].core.set_duties(now, &duties);
         self.carry_out(index, effects);
         self.machines[index].timer = self.now;
     }
@@ -334,12 +349,11 @@ impl Lan {
     fn carry_out(&mut self, from: usize, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Frame { bytes, .. } => {
-                    self.answer_as_foreign(from, &bytes);
-                    for to in 0..self.machines.len() {
-                        if to != from && self.machines[to].side == self.machines[from].side {
-                            self.send(to, Message::Frame(bytes.clone()));
-                        }
+                Effect::Frame { bytes, .. } => self.send_frame(from, &bytes),
+                Effect::Guide { frames, .. } => {
+                    self.guided += 1;
+                    for (_, bytes) in frames {
+                        self.send_frame(from, &bytes);
                     }
                 }
                 Effect::Packet { to, bytes } => {
@@ -352,6 +366,15 @@ impl Lan {
                     }
                 }
                 Effect::Report(_) => {}
+            }
+        }
+    }
+
+    fn send_frame(&mut self, from: usize, bytes: &[u8]) {
+        self.answer_as_foreign(from, bytes);
+        for to in 0..self.machines.len() {
+            if to != from && self.machines[to].side == self.machines[from].side {
+                self.send(to, Message::Frame(bytes.to_vec()));
             }
         }
     }
