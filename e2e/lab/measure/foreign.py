@@ -121,6 +121,12 @@ def main() -> int:
               f"{problem.get('reason')}: {problem.get('message')}")
     if not named:
         print(f"no problem names the router's MAC {ROUTER}")
+    longest = max((last - first for first, last in held.values()), default=0)
+    ours = sum(any(mac != ROUTER for mac in macs) for macs in claims.values())
+    print(
+        f"landfall foreign{' late' if options.late else ''}: {len(addresses)} addresses of another host, announced by a "
+        f"node too: {ours}; held by a Service for {longest:.1f} s at most; problems that name the host's MAC: {len(named)}"
+    )
     return 1 if faults or not named else 0
 
 
