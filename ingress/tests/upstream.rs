@@ -48,17 +48,35 @@ fn an_endpoint_that_refuses_is_left_out_and_nobody_notices() {
     assert_eq!(tries.iter().sum::<u32>(), 6);
 }
 
+/// An address that doesn't answer: the queue of its listener is full.
+fn silent() -> (SocketAddr, impl Sized) {
+    let full = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = full.local_addr().unwrap();
+    socket2::SockRef::from(&full).listen(0).unwrap();
+    let queue: Vec<_> = (0..4)
+        .filter_map(|_| std::net::TcpStream::connect_timeout(&address, Duration::from_millis(100)).ok())
+        .collect();
+    (address, (full, queue))
+}
+
+#[test]
+fn an_endpoint_that_is_silent_costs_a_moment_where_there_is_another() {
+    let (good, (silent, _full)) = (Backend::echo(), silent());
+    let plane = Plane::start(vec![rule("", "/", &[good.address, silent])]);
+    let mut client = Client::plain(plane.http());
+    let begun = Instant::now();
+    for _ in 0..4 {
+        assert_eq!(client.get("a", "/").status, 200);
+    }
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(4), "{took:?}, although a connection may take five seconds");
+    assert_eq!(*plane.heard.ejected.lock().unwrap(), [silent]);
+}
+
 #[test]
 fn failures_are_told_apart() {
     let backend = Backend::echo();
-    // Its queue is full, so connecting takes until the time is up.
-    let full = TcpListener::bind("127.0.0.1:0").unwrap();
-    let full_address = full.local_addr().unwrap();
-    let socket = socket2::SockRef::from(&full);
-    socket.listen(0).unwrap();
-    let _queue: Vec<_> = (0..4)
-        .filter_map(|_| std::net::TcpStream::connect_timeout(&full_address, Duration::from_millis(100)).ok())
-        .collect();
+    let (full_address, _full) = silent();
     let quick = |policy: &mut landfall_ingress_model::table::RoutePolicy| {
         policy.connect_timeout = Duration::from_millis(300);
         policy.read_timeout = Duration::from_millis(300);

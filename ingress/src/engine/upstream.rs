@@ -25,6 +25,10 @@ const UPSTREAM_STREAMS: usize = 100;
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 
+/// How long a TCP connection may take where another endpoint is left: long for a LAN, and shorter than the second
+/// after which a lost SYN is sent again.
+const HURRIED_CONNECT: Duration = Duration::from_millis(750);
+
 /// Trust anchors that nothing is verified against.
 ///
 /// Pingora makes a verifier even where it is told not to verify, and can't make one from nothing; and it must not
@@ -81,6 +85,12 @@ pub(super) fn peer(
     options.http_upstream_request_policy = request_policy();
     peer.group_key = group_key(forward);
     peer
+}
+
+/// For an attempt after which another endpoint can be tried: a dead node must not cost each request the whole limit.
+pub(super) fn hurry(peer: &mut HttpPeer) {
+    let options = &mut peer.options;
+    options.connection_timeout = options.connection_timeout.map(|limit| limit.min(HURRIED_CONNECT));
 }
 
 /// The pipeline's edits are the policy, so pingora's own are off but for the removal of what belongs to one hop.

@@ -60,8 +60,13 @@ impl Hooks {
         let (Some(attempt), Some(forward)) = (&context.attempt, &context.forward) else { return };
         context.tried.push(attempt.address);
         if let Target::Endpoints(balancer) = &forward.state.target {
-            balancer.failed(attempt.address, Instant::now());
-            self.observer.ejected(&forward.backend.key, attempt.address);
+            let now = Instant::now();
+            // Requests that were under way together fail together, and are told of once.
+            let known = balancer.is_ejected(attempt.address, now);
+            balancer.failed(attempt.address, now);
+            if !known {
+                self.observer.ejected(&forward.backend.key, attempt.address);
+            }
         }
     }
 }
@@ -141,7 +146,12 @@ impl ProxyHttp for Hooks {
         context.received = 0;
         context.attempt = Some(Attempt::new(address, pick));
         let host = context.request.as_ref().map_or("", |request| &request.host);
-        Ok(Box::new(upstream::peer(address, forward, host, &self.limits, &self.anchors)))
+        let mut peer = upstream::peer(address, forward, host, &self.limits, &self.anchors);
+        let endpoints = if let Target::Endpoints(balancer) = &forward.state.target { balancer.len() } else { 1 };
+        if context.tries < forward.route.policy.tries && context.tried.len() + 1 < endpoints {
+            upstream::hurry(&mut peer);
+        }
+        Ok(Box::new(peer))
     }
 
     async fn connected_to_upstream(
