@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::report::{ClassReport, Failed, millis};
 
 /// How many failures are kept with their text.
-const KEPT: usize = 50;
+const KEPT: usize = 500;
 
 pub(super) struct Tally {
     begun: Instant,
