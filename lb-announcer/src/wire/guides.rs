@@ -93,10 +93,14 @@ impl Guides {
         }
         let due = self.waiting.iter().find(|(_, guide)| {
             let watched = now.saturating_sub(guide.since);
-            watched >= MOST || watched >= LEAST && guide.exchanges.are_over(now)
+            watched >= MOST || watched >= LEAST && guide.exchanges.leave_a_pause(now)
         });
         let ip = due.map(|(ip, _)| *ip);
         let guide = ip.and_then(|ip| self.waiting.remove(&ip));
+        if let (Some(ip), Some(guide)) = (ip, &guide) {
+            let waited_ms = now.saturating_sub(guide.since).as_millis();
+            tracing::debug!(%ip, waited_ms, in_a_pause = guide.exchanges.leave_a_pause(now), "clients are led to the new owner");
+        }
         if self.waiting.is_empty() {
             self.taps.clear();
         }
