@@ -146,7 +146,7 @@ async fn no_request_fails_when_it_ends_under_load() -> Result<()> {
     let (mut ingress, _folder, echo) = start().await?;
     let http = ingress.http;
     let clients: Vec<_> = (0..16).map(|_| tokio::spawn(ask_until_refused(http))).collect();
-    wait::until(SLACK, "load", || async {
+    wait::until(10 * SLACK, "load", || async {
         ensure!(echo.requests() > 500, "{} requests", echo.requests());
         Ok(())
     })

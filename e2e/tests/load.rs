@@ -16,6 +16,7 @@ use landfall_e2e::tls::Trust;
 use landfall_e2e::{tools, wait};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::sleep;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -24,7 +25,11 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 const HOST: &str = "shop.localhost";
 const RATE: u32 = 50;
 
+/// Rates are kept only by a machine that is not busy with another load.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
 struct Setup {
+    _turn: MutexGuard<'static, ()>,
     ingress: Ingress,
     backends: Backends,
     folder: Folder,
@@ -50,6 +55,7 @@ impl Drop for Backends {
 
 /// An ingress in front of two backends that share a port.
 async fn start() -> Result<Setup> {
+    let turn = ONE_AT_A_TIME.lock().await;
     let port = tools::free_port()?;
     let endpoints = [[127, 0, 0, 1], [127, 0, 0, 2]].map(|ip| SocketAddr::from((ip, port)));
     let mut command = Command::new(tools::program("landfall-echo")?);
@@ -66,7 +72,7 @@ async fn start() -> Result<Setup> {
         manifests::service("grpc", &endpoints).replace("port: 80}]}", "port: 80, appProtocol: kubernetes.io/h2c}]}");
     folder.write("shop.yaml", &(ingress + &manifests::service("web", &endpoints) + &grpc))?;
     let ingress = Launch::manifests(folder.path()).args(&["--no-access-log"]).start().await?;
-    Ok(Setup { ingress, backends, folder, keys })
+    Ok(Setup { _turn: turn, ingress, backends, folder, keys })
 }
 
 /// All classes at the same rate.

@@ -3,9 +3,19 @@
 
 mod support;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use support::backend::Backend;
 use support::client::{Client, client_config};
 use support::plane::{Plane, rule};
+
+/// Both tests measure this process, so they take turns.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    // A test that failed leaves nothing behind that the other minds.
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Resident memory of this process in bytes.
 fn resident() -> usize {
@@ -16,6 +26,7 @@ fn resident() -> usize {
 #[test]
 fn bodies_pass_without_being_held() {
     const SIZE: usize = 64 * 1024 * 1024;
+    let _turn = turn();
     let backend = Backend::echo();
     let plane = Plane::start(vec![rule("", "/", &[backend.address])]);
     for mut client in [Client::plain(plane.http()), Client::tls(plane.https(), "a")] {
@@ -45,6 +56,7 @@ fn bodies_pass_without_being_held() {
 #[test]
 fn idle_connections_cost_little() {
     const COUNT: usize = 500;
+    let _turn = turn();
     let backend = Backend::echo();
     let plane = Plane::start(vec![rule("", "/", &[backend.address])]);
     let config = client_config(&[b"http/1.1"]);

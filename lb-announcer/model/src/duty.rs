@@ -281,5 +281,7 @@ fn eligible(node: &NodeFacts, served: Option<&BTreeSet<Arc<str>>>, adverts: &[&A
     let covering = adverts.iter().filter_map(|a| Some((a.score(node)?, a.interfaces.clone())));
     let all = covering.reduce(|(score, interfaces), (more, also)| (score + more, interfaces.union(also)));
     let (score, interfaces) = all.ok_or_else(|| "no L2Advertisement's nodeSelectors select it".to_owned())?;
-    Ok(Fitness { cordoned: node.cordoned, score, interfaces })
+    // Under policy Local the address follows the pods: to leave before they do would only cut their connections.
+    let cordoned = node.cordoned && served.is_none();
+    Ok(Fitness { cordoned, score, interfaces })
 }

@@ -84,6 +84,25 @@ fn a_shared_address_goes_where_all_of_its_services_are_served() {
     check(&[("a", "Local", &["n1"]), ("b", "Local", &[])], "n1", "b NoEndpoints");
 }
 
+#[test]
+fn a_cordon_moves_what_any_node_can_announce_and_leaves_what_follows_its_pods() {
+    for policy in ["Cluster", "Local"] {
+        let mut world = world(SpeakerRule::EveryNode);
+        service(&mut world, "a", policy, &["n1", "n2", "n3"]);
+        let first = |world: &mut World| {
+            let grants = world.granted_by_status();
+            world.duties(grants.iter()).0[&IpAddr::from([10, 0, 0, 200])].candidates[0].node.to_string()
+        };
+        let before = first(&mut world);
+        let number: u8 = before[1..].parse().unwrap();
+        world.apply(Input::Node(Change::Apply(object(json!({
+            "metadata": {"name": before}, "spec": {"unschedulable": true},
+            "status": {"addresses": [{"type": "InternalIP", "address": format!("10.0.0.{}", 10 + number)}]},
+        })))));
+        assert_eq!(first(&mut world) == before, policy == "Local", "{policy}");
+    }
+}
+
 fn pod(world: &mut World, node: &str, phase: &str) {
     world.apply(Input::SpeakerPod(Change::Apply(object(json!({
         "metadata": {"name": format!("speaker-{node}"), "namespace": "landfall-system"},
