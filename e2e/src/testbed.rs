@@ -183,6 +183,21 @@ impl Testbed {
         self.script(&["start", program])
     }
 
+    /// Starts the API server again after it was killed, and waits until the cluster works on as before.
+    ///
+    /// Controllers and scheduler wait up to a minute before they ask a server again that was away for long. That is no
+    /// part of any scenario, so they are started anew.
+    pub async fn revive_api_server(&self) -> Result<()> {
+        self.start("kube-apiserver")?;
+        wait::until(PATIENCE, "the API server to be back", || async { self.kubectl(&["get", "--raw", "/readyz"]) })
+            .await?;
+        for program in ["kube-controller-manager", "kube-scheduler"] {
+            self.kill(program)?;
+            self.start(program)?;
+        }
+        Ok(())
+    }
+
     /// A namespace for one scenario.
     pub fn namespace(&self, name: &str) -> Result<Namespace<'_>> {
         // What an earlier failure left for somebody to look at is not wanted any more.

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use landfall_e2e::client;
 use landfall_e2e::figures::{self, Durations};
-use landfall_e2e::testbed::{Host, Namespace, PATIENCE};
-use landfall_e2e::wait;
+use landfall_e2e::testbed::{Host, Namespace};
 
 use crate::stage::{Stage, play, rounds};
 
@@ -64,11 +63,7 @@ async fn without_the_api_server(stage: &Stage, namespace: &Namespace<'_>) -> Res
         Ok(())
     }
     .await;
-    stage.testbed.start("kube-apiserver")?;
-    wait::until(PATIENCE, "the API server to be back", || async {
-        stage.testbed.kubectl(&["get", "--raw", "/readyz"])
-    })
-    .await?;
+    stage.testbed.revive_api_server().await?;
     stage.testbed.power_on(owner).await?;
     outcome
 }
