@@ -168,10 +168,7 @@ impl Drop for Ingress {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            let log = self.log();
-            let lines: Vec<_> = log.lines().collect();
-            eprintln!("the last lines of landfall-ingress:");
-            lines.iter().skip(lines.len().saturating_sub(40)).for_each(|line| eprintln!("  {line}"));
+            tools::print_end("landfall-ingress", &self.log());
         }
     }
 }

@@ -63,6 +63,13 @@ pub fn free_port() -> Result<u16> {
     bail!("no free port between {} and {}", PORTS.start, PORTS.end)
 }
 
+/// Shows the end of what a program has logged, for a test that fails.
+pub fn print_end(program: &str, log: &str) {
+    let lines: Vec<_> = log.lines().collect();
+    eprintln!("the last lines of {program}:");
+    lines.iter().skip(lines.len().saturating_sub(40)).for_each(|line| eprintln!("  {line}"));
+}
+
 /// Runs `command` to its end; a failure is an error with what it printed.
 pub fn run(command: &mut Command) -> Result<String> {
     let (output, said) = run_any(command)?;

@@ -19,17 +19,12 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-root=$(cd "$here/../.." && pwd)
-cache=${LANDFALL_CACHE:-$HOME/.cache/landfall}
+source "$here/../../hack/lib.sh"
 state=${LANDFALL_CLUSTER_STATE:-/var/tmp/landfall-cluster}
 nodes=(n1 n2 n3)
 control_plane=(etcd kube-apiserver kube-controller-manager kube-scheduler)
 export KUBECONFIG=$state/admin.kubeconfig
 
-fail() {
-  echo "cluster: $*" >&2
-  exit 1
-}
 source "$here/lan.sh"
 
 # background NAME CMD...: starts a program, and keeps its pid and its output. A little less urgent than what is measured.
@@ -50,17 +45,6 @@ end() {
   kill -KILL "$pid"
   while kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
   rm -f "$state/pid/$1"
-}
-
-# until_true SECONDS WHAT CMD...
-until_true() {
-  local limit=$1 what=$2
-  shift 2
-  local last=$((SECONDS + limit))
-  until "$@" >/dev/null 2>&1; do
-    ((SECONDS < last)) || fail "$what: not within $limit s; logs are in $state/log"
-    sleep 0.1
-  done
 }
 
 kubectl() { "$programs/kubectl" "$@"; }
@@ -170,16 +154,16 @@ up() {
   make_lan
   make_keys
   launch etcd
-  until_true 20 'etcd' curl -fs http://127.0.0.1:2479/health
+  wait_for 20 'etcd' curl -fs http://127.0.0.1:2479/health
   launch kube-apiserver
-  until_true 60 'kube-apiserver' kubectl get --raw /readyz
+  wait_for 60 'kube-apiserver' kubectl get --raw /readyz
   elapsed 'control plane'
   for program in kube-controller-manager kube-scheduler "${nodes[@]}"; do
     case $program in kube-*) launch "$program" ;; *) launch_node "$program" ;; esac
   done
-  until_true 30 'the default service account' kubectl -n default get serviceaccount default
+  wait_for 30 'the default service account' kubectl -n default get serviceaccount default
   kubectl apply -f "$here/dns.yaml" >/dev/null
-  until_true 90 'the nodes to be ready' nodes_ready
+  wait_for 90 'the nodes to be ready' nodes_ready
   elapsed "${#nodes[@]} nodes ready, Kubernetes $version, kube-proxy in mode $proxy_mode"
   kubectl -n kube-system rollout status deployment/coredns --timeout 60s >/dev/null
   elapsed 'cluster DNS'
@@ -206,7 +190,7 @@ status() {
 is_node() { [[ " ${nodes[*]} " == *" $1 "* ]] || fail "no node $1: ${nodes[*]}"; }
 
 version=${LANDFALL_KUBE_VERSION:-$(<"$here/kube/version")}
-images=${LANDFALL_IMAGES:-${CARGO_TARGET_DIR:-$root/target}/images}
+images=${LANDFALL_IMAGES:-$target/images}
 proxy_mode=${LANDFALL_PROXY_MODE:-iptables}
 begun=$(date +%s.%N)
 # Whatever is done to a running cluster is done with what it was started with.

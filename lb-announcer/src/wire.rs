@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use landfall_lb_model::announcer::{Counters, FrameCounters, Liveness, Report};
 use landfall_lb_model::duty::Duty;
-use landfall_lb_model::plan::TakenBy;
 use landfall_lb_model::wire::MacAddr;
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, watch};
@@ -73,8 +72,6 @@ pub struct View {
     pub contested: BTreeMap<IpAddr, (MacAddr, Name)>,
     /// The conflicts that this node found.
     pub own_conflicts: BTreeMap<IpAddr, MacAddr>,
-    /// Network and broadcast addresses of this node's subnets, and its own addresses.
-    pub reserved: BTreeMap<IpAddr, TakenBy>,
     /// The interfaces that are announced on.
     pub interfaces: Vec<Name>,
     /// Peers that are alive.

@@ -14,7 +14,7 @@ use landfall_e2e::{figures, tools, wait};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use crate::stage::{Stage, rounds};
+use crate::stage::{Stage, play, rounds};
 
 const APP: &str = include_str!("zero_drop.yaml");
 const NAMESPACE: &str = "zero-drop";
@@ -60,10 +60,7 @@ impl fmt::Display for Event {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_dropped() -> Result<()> {
-    let stage = Stage::set().await?;
-    let namespace = stage.testbed.namespace(NAMESPACE)?;
-    let outcome = matrix(&stage, &namespace).await;
-    namespace.conclude(outcome)
+    play(NAMESPACE, matrix).await
 }
 
 async fn matrix(stage: &Stage, namespace: &Namespace<'_>) -> Result<()> {
@@ -232,8 +229,7 @@ impl<'a> Scene<'a> {
             Event::ApiServer => {
                 testbed.kill("kube-apiserver")?;
                 tokio::time::sleep(OUTAGE).await;
-                testbed.start("kube-apiserver")?;
-                wait::until(GONE_WITHIN, "the API server", || async { testbed.kubectl(&["get", "nodes"]) }).await?;
+                testbed.revive_api_server().await?;
                 // Every watch is resumed and every Lease is renewed under load as well.
                 tokio::time::sleep(OUTAGE / 2).await;
                 Ok(())

@@ -7,7 +7,6 @@ use std::pin::Pin;
 
 use futures::future::select_all;
 use landfall_lb_model::announcer::Link;
-use landfall_lb_model::plan::TakenBy;
 use landfall_lb_model::wire::MacAddr;
 
 use crate::Name;
@@ -168,17 +167,4 @@ impl Ports {
 
 fn copied(index: u32, frames: &Frames) -> Vec<(u32, Vec<u8>)> {
     frames.iter().map(|frame| (index, frame.to_vec())).collect()
-}
-
-/// A node's own addresses, and the first and last address of its IPv4 subnets, are never a Service's.
-pub(super) fn reserved(links: &Links, node: &Name) -> BTreeMap<IpAddr, TakenBy> {
-    let mut reserved = BTreeMap::new();
-    for net in links.iter().filter(|l| !l.traits.loopback).flat_map(|l| &l.addresses) {
-        if net.addr().is_ipv4() && net.prefix_len() < 31 {
-            reserved.entry(net.network()).or_insert(TakenBy::Network);
-            reserved.entry(net.broadcast()).or_insert(TakenBy::Broadcast);
-        }
-        reserved.insert(net.addr(), TakenBy::Node(node.clone()));
-    }
-    reserved
 }

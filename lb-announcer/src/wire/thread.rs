@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use landfall_lb_model::announcer::{Announcer, Effect, Moment, Report, Tuning};
-use landfall_lb_model::plan::TakenBy;
 use tokio::sync::{mpsc, watch};
 
 use crate::Name;
@@ -16,7 +15,7 @@ use crate::edge::heartbeat::{Datagrams, HeartbeatSocket};
 use crate::edge::links::LinkWatch;
 use crate::edge::memory;
 use crate::wire::guides::Guides;
-use crate::wire::ports::{Ports, reserved};
+use crate::wire::ports::Ports;
 use crate::wire::{Command, Figures, Settings, View, Wire};
 
 /// Figures are copied this often, which is as often as anybody looks.
@@ -75,7 +74,6 @@ struct Loop {
     links: LinkWatch,
     ports: Ports,
     guides: Guides,
-    reserved: BTreeMap<IpAddr, TakenBy>,
     peers: BTreeMap<Name, Vec<IpAddr>>,
     duties: BTreeSet<IpAddr>,
     look_ahead: BTreeSet<IpAddr>,
@@ -108,7 +106,6 @@ impl Loop {
             links,
             ports: Ports::default(),
             guides: Guides::default(),
-            reserved: BTreeMap::new(),
             peers: BTreeMap::new(),
             duties: BTreeSet::new(),
             look_ahead: BTreeSet::new(),
@@ -191,7 +188,6 @@ impl Loop {
 
     fn links_changed(&mut self) {
         self.ports.set_links(self.links.links(), &self.settings.selection);
-        self.reserved = reserved(self.links.links(), &self.settings.node);
         let effects = self.core.set_links(boottime(), self.ports.links());
         self.carry_out(effects);
         self.shown.0 = u64::MAX;
@@ -301,7 +297,6 @@ impl Loop {
             conflicts: self.core.conflicts(now),
             contested: self.core.contested(now),
             own_conflicts: self.core.own_conflicts().clone(),
-            reserved: self.reserved.clone(),
             interfaces: self.ports.links().into_iter().map(|l| l.name).collect(),
             peers: self.core.live_peers(now),
         };
