@@ -91,6 +91,39 @@ async fn sigterm_is_a_lame_duck_first_and_finishes_what_was_begun() -> Result<()
 }
 
 #[tokio::test]
+async fn during_a_handover_newcomers_wait_and_everybody_else_leaves() -> Result<()> {
+    const HANDOVER: Duration = Duration::from_secs(2);
+    let echo = Echo::local("web").await?;
+    let folder = Folder::new()?;
+    folder.write("shop.yaml", &manifests::ingress("shop", HOST, &[("/", "web")]))?;
+    folder.write("web.yaml", &manifests::service("web", &[echo.addr]))?;
+    let times = ["--lame-duck", "1", "--handover", &HANDOVER.as_secs().to_string(), "--drain-timeout", "30"];
+    let mut ingress = Launch::manifests(folder.path()).args(&times).start().await?;
+    let http = ingress.http;
+    let mut idle = Client::http1(http).await?;
+    assert_eq!(idle.get(HOST, "/").await?.status, 200);
+    let mut socket = Socket::open(&format!("ws://{HOST}/ws"), http, None).await?;
+    assert_eq!(socket.echo_text("here").await?, "here");
+
+    ingress.signal(Signal::SIGTERM)?;
+    let begun = Instant::now();
+    assert_eq!(tokio::time::timeout(LAME_DUCK + SLACK, socket.closed()).await.context("never sent away")??, 1001);
+    drop(socket);
+    wait::until(SLACK, "the idle connection to be closed", || async {
+        ensure!(idle.is_closed(), "still open");
+        Ok(())
+    })
+    .await?;
+    let connecting = tokio::time::timeout(Duration::from_millis(500), TcpStream::connect(http)).await;
+    assert!(connecting.is_err(), "a newcomer hears nothing, but it heard {connecting:?}");
+    assert!(begun.elapsed() < LAME_DUCK + HANDOVER, "this machine is too slow to see a handover");
+    let (status, _) = ingress.ended(HANDOVER + SLACK).await?;
+    assert!(status.success(), "{status}");
+    assert!(begun.elapsed() >= LAME_DUCK + HANDOVER, "it ended after {:?}", begun.elapsed());
+    Ok(())
+}
+
+#[tokio::test]
 async fn with_nothing_to_finish_the_drain_is_over_at_once() -> Result<()> {
     let (mut ingress, _folder, _echo) = start().await?;
     let mut idle = Client::http1(ingress.http).await?;

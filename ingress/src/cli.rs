@@ -153,7 +153,11 @@ pub struct TrafficArgs {
     /// How long to go on accepting after SIGTERM, so that nobody is sent to a closed port.
     #[arg(long, env = "LANDFALL_LAME_DUCK", value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub lame_duck: Duration,
-    /// How long requests and WebSockets may go on after that.
+    /// How long new connections are then left without an answer instead of refused: clients try again after a second, and
+    /// by then an address that followed this pod has moved to another node.
+    #[arg(long, env = "LANDFALL_HANDOVER", value_name = "SECONDS", default_value = "0", value_parser = seconds)]
+    pub handover: Duration,
+    /// How long after the lame duck requests and WebSockets may go on.
     #[arg(long, env = "LANDFALL_DRAIN_TIMEOUT", value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub drain_timeout: Duration,
     /// Log no access line for each request.

@@ -10,12 +10,12 @@ use landfall_ingress_model::pipeline::PipelineSettings;
 use landfall_ingress_model::settings::{Loopback, Publish};
 use landfall_ingress_model::table::Table;
 use landfall_shared::admin::{Admin, SharedRegistry};
-use landfall_shared::drain::{Drain, Phase};
+use landfall_shared::drain::{Drain, DrainTimes, Phase};
 use landfall_shared::readiness::Readiness;
 use landfall_shared::source::{Source, kubernetes, manifests};
 use landfall_shared::telemetry;
 
-use crate::cli::ServeArgs;
+use crate::cli::{ServeArgs, TrafficArgs};
 use crate::control::Control;
 use crate::engine::EngineLimits;
 use crate::inputs::{self, PodScope};
@@ -46,7 +46,8 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     if let Some(config_map) = &args.config_map {
         tracing::warn!(%config_map, "the options of the ConfigMap are not honoured yet; use flags");
     }
-    let (drainer, drain) = Drain::new(args.traffic.lame_duck, args.traffic.drain_timeout);
+    let TrafficArgs { lame_duck, handover, drain_timeout, .. } = args.traffic;
+    let (drainer, drain) = Drain::new(DrainTimes { lame_duck, handover, timeout: drain_timeout });
     let readiness = Readiness::new();
     let running = drain.clone();
     readiness

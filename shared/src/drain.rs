@@ -15,6 +15,8 @@ pub enum Phase {
     LameDuck,
     /// Nothing new is accepted; what is under way may finish until the deadline.
     Draining {
+        /// Until then newcomers are left without an answer, not refused: whoever tries again finds the next node.
+        handover: Instant,
         /// When the rest is cut off.
         deadline: Instant,
     },
@@ -28,19 +30,29 @@ pub struct Drain {
     phase: watch::Receiver<Phase>,
 }
 
+/// How long the phases last.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DrainTimes {
+    /// Not ready, but still accepting.
+    pub lame_duck: Duration,
+    /// Afterwards: newcomers get no answer rather than a refusal.
+    pub handover: Duration,
+    /// Afterwards, the handover included: what is under way may finish.
+    pub timeout: Duration,
+}
+
 /// Moves the phase on.
 #[derive(Debug)]
 pub struct Drainer {
     phase: watch::Sender<Phase>,
-    lame_duck: Duration,
-    timeout: Duration,
+    times: DrainTimes,
 }
 
 impl Drain {
-    /// A drain and the handle that starts it: not ready for `lame_duck`, then up to `timeout` for the rest.
-    pub fn new(lame_duck: Duration, timeout: Duration) -> (Drainer, Self) {
+    /// A drain and the handle that starts it.
+    pub fn new(times: DrainTimes) -> (Drainer, Self) {
         let (sender, receiver) = watch::channel(Phase::Running);
-        (Drainer { phase: sender, lame_duck, timeout }, Self { phase: receiver })
+        (Drainer { phase: sender, times }, Self { phase: receiver })
     }
 
     /// The phase now.
@@ -57,7 +69,16 @@ impl Drain {
 
     /// Returns once nothing new is to be accepted.
     pub async fn draining(&self) {
-        self.reached(Phase::Draining { deadline: Instant::now() }).await;
+        let any = Instant::now();
+        self.reached(Phase::Draining { handover: any, deadline: any }).await;
+    }
+
+    /// Until when newcomers are left without an answer, while that is in the future.
+    pub fn handover(&self) -> Option<Instant> {
+        match self.phase() {
+            Phase::Draining { handover, .. } if handover > Instant::now() => Some(handover),
+            _ => None,
+        }
     }
 
     /// The channel itself, for those who wait for several things at once.
@@ -97,12 +118,14 @@ impl Drainer {
 
     /// Goes through the phases now.
     pub async fn run(&self, idle: impl Future<Output = ()>) {
-        tracing::info!(seconds = self.lame_duck.as_secs_f64(), "not ready any more, still accepting");
+        let DrainTimes { lame_duck, handover, timeout } = self.times;
+        tracing::info!(seconds = lame_duck.as_secs_f64(), "not ready any more, still accepting");
         self.phase.send_replace(Phase::LameDuck);
-        sleep_until(Instant::now() + self.lame_duck).await;
-        let deadline = Instant::now() + self.timeout;
-        tracing::info!(seconds = self.timeout.as_secs_f64(), "draining");
-        self.phase.send_replace(Phase::Draining { deadline });
+        sleep_until(Instant::now() + lame_duck).await;
+        let now = Instant::now();
+        let deadline = now + timeout;
+        tracing::info!(seconds = timeout.as_secs_f64(), "draining");
+        self.phase.send_replace(Phase::Draining { handover: now + handover, deadline });
         tokio::select! {
             () = idle => tracing::info!("drained"),
             () = sleep_until(deadline) => tracing::warn!("drain deadline reached, the rest is cut off"),
@@ -115,9 +138,14 @@ impl Drainer {
 mod tests {
     use super::*;
 
+    fn times(lame_duck: u64, timeout: u64) -> DrainTimes {
+        let handover = Duration::from_secs(1);
+        DrainTimes { lame_duck: Duration::from_secs(lame_duck), handover, timeout: Duration::from_secs(timeout) }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn phases_come_in_order_and_end_when_idle() {
-        let (drainer, drain) = Drain::new(Duration::from_secs(5), Duration::from_secs(30));
+        let (drainer, drain) = Drain::new(times(5, 30));
         assert_eq!(drain.phase(), Phase::Running);
         let start = Instant::now();
         let watcher = drain.clone();
@@ -125,17 +153,20 @@ mod tests {
             watcher.reached(Phase::LameDuck).await;
             let lame_duck = start.elapsed();
             watcher.draining().await;
+            assert_eq!(watcher.handover(), Some(Instant::now() + Duration::from_secs(1)));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(watcher.handover(), None);
             (lame_duck, start.elapsed())
         });
         drainer.run(tokio::time::sleep(Duration::from_secs(7))).await;
         assert_eq!(drain.phase(), Phase::Done);
-        assert_eq!(seen.await.unwrap(), (Duration::ZERO, Duration::from_secs(5)));
+        assert_eq!(seen.await.unwrap(), (Duration::ZERO, Duration::from_secs(6)));
         assert_eq!(start.elapsed(), Duration::from_secs(7));
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_deadline_ends_what_never_gets_idle() {
-        let (drainer, _drain) = Drain::new(Duration::from_secs(1), Duration::from_secs(2));
+        let (drainer, _drain) = Drain::new(times(1, 2));
         let start = Instant::now();
         drainer.run(std::future::pending()).await;
         assert_eq!(start.elapsed(), Duration::from_secs(3));

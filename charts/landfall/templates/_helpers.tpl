@@ -133,14 +133,15 @@ is a root that can do nothing but the one thing.
 {{- mergeOverwrite $default (deepCopy (index . 0)) | toYaml -}}
 {{- end -}}
 
-{{/* Takes (port name, host or nothing). */}}
+{{/* Takes (port name, host or nothing, how often readiness may fail). */}}
 {{- define "landfall.probes" -}}
 {{- $get := dict "port" (index . 0) -}}
 {{- with index . 1 -}}{{- $_ := set $get "host" . -}}{{- end -}}
 readinessProbe:
   httpGet: {{- merge (dict "path" "/readyz") $get | toYaml | nindent 4 }}
-  periodSeconds: 2
+  periodSeconds: 1
   timeoutSeconds: 2
+  failureThreshold: {{ index . 2 }}
 livenessProbe:
   httpGet: {{- merge (dict "path" "/livez") $get | toYaml | nindent 4 }}
   initialDelaySeconds: 5

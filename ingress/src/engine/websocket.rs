@@ -16,6 +16,8 @@ use tokio::time::{Instant, sleep};
 const GOING_AWAY: &[u8] = &[0x88, 2, 0x03, 0xe9];
 /// The end of the drain is left for the closing handshake.
 const HANDSHAKE: Duration = Duration::from_secs(1);
+/// Soon enough for the closing handshakes to be over when an address can move at the earliest.
+const HANDOVER_SPREAD: Duration = Duration::from_millis(100);
 
 /// The bytes that go to the client of a WebSocket, as far as it matters for a frame of our own between them.
 pub(super) struct Away {
@@ -84,10 +86,15 @@ impl fmt::Debug for Away {
 }
 
 /// Returns at a moment of the drain's second half, another one for each connection: clients that all came back at once
-/// would be a burst that nobody asked for.
+/// would be a burst that nobody asked for. Before a handover there is no such choice: whatever is open when the address
+/// moves is cut.
 async fn moment(drain: Drain) {
     drain.draining().await;
-    let Phase::Draining { deadline } = drain.phase() else { return };
+    if drain.handover().is_some() {
+        sleep(HANDOVER_SPREAD.mul_f64(rand::random())).await;
+        return;
+    }
+    let Phase::Draining { deadline, .. } = drain.phase() else { return };
     let left = deadline.saturating_duration_since(Instant::now());
     let spread = (left / 2).saturating_sub(HANDSHAKE.min(left / 4));
     sleep(left / 2 + spread.mul_f64(rand::random())).await;

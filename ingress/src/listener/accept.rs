@@ -11,10 +11,11 @@ use landfall_ingress_model::pipeline::{self, Connection};
 use landfall_shared::drain::Drain;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::limits::{Admission, ConnectionLimits, Live};
 use super::proxy_protocol::{Addresses, Progress, parse};
+use super::socket::{heed_all, ignore_newcomers};
 use super::stream::{ClientStream, Socket};
 use super::tls::{Tls, version_text};
 use crate::engine::{Engine, Handshake, Observer, Rejected, Scheme, plain_on_tls};
@@ -54,12 +55,37 @@ impl Acceptor {
                 Err(error) => self.pause(&error).await,
             }
         }
+        if let Some(end) = self.drain.handover() {
+            self.leave_unanswered(&listener, scheme, end).await;
+        }
         // Whoever is in the queue would be reset when the socket closes. The kernel is asked itself, since the runtime
         // hears of new connections only when it next waits.
         let Ok(listener) = listener.into_std() else { return };
         while let Ok((tcp, peer)) = listener.accept() {
             if let Ok(tcp) = tcp.set_nonblocking(true).and_then(|()| TcpStream::from_std(tcp)) {
                 self.take(tcp, peer, scheme);
+            }
+        }
+    }
+
+    /// Lets nobody else in and refuses nobody; whoever was being let in still is.
+    async fn leave_unanswered(self: &Arc<Self>, listener: &TcpListener, scheme: Scheme, end: Instant) {
+        if let Err(error) = ignore_newcomers(listener) {
+            tracing::warn!(%error, "new connections are refused from now on, since they can't be left unanswered");
+            return;
+        }
+        let mut over = std::pin::pin!(sleep_until(end));
+        loop {
+            tokio::select! {
+                () = &mut over => return,
+                accepted = listener.accept() => match accepted {
+                    // One that can't be told so ends like any other whose client is heard no more.
+                    Ok((tcp, peer)) => {
+                        let _ = heed_all(&tcp);
+                        self.take(tcp, peer, scheme);
+                    }
+                    Err(error) => self.pause(&error).await,
+                },
             }
         }
     }

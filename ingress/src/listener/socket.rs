@@ -2,9 +2,12 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket as RawSocket, TcpKeepalive, Type};
+use nix::sys::socket::setsockopt;
+use nix::{libc, setsockopt_impl, sockopt_impl};
+use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type};
 use thiserror::Error;
 
 /// Connections that the kernel completes before we accept them. It caps the number at `net.core.somaxconn`.
@@ -88,6 +91,38 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+sockopt_impl!(
+    /// The least time to live of what is taken (RFC 5082, for TCP the hop count of a received segment).
+    MinTtl, SetOnly, libc::IPPROTO_IP, libc::IP_MINTTL, i32
+);
+sockopt_impl!(
+    /// The same for IPv6.
+    MinHopCount, SetOnly, libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT, i32
+);
+
+/// Has the kernel drop whatever begins a connection, so that its client tries again later; handshakes that have begun end.
+///
+/// No packet arrives with the highest time to live, as each hop takes one off and no system begins with more than 64 or
+/// 128. A filter would be plainer but needs a capability for TCP.
+pub(super) fn ignore_newcomers(listener: &impl AsFd) -> io::Result<()> {
+    set_least_ttl(listener, 255)
+}
+
+/// What an accepted socket is to be given, since it inherits the limit.
+pub(super) fn heed_all(socket: &impl AsFd) -> io::Result<()> {
+    set_least_ttl(socket, 0)
+}
+
+fn set_least_ttl(socket: &impl AsFd, ttl: i32) -> io::Result<()> {
+    let is_ipv6 = SockRef::from(socket).domain()? == Domain::IPV6;
+    // A socket for both takes IPv4 by the rules of IPv4.
+    setsockopt(socket, MinTtl, &ttl)?;
+    if is_ipv6 {
+        setsockopt(socket, MinHopCount, &ttl)?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv6Addr, TcpStream};
@@ -100,6 +135,20 @@ mod tests {
         let port = listener.address().port();
         TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
         assert_eq!(listener.into_sockets().len(), 2);
+    }
+
+    #[test]
+    fn newcomers_are_neither_accepted_nor_refused() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = Listener::bind(address.parse().unwrap(), 1).unwrap();
+            let address = listener.address();
+            let [socket] = &listener.into_sockets()[..] else { panic!("one socket was asked for") };
+            TcpStream::connect(address).unwrap();
+            ignore_newcomers(socket).unwrap();
+            let error = TcpStream::connect_timeout(&address, Duration::from_millis(300)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+            socket.accept().unwrap();
+        }
     }
 
     #[test]

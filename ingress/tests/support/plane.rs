@@ -15,7 +15,7 @@ use landfall_ingress_model::settings::Loopback;
 use landfall_ingress_model::table::{Action, Dialect, HostRoutes, PathRule, Route, RouteId, RoutePolicy, Table};
 use landfall_ingress_model::tls::{Certificate, CertificateTable};
 use landfall_model::ObjectKey;
-use landfall_shared::drain::{Drain, Drainer};
+use landfall_shared::drain::{Drain, DrainTimes, Drainer};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 
@@ -168,7 +168,12 @@ impl Plane {
     pub fn with(table: Table, change: impl FnOnce(&mut DataPlaneConfig)) -> Self {
         let table = Arc::new(ArcSwap::from_pointee(table));
         let heard = Arc::new(Heard::default());
-        let (drainer, drain) = Drain::new(Duration::from_millis(50), Duration::from_secs(5));
+        let times = DrainTimes {
+            lame_duck: Duration::from_millis(50),
+            timeout: Duration::from_secs(5),
+            ..DrainTimes::default()
+        };
+        let (drainer, drain) = Drain::new(times);
         let mut config = DataPlaneConfig::new(table.clone(), drain, heard.clone());
         config.http = vec!["127.0.0.1:0".parse().unwrap()];
         config.https = vec!["127.0.0.1:0".parse().unwrap()];

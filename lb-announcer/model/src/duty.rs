@@ -21,6 +21,8 @@ pub struct Candidate {
     pub node: Arc<str>,
     /// Where it may announce.
     pub interfaces: Interfaces,
+    /// An owner leaves only for a candidate of a lower level. Grows along the order, not always strictly.
+    pub level: usize,
 }
 
 /// An address to announce.
@@ -64,8 +66,10 @@ pub fn duties<'a>(
         let able = agree(ip, &claims, &mut problems);
         // All are hashed by the same address, since two orders for one address would have two nodes announce it.
         let hashed = claims.iter().map(|c| c.hashed).min().unwrap_or(ip);
-        let known = before.remove(&ip).filter(|order| order.hashed == hashed && order.able == able);
-        let order = known.unwrap_or_else(|| Order::new(hashed, able));
+        let follows_pods = claims.iter().any(|claim| claim.follows_pods);
+        let same = |order: &Order| (order.hashed, order.follows_pods) == (hashed, follows_pods) && order.able == able;
+        let known = before.remove(&ip).filter(same);
+        let order = known.unwrap_or_else(|| Order::new(hashed, able, follows_pods));
         let services = claims.into_iter().map(|claim| claim.key).collect();
         duties.insert(ip, Duty { ip, services, candidates: order.candidates.clone() });
         orders.0.insert(ip, order);
@@ -81,18 +85,30 @@ pub struct Orders(BTreeMap<IpAddr, Order>);
 struct Order {
     hashed: IpAddr,
     able: Arc<Able>,
+    follows_pods: bool,
     candidates: Vec<Candidate>,
 }
 
 impl Order {
-    fn new(hashed: IpAddr, able: Arc<Able>) -> Self {
+    /// Where pods are started and ended decides about an address that follows them, so it doesn't go back to a node only
+    /// because one was started there: each move cuts connections. Others return, lest one node ends up with all.
+    fn new(hashed: IpAddr, able: Arc<Able>, follows_pods: bool) -> Self {
         let rank = |(node, fitness): (&Arc<str>, &Fitness)| {
-            let candidate = Candidate { node: node.clone(), interfaces: fitness.interfaces.clone() };
+            let candidate = Candidate { node: node.clone(), interfaces: fitness.interfaces.clone(), level: 0 };
             (Rank::new(node, hashed, fitness.score, fitness.cordoned), candidate)
         };
         let mut ranked: Vec<(Rank, Candidate)> = able.iter().map(rank).collect();
         ranked.sort_by_key(|(rank, _)| *rank);
-        Self { hashed, able, candidates: ranked.into_iter().map(|(_, candidate)| candidate).collect() }
+        let (mut level, mut before) = (0, None);
+        for (index, (rank, candidate)) in ranked.iter_mut().enumerate() {
+            if !follows_pods || !before.is_some_and(|before: Rank| before.is_as_good_as(*rank)) {
+                level = index;
+            }
+            candidate.level = level;
+            before = Some(*rank);
+        }
+        let candidates = ranked.into_iter().map(|(_, candidate)| candidate).collect();
+        Self { hashed, able, follows_pods, candidates }
     }
 }
 
@@ -124,6 +140,7 @@ struct Claim {
     key: ObjectKey,
     hashed: IpAddr,
     nodes: Arc<Able>,
+    follows_pods: bool,
 }
 
 fn claims<'a>(
@@ -143,8 +160,10 @@ fn claims<'a>(
             }
         };
         let Some(first) = grant.ips.iter().min() else { continue };
+        let follows_pods = service.policy == TrafficPolicy::Local;
         for ip in &grant.ips {
-            claims.entry(*ip).or_default().push(Claim { key: key.clone(), hashed: *first, nodes: nodes.clone() });
+            let claim = Claim { key: key.clone(), hashed: *first, nodes: nodes.clone(), follows_pods };
+            claims.entry(*ip).or_default().push(claim);
         }
     }
     (claims, problems)

@@ -20,6 +20,11 @@ impl Rank {
     pub fn new(node: &str, ip: IpAddr, score: i64, cordoned: bool) -> Self {
         Self { cordoned, disfavour: -score, hash: Sha256::digest(format!("{node}#{ip}")).into() }
     }
+
+    /// Whether only the hash tells which comes first.
+    pub fn is_as_good_as(self, other: Self) -> bool {
+        (self.cordoned, self.disfavour) == (other.cordoned, other.disfavour)
+    }
 }
 
 #[cfg(test)]

@@ -103,6 +103,17 @@ fn a_cordon_moves_what_any_node_can_announce_and_leaves_what_follows_its_pods() 
     }
 }
 
+#[test]
+fn only_an_address_that_any_node_can_announce_goes_back_to_an_earlier_one() {
+    for (policy, expected) in [("Cluster", vec![0, 1, 2]), ("Local", vec![0, 0, 0])] {
+        let mut world = world(SpeakerRule::EveryNode);
+        service(&mut world, "a", policy, &["n1", "n2", "n3"]);
+        let grants = world.granted_by_status();
+        let duty = &world.duties(grants.iter()).0[&IpAddr::from([10, 0, 0, 200])];
+        assert_eq!(duty.candidates.iter().map(|c| c.level).collect::<Vec<_>>(), expected, "{policy}");
+    }
+}
+
 fn pod(world: &mut World, node: &str, phase: &str) {
     world.apply(Input::SpeakerPod(Change::Apply(object(json!({
         "metadata": {"name": format!("speaker-{node}"), "namespace": "landfall-system"},

@@ -96,6 +96,9 @@ yes
 - --proxy-protocol={{ join "," . }}
 {{- end }}
 - --lame-duck={{ $v.drain.lameDuckSeconds | int64 }}
+{{- if has $v.expose (list "LoadBalancer" "NodePort") }}
+- --handover={{ $v.drain.handoverSeconds | int64 }}
+{{- end }}
 - --drain-timeout={{ $v.drain.timeoutSeconds | int64 }}
 - --log={{ $v.log.filter }}
 - --log-format={{ $v.log.format }}
@@ -162,7 +165,9 @@ ports:
     {{- end }}
   - name: admin
     containerPort: 10254
-{{ include "landfall.probes" (list "admin" "") }}
+{{- /* Readiness is given up when the order to end comes, and the address leaves the node when the probe has failed often
+enough: just after the last client has been sent away, so that nobody waits for long. */}}
+{{ include "landfall.probes" (list "admin" "" (max 3 (add1 $v.drain.lameDuckSeconds))) }}
 {{- with $v.resources }}
 resources: {{- toYaml . | nindent 2 }}
 {{- end }}

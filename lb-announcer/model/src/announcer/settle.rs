@@ -322,9 +322,9 @@ impl Announcer {
         };
         let others = address.candidates.iter().filter(|c| c.node != self.me && self.able(c, now));
         if able {
-            let before = address.candidates.iter().position(|c| c.node == self.me)?;
-            let better = &address.candidates[..before];
-            better.iter().filter(|c| self.able(c, now)).find(stable).map(|c| c.node.clone())
+            let mine = address.candidate(&self.me)?.level;
+            let better = address.candidates.iter().filter(|c| c.level < mine);
+            better.filter(|c| self.able(c, now)).find(stable).map(|c| c.node.clone())
         } else {
             others.map(|c| c.node.clone()).next()
         }

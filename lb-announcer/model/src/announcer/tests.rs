@@ -146,6 +146,23 @@ fn a_node_that_comes_back_gets_its_addresses_after_a_while_and_without_a_gap() {
 }
 
 #[test]
+fn an_address_that_follows_its_pods_stays_with_whoever_took_it_over() {
+    let mut lan = Lan::new(14, 3, 12);
+    lan.level();
+    lan.run(ms(1_500));
+    assert!(
+        lan.ips().iter().all(|ip| lan.owners(*ip) == vec![lan.first_choice(*ip)]),
+        "the first owner is the order's"
+    );
+    lan.crash(0);
+    lan.run(ms(1_000));
+    let owners: Vec<_> = lan.ips().iter().map(|ip| lan.owners(*ip)).collect();
+    lan.start(0);
+    lan.run(ms(10_000));
+    assert_eq!(owners, lan.ips().iter().map(|ip| lan.owners(*ip)).collect::<Vec<_>>());
+}
+
+#[test]
 fn after_a_partition_heals_there_is_one_owner_at_once() {
     for seed in 0..30 {
         let mut lan = Lan::new(seed, 4, 8);

@@ -77,8 +77,8 @@ impl Lan {
         let duty = |ip: IpAddr| {
             let mut order: Vec<usize> = (0..nodes).collect();
             order.sort_by_key(|i| Rank::new(&name(*i), ip, 0, false));
-            let candidates =
-                order.into_iter().map(|i| Candidate { node: name(i), interfaces: Interfaces::All }).collect();
+            let candidate = |(level, i)| Candidate { node: name(i), interfaces: Interfaces::All, level };
+            let candidates = order.into_iter().enumerate().map(candidate).collect();
             (ip, Duty { ip, services: Vec::new(), candidates })
         };
         let duties = (1..=addresses).map(|i| duty(ip(i))).collect();
@@ -195,11 +195,23 @@ impl Lan {
         let mut duties = self.duties.clone();
         for duty in duties.values_mut() {
             duty.candidates.sort_by_key(|c| c.node != name(first));
+            duty.candidates.iter_mut().enumerate().for_each(|(level, candidate)| candidate.level = level);
         }
         let now = self.local(index);
         let effects = self.machines[index].core.set_duties(now, &duties);
         self.carry_out(index, effects);
         self.machines[index].timer = self.now;
+    }
+
+    /// Lets all nodes know that each address follows its pods: all candidates are as good as each other.
+    pub(super) fn level(&mut self) {
+        let candidates = self.duties.values_mut().flat_map(|duty| &mut duty.candidates);
+        candidates.for_each(|candidate| candidate.level = 0);
+        for index in 0..self.machines.len() {
+            let now = self.local(index);
+            let effects = self.machines[index].core.set_duties(now, &self.duties);
+            self.carry_out(index, effects);
+        }
     }
 
     pub(super) fn start_all(&mut self) {
