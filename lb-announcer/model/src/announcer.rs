@@ -130,7 +130,7 @@ impl Announcer {
         }
         for (ip, duty) in duties {
             match self.addresses.get_mut(ip) {
-                Some(address) => address.candidates.clone_from(&duty.candidates),
+                Some(address) => address.set_candidates(now, &duty.candidates),
                 None => drop(self.addresses.insert(*ip, Address::new(duty.candidates.clone()))),
             }
         }
@@ -237,8 +237,12 @@ impl Announcer {
         }
         let heard_enough = self.started.is_some_and(|started| now >= started + self.tuning.listen);
         if self.phase == Phase::Starting && self.configured && heard_enough {
-            self.phase = Phase::Ready;
+            self.phase = Phase::Fresh;
             self.revision += 1;
+        }
+        let settled = self.started.is_some_and(|started| now >= started + self.tuning.hold_down);
+        if self.phase == Phase::Fresh && settled {
+            self.phase = Phase::Ready;
         }
         if first || now >= self.beat + self.tuning.heartbeat {
             self.beat(now);

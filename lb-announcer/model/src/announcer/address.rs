@@ -65,13 +65,23 @@ pub(crate) struct Offer {
 #[derive(Debug)]
 pub(crate) struct Address {
     pub(crate) candidates: Vec<Candidate>,
+    /// Those that became candidates after the address was known, and when. Forgotten when they are no news any more.
+    pub(crate) joined: Vec<(Arc<str>, Moment)>,
     pub(crate) standing: Standing,
     pub(crate) counters: FrameCounters,
 }
 
 impl Address {
     pub(crate) fn new(candidates: Vec<Candidate>) -> Self {
-        Self { candidates, standing: Standing::Idle { until: Moment::ZERO }, counters: FrameCounters::default() }
+        let standing = Standing::Idle { until: Moment::ZERO };
+        Self { candidates, joined: Vec::new(), standing, counters: FrameCounters::default() }
+    }
+
+    pub(crate) fn set_candidates(&mut self, now: Moment, candidates: &[Candidate]) {
+        let before = std::mem::replace(&mut self.candidates, candidates.to_vec());
+        self.joined.retain(|(node, _)| candidates.iter().any(|c| c.node == *node));
+        let fresh = candidates.iter().filter(|c| !before.iter().any(|b| b.node == c.node));
+        self.joined.extend(fresh.map(|c| (c.node.clone(), now)));
     }
 
     pub(crate) fn candidate(&self, node: &str) -> Option<&Candidate> {

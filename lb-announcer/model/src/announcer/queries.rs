@@ -6,7 +6,6 @@ use std::sync::Arc;
 use crate::announcer::address::Standing;
 use crate::announcer::peer::Life;
 use crate::announcer::{Announcer, Counters, FrameCounters, Liveness, Moment};
-use crate::wire::heartbeat::Phase;
 
 impl Announcer {
     /// The addresses that this node answers for.
@@ -45,7 +44,7 @@ impl Announcer {
 
     /// Whether the node takes part: it has listened long enough and knows what there is.
     pub fn is_ready(&self) -> bool {
-        self.phase == Phase::Ready
+        self.phase.takes()
     }
 
     /// Peers that aren't dead.
@@ -56,7 +55,7 @@ impl Announcer {
     /// Whether this node is the one that allocates where there is no API server: the first by name that is ready.
     pub fn leads(&self, now: Moment) -> bool {
         let ready = |name: &Arc<str>| {
-            self.life(name, now) != Life::Dead && self.peers.get(name).is_some_and(|p| p.phase == Phase::Ready)
+            self.life(name, now) != Life::Dead && self.peers.get(name).is_some_and(|p| p.phase.takes())
         };
         self.is_ready()
             && (matches!(self.liveness, Liveness::Assumed) || !self.peers.keys().any(|n| *n < self.me && ready(n)))
@@ -64,7 +63,7 @@ impl Announcer {
 
     /// The table of the node that allocates, as this node has it; `None` while this node does or nobody does.
     pub fn leaders_table(&self, now: Moment) -> Option<(Arc<str>, Arc<[u8]>)> {
-        let ready = self.peers.iter().filter(|(name, p)| p.phase == Phase::Ready && self.life(name, now) != Life::Dead);
+        let ready = self.peers.iter().filter(|(name, p)| p.phase.takes() && self.life(name, now) != Life::Dead);
         let (name, peer) = ready.min_by_key(|(name, _)| (*name).clone())?;
         (*name < self.me && peer.have.table > 0).then(|| (name.clone(), peer.table.clone()))
     }

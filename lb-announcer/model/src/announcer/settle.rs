@@ -17,9 +17,11 @@ impl Announcer {
         self.notice_lateness(now);
         self.report_peers(now);
         let interval = self.check_interval();
+        let hold_down = self.tuning.hold_down;
         // Taken out as a whole, which costs nothing, since each address is settled with the rest of the state.
         let mut addresses = std::mem::take(&mut self.addresses);
         for (ip, address) in &mut addresses {
+            address.joined.retain(|(_, since)| now < *since + hold_down);
             self.settle_address(now, *ip, address, interval);
         }
         self.addresses = addresses;
@@ -77,14 +79,14 @@ impl Announcer {
     fn able(&self, candidate: &Candidate, now: Moment) -> bool {
         if candidate.node == self.me {
             let link = self.links.values().any(|l| candidate.interfaces.allow(&l.name));
-            return self.phase == Phase::Ready && link;
+            return self.phase.takes() && link;
         }
         if matches!(self.liveness, Liveness::Assumed) {
             return true;
         }
         let Some(peer) = self.peers.get(&candidate.node) else { return false };
         self.life(&candidate.node, now) == Life::Alive
-            && peer.phase == Phase::Ready
+            && peer.phase.takes()
             && peer.state.interfaces.iter().any(|(name, _)| candidate.interfaces.allow(name))
     }
 
@@ -144,9 +146,21 @@ impl Announcer {
         self.effects.extend(over.into_iter().map(|ip| Effect::Report(Report::ConflictOver { ip })));
     }
 
-    /// Who should have the address if the silent owner `without` were gone.
+    /// Who should have the address if the silent owner `without` were gone: who has just come comes last.
     fn heir<'a>(&self, address: &'a Address, without: Option<&str>, now: Moment) -> Option<&'a Candidate> {
-        address.candidates.iter().filter(|c| Some(&*c.node) != without).find(|c| self.able(c, now))
+        let able = address.candidates.iter().filter(|c| Some(&*c.node) != without && self.able(c, now));
+        able.min_by_key(|c| !self.settled_in(address, &c.node))
+    }
+
+    /// Whether the node has been up, and a candidate for the address, for the hold-down: what takes its traffic there,
+    /// kube-proxy and the pods, is slower than a heartbeat.
+    fn settled_in(&self, address: &Address, node: &Arc<str>) -> bool {
+        if matches!(self.liveness, Liveness::Assumed) {
+            return true;
+        }
+        // Each says of itself how long it has been up: to one that has just come up, all seem to have come with it.
+        let phase = if *node == self.me { Some(self.phase) } else { self.peers.get(node).map(|p| p.phase) };
+        phase == Some(Phase::Ready) && !address.joined.iter().any(|(name, _)| name == node)
     }
 
     fn i_am_heir(&self, address: &Address, without: Option<&str>, now: Moment) -> bool {
@@ -315,19 +329,18 @@ impl Announcer {
         if matches!(self.liveness, Liveness::Assumed) {
             return None;
         }
-        let stable = |candidate: &&Candidate| {
-            let peer = self.peers.get(&candidate.node);
-            let since = peer.and_then(|p| p.up_since);
-            since.is_some_and(|since| now >= since + self.tuning.hold_down)
+        let stable = |node: &Arc<str>| {
+            let since = self.peers.get(node).and_then(|p| p.up_since);
+            since.is_some_and(|since| now >= since + self.tuning.hold_down) && self.settled_in(address, node)
         };
-        let others = address.candidates.iter().filter(|c| c.node != self.me && self.able(c, now));
-        if able {
+        let successor = if able {
             let mine = address.candidate(&self.me)?.level;
-            let better = address.candidates.iter().filter(|c| c.level < mine);
-            better.filter(|c| self.able(c, now)).find(stable).map(|c| c.node.clone())
+            let mut better = address.candidates.iter().filter(|c| c.level < mine && self.able(c, now));
+            better.find(|c| stable(&c.node))
         } else {
-            others.map(|c| c.node.clone()).next()
-        }
+            self.heir(address, Some(&self.me), now)
+        };
+        successor.map(|c| c.node.clone())
     }
 
     fn stop(&mut self, now: Moment, ip: IpAddr, address: &mut Address, to: Option<Arc<str>>) {

@@ -163,6 +163,25 @@ fn an_address_that_follows_its_pods_stays_with_whoever_took_it_over() {
 }
 
 #[test]
+fn a_node_that_has_just_come_back_takes_over_only_where_there_is_no_other() {
+    for seed in 0..20 {
+        let mut lan = Lan::new(seed, 3, 12);
+        lan.level();
+        lan.run(ms(4_500));
+        lan.crash(0);
+        lan.run(ms(1_000));
+        lan.start(0);
+        lan.run(ms(800));
+        lan.crash(1);
+        lan.run(ms(500));
+        assert!(lan.ips().iter().all(|ip| lan.owners(*ip) == vec![2]), "seed {seed}");
+        lan.crash(2);
+        lan.run(ms(500));
+        assert!(lan.ips().iter().all(|ip| lan.owners(*ip) == vec![0]), "seed {seed}: there is no other");
+    }
+}
+
+#[test]
 fn after_a_partition_heals_there_is_one_owner_at_once() {
     for seed in 0..30 {
         let mut lan = Lan::new(seed, 4, 8);

@@ -30,7 +30,8 @@ pub struct Tuning {
     pub probes: u8,
     /// How long a node listens before it takes anything.
     pub listen: Duration,
-    /// How long a node must have been up before addresses are moved to it.
+    /// How long a node must have been up, and a candidate, before addresses are moved to it, or taken over by it where
+    /// there is another.
     pub hold_down: Duration,
     /// How long a successor has to take what it is offered.
     pub offer: Duration,

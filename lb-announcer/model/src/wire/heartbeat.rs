@@ -58,12 +58,21 @@ impl std::fmt::Debug for Key {
 pub enum Phase {
     /// It has just begun and takes nothing yet.
     Starting,
+    /// It can take addresses, but has come up a moment ago: others go first.
+    Fresh,
     /// It can take addresses.
     Ready,
     /// It hands over what it has.
     Draining,
     /// It has stopped: this is its last word.
     Gone,
+}
+
+impl Phase {
+    /// Whether it can take addresses.
+    pub fn takes(self) -> bool {
+        matches!(self, Self::Fresh | Self::Ready)
+    }
 }
 
 /// A document that both sides keep the latest version of.
@@ -163,6 +172,7 @@ impl Heartbeat {
             Phase::Ready => 1,
             Phase::Draining => 2,
             Phase::Gone => 3,
+            Phase::Fresh => 4,
         });
         let numbers = [
             self.incarnation,
@@ -213,6 +223,7 @@ impl Heartbeat {
             1 => Phase::Ready,
             2 => Phase::Draining,
             3 => Phase::Gone,
+            4 => Phase::Fresh,
             _ => return None,
         };
         let (incarnation, sequence) = (reader.u64()?, reader.u64()?);
