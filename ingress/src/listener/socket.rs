@@ -102,8 +102,8 @@ sockopt_impl!(
 
 /// Has the kernel drop whatever begins a connection, so that its client tries again later; handshakes that have begun end.
 ///
-/// No packet arrives with the highest time to live, as each hop takes one off and no system begins with more than 64 or
-/// 128. A filter would be plainer but needs a capability for TCP.
+/// Each hop takes one off the time to live, so no packet that was routed has the highest; a neighbour on the same link that
+/// begins with it is let in as ever. A filter would be plainer but needs a capability for TCP.
 pub(super) fn ignore_newcomers(listener: &impl AsFd) -> io::Result<()> {
     set_least_ttl(listener, 255)
 }
