@@ -43,6 +43,9 @@ impl Namespaces {
             }
             ip(&format!("-n {namespace} link set eth0 up"));
         }
+        for namespace in [node, client] {
+            await_queue(namespace);
+        }
         namespaces
     }
 
@@ -110,6 +113,22 @@ impl Drop for Namespaces {
         for namespace in [&self.node, &self.client] {
             let _ = Command::new("ip").args(["netns", "del", namespace]).output();
         }
+    }
+}
+
+/// Waits until the interface sends what it is given.
+///
+/// The end of a pair that comes up first has no carrier, so its queue stays `noop`, which says yes and throws away,
+/// until the kernel's worker has seen the other end.
+fn await_queue(namespace: &str) {
+    let end = Instant::now() + SOON;
+    loop {
+        let seen = ip(&format!("-n {namespace} link show eth0"));
+        if seen.contains("qdisc noqueue") && seen.contains("state UP") {
+            return;
+        }
+        assert!(Instant::now() < end, "eth0 does not come up: {seen}");
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
