@@ -312,3 +312,23 @@ async fn an_idle_connection_is_closed_in_the_end() {
     assert_eq!(ask(&send, get("/")).await.0, 404);
     tokio::time::timeout(Duration::from_secs(5), ended).await.unwrap().unwrap().ok();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_ends_in_an_empty_frame_ends_once_for_its_backend() {
+    let backend = Backend::echo();
+    let plane = Plane::start(vec![rule("a.example", "/", &[backend.address])]);
+    let send = client(&plane, false).await;
+    for round in 0..5 {
+        let request = Request::post("https://a.example/up").body(()).unwrap();
+        let (response, mut body) = send.clone().ready().await.unwrap().send_request(request, false).unwrap();
+        body.send_data(Bytes::from_static(b"hello"), false).unwrap();
+        body.send_data(Bytes::new(), true).unwrap();
+        let (bytes, _) = read(response.await.unwrap().into_body()).await;
+        assert!(String::from_utf8_lossy(&bytes).ends_with("body 5: hello"), "round {round}");
+        // The next one on the same connection to the backend gets its own answer.
+        let (status, _, bytes) = ask(&send, get(&format!("/next/{round}"))).await;
+        assert_eq!(status, 200, "round {round}");
+        assert!(bytes.starts_with(format!("GET /next/{round} HTTP/1.1\n").as_bytes()), "round {round}");
+    }
+    assert_eq!((backend.requests(), backend.connections()), (10, 1));
+}

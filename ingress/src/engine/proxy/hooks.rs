@@ -193,6 +193,10 @@ impl ProxyHttp for Hooks {
         _end_of_stream: bool,
         context: &mut Context,
     ) -> Result<()> {
+        // To an HTTP/1.1 backend an empty piece would be a chunk of size 0: the end of the body, in front of its end.
+        if body.as_ref().is_some_and(Bytes::is_empty) {
+            *body = None;
+        }
         context.received += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
         let limit = context.forward.as_ref().and_then(|forward| forward.route.policy.max_body);
         if limit.is_some_and(|limit| context.received > limit) {
