@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use landfall_ingress_model::compiler::Compiler;
-use landfall_ingress_model::settings::{Loopback, Publish};
+use landfall_ingress_model::settings::{Origin, Publish};
 use landfall_model::{Problem, Severity};
 use landfall_shared::source::manifests::{self, Reading};
 use serde_json::json;
@@ -29,7 +29,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 pub fn compile(dir: &std::path::Path, model: &ModelArgs) -> anyhow::Result<(Compiler, Vec<Problem>)> {
     let reading: Reading<_> =
         manifests::read(dir, &inputs::folder()).with_context(|| format!("cannot read {}", dir.display()))?;
-    let mut compiler = Compiler::new(model.settings(Loopback::Allowed, Publish::Nothing));
+    let mut compiler = Compiler::new(model.settings(Origin::Folder, Publish::Nothing));
     compiler.apply(reading.changes);
     let built = compiler.build(unix_now());
     let mut problems = reading.problems;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
-use landfall_ingress_model::settings::{Loopback, Publish, Settings};
+use landfall_ingress_model::settings::{Origin, Publish, Settings};
 use landfall_model::ObjectKey;
 use landfall_shared::telemetry::LogArgs;
 
@@ -55,14 +55,14 @@ pub struct ModelArgs {
 
 impl ModelArgs {
     /// The model's settings; what a folder may do differs from what a cluster may.
-    pub fn settings(&self, loopback: Loopback, publish: Publish) -> Settings {
+    pub fn settings(&self, origin: Origin, publish: Publish) -> Settings {
         Settings {
             controller_classes: self.controller_classes.clone(),
             ingress_classes: self.ingress_classes.clone(),
             watch_without_class: self.watch_ingress_without_class,
             default_certificate: self.default_ssl_certificate.clone(),
             default_backend: self.default_backend_service.clone(),
-            loopback,
+            origin,
             publish,
             crypto: crate::crypto_provider(),
         }

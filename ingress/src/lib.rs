@@ -15,7 +15,7 @@ mod inputs;
 pub mod listener;
 pub mod observe;
 mod publish;
-mod resolve;
+pub mod resolve;
 pub mod serve;
 pub mod status;
 mod uids;

@@ -1,226 +1,221 @@
-//! Names of `ExternalName` Services to addresses.
+//! Names of `ExternalName` Services to addresses, and to a choice among them.
 //!
-//! Answers are kept for as long as their TTL says; while a name server is away, an old answer is used for a short
-//! time more. Addresses that lead back into the proxy's own host are refused, since whoever writes a Service must
-//! not reach what only the host may.
+//! Answers are kept for as long as their TTL says, failures for a moment, and one name is asked for once at a time.
+//! While name servers are away, an old answer is used for a short time more. All addresses of a name are used in
+//! turn, and one that can't be reached is left out for a while, exactly as the endpoints of any other Service.
+//! Addresses that lead back into the proxy's own host are refused, since whoever writes a Service must not reach what
+//! only the host may.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+mod name;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use hickory_resolver::TokioResolver;
-use landfall_ingress_model::settings::Loopback;
+use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use landfall_ingress_model::address::{Unusable, usable};
+use landfall_ingress_model::balance::Balancer;
+use landfall_ingress_model::settings::Origin;
+use moka::sync::Cache;
 use thiserror::Error;
+
+use name::{Answer, Name};
 
 /// Bounds of how long an answer is kept: a TTL of 0 must not make every request a query.
 const MIN_TTL: Duration = Duration::from_secs(1);
 const MAX_TTL: Duration = Duration::from_hours(1);
-/// How long an answer may still be used when it can't be renewed (RFC 8767).
-const STALE: Duration = Duration::from_mins(1);
-/// Pause before a failed query is repeated.
-const RETRY: Duration = Duration::from_secs(1);
 /// How long a query may take.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a query may take while there is an old answer (RFC 8767 section 5).
+const REFRESH_TIMEOUT: Duration = Duration::from_millis(1_800);
 /// Names kept; far more than a cluster has `ExternalName` Services.
-const MAX_NAMES: usize = 4096;
+const MAX_NAMES: u64 = 4096;
+/// How long a name that nobody asks for is kept: longer than any answer is.
+const IDLE: Duration = Duration::from_hours(2);
 
 /// Why a name has no address to send to.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum ResolveError {
-    /// The query failed or there is no such name.
+    /// The name servers say that there is no such name or that it has no address.
+    #[error("the name {0:?} does not exist or has no address")]
+    Missing(Arc<str>),
+    /// The query failed.
     #[error("the name {name:?} could not be resolved: {cause}")]
     Failed {
         /// The name.
         name: Arc<str>,
         /// What the resolver says.
-        cause: String,
+        cause: Arc<str>,
     },
-    /// All addresses lead into the proxy's own host.
-    #[error("the name {0:?} has no address that may be used: loopback, link-local and unspecified ones are refused")]
-    Refused(Arc<str>),
+    /// Requests must not be sent to any of the addresses.
+    #[error("the name {name:?} has no usable address: {cause}")]
+    Refused {
+        /// The name.
+        name: Arc<str>,
+        /// Why the first of them is refused.
+        cause: Unusable,
+    },
     /// There is no configuration to resolve with.
     #[error("names can't be resolved: {0}")]
-    Unconfigured(String),
+    Unconfigured(Arc<str>),
 }
 
 impl ResolveError {
     /// The status of the answer to the request.
     pub const fn status(&self) -> u16 {
         match self {
-            Self::Failed { .. } | Self::Unconfigured(_) => 502,
-            Self::Refused(_) => 503,
+            Self::Missing(_) | Self::Failed { .. } | Self::Unconfigured(_) => 502,
+            Self::Refused { .. } => 503,
         }
     }
 }
 
-#[derive(Clone)]
-struct Answer {
-    addresses: Arc<[IpAddr]>,
-    /// From then on it is to be renewed.
-    renew: Instant,
-    /// From then on it may not be used.
-    end: Instant,
-}
-
 /// Resolves names, with a cache that all workers share.
 pub struct Resolver {
-    system: OnceLock<Result<TokioResolver, String>>,
-    loopback: Loopback,
-    answers: Mutex<HashMap<Arc<str>, Answer>>,
+    system: OnceLock<Result<TokioResolver, Arc<str>>>,
+    origin: Origin,
+    names: Cache<Arc<str>, Arc<Name>>,
 }
 
 impl std::fmt::Debug for Resolver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Resolver").field("loopback", &self.loopback).finish_non_exhaustive()
+        f.debug_struct("Resolver").field("origin", &self.origin).finish_non_exhaustive()
     }
 }
 
 impl Resolver {
     /// A resolver that uses the system's configuration, read when the first name is asked for.
-    pub fn new(loopback: Loopback) -> Self {
-        Self { system: OnceLock::new(), loopback, answers: Mutex::default() }
+    pub fn new(origin: Origin) -> Self {
+        let names = Cache::builder().max_capacity(MAX_NAMES).time_to_idle(IDLE).build();
+        Self { system: OnceLock::new(), origin, names }
     }
 
-    /// The addresses of `name`, at least one.
+    /// A resolver that asks these name servers, by UDP.
+    pub fn with_name_servers(origin: Origin, servers: &[SocketAddr]) -> Self {
+        let server = |address: &SocketAddr| {
+            let mut connection = ConnectionConfig::udp();
+            connection.port = address.port();
+            NameServerConfig::new(address.ip(), true, vec![connection])
+        };
+        let config = ResolverConfig::from_parts(None, Vec::new(), servers.iter().map(server).collect());
+        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        options(builder.options_mut());
+        let resolver = Self::new(origin);
+        let _ = resolver.system.set(builder.build().map_err(|error| error.to_string().into()));
+        resolver
+    }
+
+    /// The addresses of `name`, sorted, at least one.
     pub async fn resolve(&self, name: &Arc<str>) -> Result<Arc<[IpAddr]>, ResolveError> {
-        let now = Instant::now();
-        let known = self.known(name);
-        if let Some(answer) = &known
-            && now < answer.renew
-        {
-            return Ok(answer.addresses.clone());
-        }
-        match (self.query(name).await, known) {
-            (Ok(answer), _) => {
-                let addresses = answer.addresses.clone();
-                self.keep(name, answer);
-                Ok(addresses)
-            }
-            // A name server that is away takes no service down at once.
-            (Err(ResolveError::Failed { .. }), Some(old)) if now < old.end => {
-                let addresses = old.addresses.clone();
-                self.keep(name, Answer { renew: now + RETRY, ..old });
-                Ok(addresses)
-            }
-            (Err(error), _) => Err(error),
-        }
+        self.addresses(name, &self.entry(name)).await
     }
 
-    fn known(&self, name: &Arc<str>) -> Option<Answer> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    /// The choice among the addresses of `name` at `port`.
+    ///
+    /// It is the same one as long as the addresses are the same; after that, what is known of those that stay is
+    /// kept. All Services with this name and port share it.
+    pub async fn balancer(&self, name: &Arc<str>, port: u16) -> Result<Arc<Balancer>, ResolveError> {
+        let entry = self.entry(name);
+        let addresses = self.addresses(name, &entry).await?;
+        Ok(entry.balancer(&addresses, port))
     }
 
-    fn keep(&self, name: &Arc<str>, answer: Answer) {
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        if answers.len() >= MAX_NAMES && !answers.contains_key(name) {
-            let now = Instant::now();
-            answers.retain(|_, answer| now < answer.renew);
-            if answers.len() >= MAX_NAMES {
-                answers.clear();
-            }
+    fn entry(&self, name: &Arc<str>) -> Arc<Name> {
+        self.names.get_with_by_ref(name, Arc::default)
+    }
+
+    async fn addresses(&self, name: &Arc<str>, entry: &Name) -> Result<Arc<[IpAddr]>, ResolveError> {
+        if let Some(outcome) = entry.current(Instant::now()) {
+            return outcome;
         }
-        answers.insert(name.clone(), answer);
+        let old = entry.stale(Instant::now());
+        // One query at a time; whoever has an old answer does not wait for it.
+        let _turn = match (entry.asking.try_lock(), &old) {
+            (Ok(turn), _) => turn,
+            (Err(_), Some(old)) => return Ok(old.clone()),
+            (Err(_), None) => entry.asking.lock().await,
+        };
+        if let Some(outcome) = entry.current(Instant::now()) {
+            return outcome;
+        }
+        let limit = if old.is_some() { REFRESH_TIMEOUT } else { QUERY_TIMEOUT };
+        let answer = self.query(name, limit).await;
+        entry.keep(answer, Instant::now())
     }
 
-    async fn query(&self, name: &Arc<str>) -> Result<Answer, ResolveError> {
+    async fn query(&self, name: &Arc<str>, limit: Duration) -> Result<Answer, ResolveError> {
         // An address in place of a name needs no name server.
         if let Ok(address) = name.parse::<IpAddr>() {
-            let addresses = self.permitted(name, [address])?;
-            return Ok(Answer { addresses, renew: Instant::now() + MAX_TTL, end: Instant::now() + MAX_TTL });
+            return Ok(Answer { addresses: self.permitted(name, [address])?, ttl: MAX_TTL });
         }
         let system = self.system.get_or_init(system_resolver);
         let system = system.as_ref().map_err(|cause| ResolveError::Unconfigured(cause.clone()))?;
-        let failed = |cause: String| ResolveError::Failed { name: name.clone(), cause };
+        let failed = |cause: String| ResolveError::Failed { name: name.clone(), cause: cause.into() };
         // The final dot keeps search domains out: an ExternalName is a whole name.
         let absolute = format!("{name}.");
-        let found = tokio::time::timeout(QUERY_TIMEOUT, system.lookup_ip(absolute))
+        let found = tokio::time::timeout(limit, system.lookup_ip(absolute))
             .await
             .map_err(|_| failed("no answer in time".to_owned()))?
-            .map_err(|error| failed(error.to_string()))?;
-        let now = Instant::now();
-        let ttl = found.valid_until().saturating_duration_since(now).clamp(MIN_TTL, MAX_TTL);
-        let addresses = self.permitted(name, found.iter())?;
-        Ok(Answer { addresses, renew: now + ttl, end: now + ttl + STALE })
+            .map_err(|error| {
+                if error.is_no_records_found() {
+                    ResolveError::Missing(name.clone())
+                } else {
+                    failed(error.to_string())
+                }
+            })?;
+        let ttl = found.valid_until().saturating_duration_since(Instant::now()).clamp(MIN_TTL, MAX_TTL);
+        Ok(Answer { addresses: self.permitted(name, found.iter())?, ttl })
     }
 
-    /// The addresses that requests may be sent to.
+    /// The addresses that requests may be sent to, sorted.
     fn permitted(
         &self,
         name: &Arc<str>,
         addresses: impl IntoIterator<Item = IpAddr>,
-    ) -> Result<Arc<[IpAddr]>, ResolveError> {
-        let usable = |address: &IpAddr| is_permitted(*address, self.loopback);
-        let addresses: Vec<IpAddr> =
-            addresses.into_iter().map(|address| address.to_canonical()).filter(usable).collect();
-        if addresses.is_empty() { Err(ResolveError::Refused(name.clone())) } else { Ok(addresses.into()) }
+    ) -> Result<Vec<IpAddr>, ResolveError> {
+        let mut refusal = None;
+        let mut permitted = Vec::new();
+        for address in addresses {
+            match usable(address, self.origin) {
+                Ok(address) => permitted.push(address),
+                Err(cause) => refusal = refusal.or(Some(cause)),
+            }
+        }
+        if permitted.is_empty() {
+            return Err(match refusal {
+                Some(cause) => ResolveError::Refused { name: name.clone(), cause },
+                None => ResolveError::Missing(name.clone()),
+            });
+        }
+        permitted.sort_unstable();
+        permitted.dedup();
+        // Where this host has IPv4 only, the IPv6 addresses of a name can't be meant, and the other way round.
+        let reachable: Vec<IpAddr> = permitted.iter().copied().filter(|address| has_route(*address)).collect();
+        Ok(if reachable.is_empty() { permitted } else { reachable })
     }
 }
 
-/// Whether requests may be sent to an address that a name stands for.
-fn is_permitted(address: IpAddr, loopback: Loopback) -> bool {
-    let local = match address {
-        IpAddr::V4(address) => address.is_link_local() || address.is_multicast() || address.is_broadcast(),
-        IpAddr::V6(address) => address.is_unicast_link_local() || address.is_multicast(),
+/// Whether this host has a route to the address. Nothing is sent: connecting a UDP socket looks the route up.
+fn has_route(address: IpAddr) -> bool {
+    let own: IpAddr = match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    if address.is_unspecified() || local {
-        return false;
-    }
-    loopback == Loopback::Allowed || !address.is_loopback()
+    // Any port will do.
+    UdpSocket::bind((own, 0)).and_then(|socket| socket.connect((address, 80))).is_ok()
 }
 
 /// The resolver of `/etc/resolv.conf`.
-fn system_resolver() -> Result<TokioResolver, String> {
+fn system_resolver() -> Result<TokioResolver, Arc<str>> {
     let mut builder = TokioResolver::builder_tokio().map_err(|error| error.to_string())?;
-    // Answers are kept here, where it is known for how long they may be used when they are old.
-    builder.options_mut().cache_size = 0;
-    builder.build().map_err(|error| error.to_string())
+    options(builder.options_mut());
+    Ok(builder.build().map_err(|error| error.to_string())?)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_of_the_own_host_are_refused_in_a_cluster() {
-        let cases = [
-            ("10.0.0.1", true, true),
-            ("2001:db8::1", true, true),
-            ("127.0.0.1", false, true),
-            ("::1", false, true),
-            ("0.0.0.0", false, false),
-            ("::", false, false),
-            ("169.254.169.254", false, false),
-            ("fe80::1", false, false),
-            ("224.0.0.1", false, false),
-        ];
-        for (address, cluster, folder) in cases {
-            let address = address.parse().unwrap();
-            assert_eq!(is_permitted(address, Loopback::Refused), cluster, "{address}");
-            assert_eq!(is_permitted(address, Loopback::Allowed), folder, "{address}");
-        }
-    }
-
-    #[tokio::test]
-    async fn an_address_written_as_a_name_is_checked_like_one() {
-        let resolver = Resolver::new(Loopback::Refused);
-        let refused: Arc<str> = "127.0.0.1".into();
-        assert_eq!(resolver.resolve(&refused).await, Err(ResolveError::Refused(refused.clone())));
-        let mapped: Arc<str> = "::ffff:127.0.0.1".into();
-        assert_eq!(resolver.resolve(&mapped).await, Err(ResolveError::Refused(mapped.clone())));
-        let good: Arc<str> = "192.0.2.1".into();
-        assert_eq!(resolver.resolve(&good).await.unwrap().len(), 1);
-    }
-
-    #[tokio::test]
-    async fn an_old_answer_is_used_while_the_name_server_is_away_but_not_for_long() {
-        let resolver = Resolver::new(Loopback::Allowed);
-        let _ = resolver.system.set(Err("away".into()));
-        let name: Arc<str> = "db.example".into();
-        assert!(matches!(resolver.resolve(&name).await, Err(ResolveError::Unconfigured(_))));
-        let now = Instant::now();
-        let addresses: Arc<[IpAddr]> = vec![IpAddr::from([192, 0, 2, 1])].into();
-        resolver.keep(&name, Answer { addresses: addresses.clone(), renew: now + MAX_TTL, end: now + MAX_TTL });
-        assert_eq!(resolver.resolve(&name).await, Ok(addresses));
-    }
+fn options(options: &mut ResolverOpts) {
+    // Answers are kept here, where it is known for how long they may be used when they are old.
+    options.cache_size = 0;
+    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
 }

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use landfall_ingress_model::compiler::Compiler;
 use landfall_ingress_model::input::Input;
 use landfall_ingress_model::pipeline::PipelineSettings;
-use landfall_ingress_model::settings::{Loopback, Publish};
+use landfall_ingress_model::settings::{self, Publish};
 use landfall_ingress_model::table::Table;
 use landfall_shared::admin::{Admin, SharedRegistry};
 use landfall_shared::drain::{Drain, DrainTimes, Phase};
@@ -22,6 +22,7 @@ use crate::inputs::{self, PodScope};
 use crate::listener::{ConnectionLimits, DataPlane, DataPlaneConfig};
 use crate::observe::{AccessLog, ControlMetrics, Traffic};
 use crate::publish;
+use crate::resolve::Resolver;
 use crate::status::StatusBoard;
 use crate::uids::Uids;
 
@@ -60,11 +61,11 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let board = Arc::new(StatusBoard::default());
     let uids = Arc::new(Uids::default());
     let origin = Origin::of(args).await?;
-    let model = args.model.settings(origin.loopback(), origin.publish(args));
+    let model = args.model.settings(origin.settings(), origin.publish(args));
     let Source { batches, view } = origin.start(args, &model.publish)?;
 
     let config = DataPlaneConfig::new(table.clone(), drain.clone(), Arc::new(traffic));
-    let plane = DataPlane::start(data_plane(config, args, origin.loopback()))?;
+    let plane = DataPlane::start(data_plane(config, args, origin.settings()))?;
     tracing::info!(http = ?plane.http(), https = ?plane.https(), "listening");
 
     let awaited = view.clone();
@@ -104,11 +105,10 @@ impl Origin {
         }
     }
 
-    /// Whoever writes a folder owns the host it is served from; whoever writes a Service in a cluster does not.
-    fn loopback(&self) -> Loopback {
+    fn settings(&self) -> settings::Origin {
         match self {
-            Self::Folder(_) => Loopback::Allowed,
-            Self::Cluster(_) => Loopback::Refused,
+            Self::Folder(_) => settings::Origin::Folder,
+            Self::Cluster(_) => settings::Origin::Cluster,
         }
     }
 
@@ -134,7 +134,7 @@ impl Origin {
     }
 }
 
-fn data_plane(defaults: DataPlaneConfig, args: &ServeArgs, loopback: Loopback) -> DataPlaneConfig {
+fn data_plane(defaults: DataPlaneConfig, args: &ServeArgs, origin: settings::Origin) -> DataPlaneConfig {
     let traffic = &args.traffic;
     let per_client = traffic.max_connections_per_client;
     DataPlaneConfig {
@@ -148,7 +148,7 @@ fn data_plane(defaults: DataPlaneConfig, args: &ServeArgs, loopback: Loopback) -
             per_client: (per_client > 0).then_some(per_client),
         },
         proxy_protocol: traffic.proxy_protocol.clone(),
-        loopback,
+        resolver: Arc::new(Resolver::new(origin)),
         ..defaults
     }
 }

@@ -9,12 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use landfall_ingress::resolve::Resolver;
 use landfall_ingress_model::backend::{Protocol, Target};
+use landfall_ingress_model::settings::Origin;
 use landfall_ingress_model::tls::CertificateTable;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use support::backend::{Backend, respond};
 use support::client::Client;
+use support::dns::{NameServer, Zone};
 use support::plane::{Plane, certificate, rule, table, wait_for};
 
 #[test]
@@ -307,4 +310,27 @@ fn a_service_may_be_a_name() {
     let mut client = Client::plain(plane.http());
     assert_eq!(client.get("name.example", "/").status, 200);
     assert_eq!(client.get("gone.example", "/").status, 503);
+}
+
+#[test]
+fn all_addresses_of_a_name_are_used_in_turn_and_a_dead_one_is_left_out() {
+    let backend = Backend::echo();
+    let port = backend.address.port();
+    let server = NameServer::start(Duration::ZERO);
+    // Nobody listens at the second address.
+    server.set("two.example", Zone::of(&["127.0.0.1", "127.0.0.2"], 60));
+    let target = Target::Dns { name: "two.example".into(), port };
+    let rules = table(vec![rule("", "/", &[]).target(target)], CertificateTable::default());
+    let plane = Plane::with(rules, |config| {
+        config.resolver = Arc::new(Resolver::with_name_servers(Origin::Folder, &[server.address]));
+    });
+    let mut client = Client::plain(plane.http());
+    for _ in 0..6 {
+        assert_eq!(client.get("a", "/").status, 200);
+    }
+    let dead: SocketAddr = format!("127.0.0.2:{port}").parse().unwrap();
+    assert_eq!(*plane.heard.ejected.lock().unwrap(), [dead], "it is tried once and then left alone for a while");
+    let tries: Vec<u32> = (0..6).map(|index| plane.exchange(index).tries).collect();
+    assert_eq!(tries.iter().sum::<u32>(), 7);
+    assert_eq!(server.queries(), 1);
 }

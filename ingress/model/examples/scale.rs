@@ -14,7 +14,7 @@ use landfall_ingress_model::compiler::{Built, Compiler};
 use landfall_ingress_model::host::HostName;
 use landfall_ingress_model::input::Input;
 use landfall_ingress_model::path::CanonicalPath;
-use landfall_ingress_model::settings::{Loopback, Publish, Settings};
+use landfall_ingress_model::settings::{Origin, Publish, Settings};
 use landfall_model::Change;
 use rustls_pki_types::UnixTime;
 use serde::de::DeserializeOwned;
@@ -58,7 +58,7 @@ fn settings() -> Settings {
         watch_without_class: false,
         default_certificate: None,
         default_backend: None,
-        loopback: Loopback::Refused,
+        origin: Origin::Cluster,
         publish: Publish::Addresses(vec!["192.0.2.1".into()]),
         crypto: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
     }

@@ -137,7 +137,7 @@ impl Compiler {
         Self {
             classes: Classes::default(),
             ingresses: Store::default(),
-            backends: Backends::new(settings.loopback),
+            backends: Backends::new(settings.origin),
             secrets: Secrets::new(settings.crypto.clone(), settings.default_certificate.clone()),
             publisher: Publisher::new(settings.publish.clone()),
             linked: HashMap::new(),

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use landfall_model::ObjectKey;
 use rustls::crypto::CryptoProvider;
 
-/// Whether an endpoint, or an `ExternalName`, may be a loopback address.
+/// Where the objects come from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Loopback {
-    /// A cluster: a Service must not reach into the proxy's own host.
-    Refused,
-    /// A folder of manifests: whoever writes the folder owns the host.
-    Allowed,
+pub enum Origin {
+    /// An API server: a Service must not reach into the proxy's own host.
+    Cluster,
+    /// A folder of manifests: whoever writes the folder owns the host, so loopback addresses are allowed.
+    Folder,
 }
 
 /// Where the addresses in `status.loadBalancer` of the Ingresses come from.
@@ -41,8 +41,8 @@ pub struct Settings {
     pub default_certificate: Option<ObjectKey>,
     /// The Service for requests that no rule takes.
     pub default_backend: Option<ObjectKey>,
-    /// Loopback endpoints.
-    pub loopback: Loopback,
+    /// Where the objects come from.
+    pub origin: Origin,
     /// Status addresses.
     pub publish: Publish,
     /// Checks and loads private keys; chosen by the binary.

@@ -28,7 +28,7 @@ use landfall_ingress_model::backend::{BackendState, Target};
 use landfall_ingress_model::compiler::Compiler;
 use landfall_ingress_model::input::Input;
 use landfall_ingress_model::pipeline::{Connection, Decision, PipelineSettings, RequestHead, Tls, decide};
-use landfall_ingress_model::settings::{Loopback, Publish};
+use landfall_ingress_model::settings::{Origin, Publish};
 use landfall_ingress_model::table::Table;
 use landfall_model::ObjectKey;
 use serde::Deserialize;
@@ -174,7 +174,7 @@ fn with_age(mut object: Value, index: usize) -> Value {
 /// The table and the problems that these objects give.
 fn build(with: &With, inputs: Vec<Input>) -> (Arc<Table>, Vec<Expected>) {
     let mut settings = settings(Publish::Nothing);
-    settings.loopback = if with.folder { Loopback::Allowed } else { Loopback::Refused };
+    settings.origin = if with.folder { Origin::Folder } else { Origin::Cluster };
     settings.watch_without_class = with.watch_without_class;
     settings.default_backend = with.default_backend.as_deref().and_then(ObjectKey::parse);
     let mut compiler = Compiler::new(settings);

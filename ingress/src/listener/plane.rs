@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use landfall_ingress_model::pipeline::PipelineSettings;
-use landfall_ingress_model::settings::Loopback;
+use landfall_ingress_model::settings::Origin;
 use landfall_ingress_model::table::Table;
 use landfall_shared::drain::Drain;
 use thiserror::Error;
@@ -39,8 +39,8 @@ pub struct DataPlaneConfig {
     pub connections: ConnectionLimits,
     /// Peers that have to send a PROXY header; from others it is not understood.
     pub proxy_protocol: Vec<IpNet>,
-    /// Whether a name may stand for a loopback address.
-    pub loopback: Loopback,
+    /// Resolves the names of `ExternalName` Services.
+    pub resolver: Arc<Resolver>,
     /// The way out.
     pub drain: Drain,
     /// Hears of everything that happens.
@@ -59,7 +59,7 @@ impl DataPlaneConfig {
             limits: EngineLimits::default(),
             connections: ConnectionLimits::default(),
             proxy_protocol: Vec::new(),
-            loopback: Loopback::Refused,
+            resolver: Arc::new(Resolver::new(Origin::Cluster)),
             drain,
             observer,
         }
@@ -105,7 +105,6 @@ impl DataPlane {
         };
         let tls = Arc::new(Tls::new(config.table.clone(), &provider)?);
         let live = Arc::new(Live::default());
-        let resolver = Arc::new(Resolver::new(config.loopback));
         let mut sockets: Vec<Vec<(TcpListener, Scheme)>> = (0..count).map(|_| Vec::new()).collect();
         let mut bind = |addresses: &[SocketAddr], scheme: Scheme| {
             let mut bound = Vec::new();
@@ -123,13 +122,8 @@ impl DataPlane {
         let (stop, stopped) = watch::channel(false);
         let mut workers = Vec::with_capacity(count);
         for (index, sockets) in sockets.into_iter().enumerate() {
-            let worker = Worker {
-                config: config.clone(),
-                tls: tls.clone(),
-                live: live.clone(),
-                resolver: resolver.clone(),
-                stopped: stopped.clone(),
-            };
+            let worker =
+                Worker { config: config.clone(), tls: tls.clone(), live: live.clone(), stopped: stopped.clone() };
             workers.push(worker.spawn(index, sockets)?);
         }
         Ok(Self { http, https, live, stop, workers })
@@ -170,7 +164,6 @@ struct Worker {
     config: Arc<DataPlaneConfig>,
     tls: Arc<Tls>,
     live: Arc<Live>,
-    resolver: Arc<Resolver>,
     stopped: watch::Receiver<bool>,
 }
 
@@ -186,7 +179,7 @@ impl Worker {
     }
 
     async fn run(mut self, sockets: Vec<(TcpListener, Scheme)>) -> std::io::Result<()> {
-        let DataPlaneConfig { table, pipeline, limits, connections, proxy_protocol, drain, observer, .. } =
+        let DataPlaneConfig { table, pipeline, limits, connections, proxy_protocol, drain, observer, resolver, .. } =
             (*self.config).clone();
         let engine = Engine::new(&EngineConfig {
             table,
@@ -194,7 +187,7 @@ impl Worker {
             limits,
             drain: drain.clone(),
             observer: observer.clone(),
-            resolver: self.resolver,
+            resolver,
         });
         let acceptor = Arc::new(Acceptor {
             engine,

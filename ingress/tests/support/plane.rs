@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use landfall_ingress::engine::{Exchange, Handshake, Observer, Rejected, Scheme};
 use landfall_ingress::listener::{DataPlane, DataPlaneConfig};
+use landfall_ingress::resolve::Resolver;
 use landfall_ingress_model::backend::{Affinity, Backend, BackendKey, BackendState, PortRef, Protocol, Target};
 use landfall_ingress_model::balance::{Balance, Balancer};
 use landfall_ingress_model::host::{HostName, HostPattern};
-use landfall_ingress_model::settings::Loopback;
+use landfall_ingress_model::settings::Origin;
 use landfall_ingress_model::table::{Action, Dialect, HostRoutes, PathRule, Route, RouteId, RoutePolicy, Table};
 use landfall_ingress_model::tls::{Certificate, CertificateTable};
 use landfall_model::ObjectKey;
@@ -178,7 +179,7 @@ impl Plane {
         config.http = vec!["127.0.0.1:0".parse().unwrap()];
         config.https = vec!["127.0.0.1:0".parse().unwrap()];
         config.workers = 1;
-        config.loopback = Loopback::Allowed;
+        config.resolver = Arc::new(Resolver::new(Origin::Folder));
         change(&mut config);
         Self { data: DataPlane::start(config).unwrap(), table, heard, drainer }
     }

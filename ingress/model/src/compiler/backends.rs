@@ -13,7 +13,7 @@ use super::suggest::{alternatives, nearest};
 use crate::backend::{Affinity, Backend, BackendKey, BackendState, PortRef, Protocol, Target};
 use crate::balance::{Balance, Balancer};
 use crate::reason;
-use crate::settings::Loopback;
+use crate::settings::Origin;
 
 /// What one [`Backend`] is made for: a port of a Service, and a protocol where an annotation says one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -78,7 +78,7 @@ pub(crate) struct Pool {
 pub(crate) struct Backends {
     pub(crate) services: Store<ParsedService>,
     pub(crate) endpoints: EndpointStore,
-    pub(crate) loopback: Loopback,
+    pub(crate) origin: Origin,
     pools: BTreeMap<PoolKey, Pool>,
 }
 
@@ -98,9 +98,9 @@ struct Resolved {
 }
 
 impl Backends {
-    pub(crate) fn new(loopback: Loopback) -> Self {
-        let endpoints = EndpointStore::new(loopback);
-        Self { services: Store::default(), endpoints, loopback, pools: BTreeMap::new() }
+    pub(crate) fn new(origin: Origin) -> Self {
+        let endpoints = EndpointStore::new(origin);
+        Self { services: Store::default(), endpoints, origin, pools: BTreeMap::new() }
     }
 
     pub(crate) fn get(&self, key: &PoolKey) -> Option<&Pool> {
@@ -241,7 +241,7 @@ impl Backends {
             (PortRef::Name(_), None) => return unresolved(unknown_port(name, service, wanted)),
         };
         let mut problems = service.problems.to_vec();
-        let refusal = external_name_fault(external, self.loopback);
+        let refusal = external_name_fault(external, self.origin);
         if let Some(cause) = refusal {
             let problem = Problem::new(ObjectRef::new("Service", name.clone()), reason::INVALID_EXTERNAL_NAME, cause);
             let remedy = "name a host by its DNS name; for addresses, make an EndpointSlice";
@@ -330,19 +330,19 @@ fn no_endpoints(service: &ParsedService, port: &Port, found: &Found) -> (String,
 
 /// > ExternalName ... must be a lowercase RFC-1123 hostname; resolved by the proxy, it must not lead to the proxy's
 /// > own host (Kubernetes: Service, "type: ExternalName").
-fn external_name_fault(name: &str, loopback: Loopback) -> Option<&'static str> {
+fn external_name_fault(name: &str, origin: Origin) -> Option<&'static str> {
     use crate::host::{BadHost, HostPattern};
     if name.is_empty() {
-        return Some("there is no name");
+        return Some("externalName is empty");
     }
     // Names with underscores are served by DNS, though they are no host names.
     match HostPattern::parse(&name.replace('_', "-")) {
         Ok(HostPattern::Exact(_)) => {}
-        Err(BadHost::Address) => return Some("an IP address is no DNS name"),
-        _ => return Some("not a DNS name"),
+        Err(BadHost::Address) => return Some("externalName must be a DNS name, not an IP address"),
+        _ => return Some("externalName must be a DNS name"),
     }
     let local = name == "localhost" || name.ends_with(".localhost");
-    (local && loopback == Loopback::Refused).then_some("the name is the proxy's own host")
+    (local && origin == Origin::Cluster).then_some("externalName must not be the proxy's own host")
 }
 
 /// A backend that is named wrongly answers 503.

@@ -6,7 +6,7 @@ use landfall_model::{Change, ObjectKey, ObjectRef, Problem};
 use super::store::{Store, created};
 use super::suggest::{alternatives, nearest};
 use crate::reason;
-use crate::settings::{Loopback, Settings};
+use crate::settings::{Origin, Settings};
 use crate::table::Dialect;
 
 /// `IngressClass.spec.controller` of ingress-nginx.
@@ -101,7 +101,7 @@ impl Classes {
     /// Other controllers need no `IngressClass` to be named in the annotation, so that only in a folder, which has
     /// no other controller, an unknown name is worth a word.
     fn unknown_annotation(&self, object: ObjectRef, value: &str, settings: &Settings) -> Option<Problem> {
-        if settings.loopback == Loopback::Refused || self.classes.get(&ObjectKey::cluster(value)).is_some() {
+        if settings.origin == Origin::Cluster || self.classes.get(&ObjectKey::cluster(value)).is_some() {
             return None;
         }
         let names: Vec<&String> = settings.ingress_classes.iter().collect();
@@ -154,7 +154,7 @@ impl Classes {
             return ours(Dialect::Kubernetes);
         }
         // In a cluster, an Ingress without a class may well be another controller's.
-        let folder = settings.loopback == Loopback::Allowed;
+        let folder = settings.origin == Origin::Folder;
         let problem = folder.then(|| {
             let cause = "no class is named and no IngressClass is the default, so nothing serves this Ingress";
             let names: Vec<&String> = settings.ingress_classes.iter().collect();

@@ -10,8 +10,9 @@ use landfall_model::{Change, ObjectKey, ObjectRef, Problem};
 use super::service::{ParsedService, Port};
 use super::set::SmallSet;
 use super::store::Store;
+use crate::address::usable;
 use crate::reason;
-use crate::settings::Loopback;
+use crate::settings::Origin;
 
 /// The label by which a slice belongs to a Service.
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
@@ -52,7 +53,7 @@ struct Source {
 /// All slices and Endpoints.
 #[derive(Debug)]
 pub(crate) struct EndpointStore {
-    loopback: Loopback,
+    origin: Origin,
     slices: Store<Source>,
     /// The slices of each Service.
     by_service: BTreeMap<ObjectKey, SmallSet<ObjectKey>>,
@@ -75,15 +76,14 @@ pub(crate) struct Found {
 }
 
 impl EndpointStore {
-    pub(crate) fn new(loopback: Loopback) -> Self {
-        Self { loopback, slices: Store::default(), by_service: BTreeMap::new(), endpoints: Store::default() }
+    pub(crate) fn new(origin: Origin) -> Self {
+        Self { origin, slices: Store::default(), by_service: BTreeMap::new(), endpoints: Store::default() }
     }
 
     /// Applies a change and returns the Services it concerns.
     pub(crate) fn slices(&mut self, change: Change<EndpointSlice>) -> Vec<ObjectKey> {
-        let loopback = self.loopback;
-        let changed =
-            self.slices.apply(change, |slice| &slice.metadata, |slice, key| parse_slice(slice, key, loopback));
+        let origin = self.origin;
+        let changed = self.slices.apply(change, |slice| &slice.metadata, |slice, key| parse_slice(slice, key, origin));
         let mut services = Vec::new();
         for (key, old) in changed {
             if let Some(old) = old {
@@ -105,8 +105,8 @@ impl EndpointStore {
 
     /// Applies a change and returns the Services it concerns.
     pub(crate) fn endpoints(&mut self, change: Change<Endpoints>) -> Vec<ObjectKey> {
-        let loopback = self.loopback;
-        let parse = |endpoints: &Endpoints, key: &ObjectKey| parse_endpoints(endpoints, key, loopback);
+        let origin = self.origin;
+        let parse = |endpoints: &Endpoints, key: &ObjectKey| parse_endpoints(endpoints, key, origin);
         let changed = self.endpoints.apply(change, |endpoints| &endpoints.metadata, parse);
         changed.into_iter().map(|(key, _)| key).collect()
     }
@@ -154,7 +154,7 @@ impl Group {
     }
 }
 
-fn parse_slice(slice: &EndpointSlice, key: &ObjectKey, loopback: Loopback) -> Source {
+fn parse_slice(slice: &EndpointSlice, key: &ObjectKey, origin: Origin) -> Source {
     let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_LABEL));
     let service = ObjectKey::new(key.namespace(), service.map_or("", String::as_str));
     let object = ObjectRef::new("EndpointSlice", key.clone());
@@ -184,7 +184,7 @@ fn parse_slice(slice: &EndpointSlice, key: &ObjectKey, loopback: Loopback) -> So
         };
         // > These are all assumed to be fungible and clients may choose to only use the first element.
         let Some(text) = endpoint.addresses.first() else { continue };
-        match address(text, loopback) {
+        match address(text, origin) {
             Ok(ip) => addresses.push((ip, readiness)),
             Err(cause) => problems.push(refused(&object, cause, format!("endpoints[{index}].addresses[0]"), text)),
         }
@@ -193,7 +193,7 @@ fn parse_slice(slice: &EndpointSlice, key: &ObjectKey, loopback: Loopback) -> So
     Source { service, groups, problems: problems.into() }
 }
 
-fn parse_endpoints(endpoints: &Endpoints, key: &ObjectKey, loopback: Loopback) -> Source {
+fn parse_endpoints(endpoints: &Endpoints, key: &ObjectKey, origin: Origin) -> Source {
     let service = key.clone();
     let object = ObjectRef::new("Endpoints", service.clone());
     let mut problems = Vec::new();
@@ -210,7 +210,7 @@ fn parse_endpoints(endpoints: &Endpoints, key: &ObjectKey, loopback: Loopback) -
         let not_ready = not_ready.map(|address| ("notReadyAddresses", address, Readiness::Down));
         let mut addresses = Vec::new();
         for (list, entry, readiness) in ready.chain(not_ready) {
-            match address(&entry.ip, loopback) {
+            match address(&entry.ip, origin) {
                 Ok(ip) => addresses.push((ip, readiness)),
                 Err(cause) => problems.push(refused(&object, cause, format!("subsets[{index}].{list}"), &entry.ip)),
             }
@@ -224,28 +224,13 @@ fn is_tcp(protocol: Option<&str>) -> bool {
     matches!(protocol, None | Some("" | "TCP"))
 }
 
-fn refused(object: &ObjectRef, cause: &str, field: String, value: &str) -> Problem {
+fn refused(object: &ObjectRef, cause: String, field: String, value: &str) -> Problem {
     let problem = Problem::new(object.clone(), reason::INVALID_ADDRESS, cause);
     problem.at(field, value).remedy("use an address that every node can reach")
 }
 
 /// An endpoint's address.
-///
-/// > endpoint IPs must not be: loopback (127.0.0.0/8 for IPv4, ::1/128 for IPv6), or link-local (169.254.0.0/16 and
-/// > 224.0.0.0/24 for IPv4, fe80::/64 for IPv6). (Kubernetes: Service, "Services without selectors")
-///
-/// Otherwise whoever may write slices could reach into the proxy's own host.
-pub(crate) fn address(text: &str, loopback: Loopback) -> Result<IpAddr, &'static str> {
-    let ip = text.parse::<IpAddr>().map_err(|_| "not an IP address")?.to_canonical();
-    let link_local = match ip {
-        IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
-    };
-    if ip.is_unspecified() || ip.is_multicast() {
-        Err("an unspecified or multicast address is no endpoint")
-    } else if (ip.is_loopback() || link_local) && loopback == Loopback::Refused {
-        Err("a loopback or link-local address is no endpoint")
-    } else {
-        Ok(ip)
-    }
+fn address(text: &str, origin: Origin) -> Result<IpAddr, String> {
+    let ip = text.parse::<IpAddr>().map_err(|_| "not an IP address".to_owned())?;
+    usable(ip, origin).map_err(|unusable| unusable.to_string())
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use landfall_ingress_model::input::Input;
-use landfall_ingress_model::settings::{Loopback, Publish, Settings};
+use landfall_ingress_model::settings::{Origin, Publish, Settings};
 use landfall_model::{Change, ObjectKey};
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rustls_pki_types::UnixTime;
@@ -26,7 +26,7 @@ pub fn settings(publish: Publish) -> Settings {
         watch_without_class: false,
         default_certificate: None,
         default_backend: None,
-        loopback: Loopback::Refused,
+        origin: Origin::Cluster,
         publish,
         crypto: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
     }

@@ -1,11 +1,12 @@
 //! What is kept of one request between pingora's phases.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use landfall_ingress_model::backend::BackendKey;
-use landfall_ingress_model::balance::Pick;
+use landfall_ingress_model::balance::{Balancer, Pick};
 use landfall_ingress_model::pipeline::{Connection, Forward};
 use landfall_ingress_model::table::{Action, Route};
 use pingora_core::{Error, ErrorSource, ErrorType};
@@ -43,7 +44,7 @@ pub(super) struct RequestFacts {
     pub(super) version: Version,
     pub(super) host: String,
     pub(super) target: String,
-    pub(super) route: Option<std::sync::Arc<Route>>,
+    pub(super) route: Option<Arc<Route>>,
     pub(super) user_agent: Option<String>,
     pub(super) referer: Option<String>,
 }
@@ -56,12 +57,15 @@ pub(super) struct Attempt {
     pub(super) first_byte: Option<Duration>,
     pub(super) reused: bool,
     /// Counts the request as in flight at the endpoint.
-    _pick: Option<Pick>,
+    _pick: Pick,
+    /// The choice that it came from.
+    pub(super) balancer: Arc<Balancer>,
 }
 
 impl Attempt {
-    pub(super) fn new(address: SocketAddr, pick: Option<Pick>) -> Self {
-        Self { address, begun: Instant::now(), connect: None, first_byte: None, reused: false, _pick: pick }
+    pub(super) fn new(balancer: Arc<Balancer>, pick: Pick) -> Self {
+        let begun = Instant::now();
+        Self { address: pick.addr, begun, connect: None, first_byte: None, reused: false, _pick: pick, balancer }
     }
 }
 

@@ -1,13 +1,14 @@
 //! Pingora's phases, filled with the pipeline's decisions.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{StatusCode, Version, header};
 use landfall_ingress_model::backend::Target;
-use landfall_ingress_model::balance::{Choice, Pick};
+use landfall_ingress_model::balance::{Balancer, Choice, Pick};
 use landfall_ingress_model::pipeline::{Decision, Forward, Upgraded, error_page, response_edits};
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -24,34 +25,25 @@ use crate::engine::{upstream, websocket};
 
 impl Hooks {
     /// The next endpoint for a request.
-    async fn endpoint(&self, forward: &Forward, tried: &[SocketAddr]) -> Result<(SocketAddr, Option<Pick>)> {
-        match &forward.state.target {
-            Target::Endpoints(balancer) => {
-                let choice = Choice {
-                    balance: forward.state.balance,
-                    affinity: forward.state.affinity,
-                    client: forward.client,
-                    key: None,
-                    excluded: tried,
-                };
-                match balancer.pick(&choice, Instant::now()) {
-                    Some(pick) => Ok((pick.addr, Some(pick))),
-                    None => Error::e_explain(ErrorType::HTTPStatus(503), "no endpoint is left to try"),
-                }
-            }
-            Target::Dns { name, port } => {
-                let addresses = self.resolver.resolve(name).await.map_err(|error| {
-                    let text = error.to_string();
-                    let status = ErrorType::HTTPStatus(error.status());
-                    Error::create(status, ErrorSource::Internal, Some(text.into()), None)
-                })?;
-                let mut addresses = addresses.iter().map(|ip| SocketAddr::new(*ip, *port));
-                let next = addresses.find(|address| !tried.contains(address));
-                let next = next.ok_or_else(|| {
-                    Error::explain(ErrorType::HTTPStatus(503), "no address of the service is left to try")
-                })?;
-                Ok((next, None))
-            }
+    async fn endpoint(&self, forward: &Forward, tried: &[SocketAddr]) -> Result<(Arc<Balancer>, Pick)> {
+        let balancer = match &forward.state.target {
+            Target::Endpoints(balancer) => balancer.clone(),
+            Target::Dns { name, port } => self.resolver.balancer(name, *port).await.map_err(|error| {
+                let text = error.to_string();
+                let status = ErrorType::HTTPStatus(error.status());
+                Error::create(status, ErrorSource::Internal, Some(text.into()), None)
+            })?,
+        };
+        let choice = Choice {
+            balance: forward.state.balance,
+            affinity: forward.state.affinity,
+            client: forward.client,
+            key: None,
+            excluded: tried,
+        };
+        match balancer.pick(&choice, Instant::now()) {
+            Some(pick) => Ok((balancer, pick)),
+            None => Error::e_explain(ErrorType::HTTPStatus(503), "no endpoint is left to try"),
         }
     }
 
@@ -59,14 +51,12 @@ impl Hooks {
     fn failed(&self, context: &mut Context) {
         let (Some(attempt), Some(forward)) = (&context.attempt, &context.forward) else { return };
         context.tried.push(attempt.address);
-        if let Target::Endpoints(balancer) = &forward.state.target {
-            let now = Instant::now();
-            // Requests that were under way together fail together, and are told of once.
-            let known = balancer.is_ejected(attempt.address, now);
-            balancer.failed(attempt.address, now);
-            if !known {
-                self.observer.ejected(&forward.backend.key, attempt.address);
-            }
+        let now = Instant::now();
+        // Requests that were under way together fail together, and are told of once.
+        let known = attempt.balancer.is_ejected(attempt.address, now);
+        attempt.balancer.failed(attempt.address, now);
+        if !known {
+            self.observer.ejected(&forward.backend.key, attempt.address);
         }
     }
 }
@@ -137,17 +127,17 @@ impl ProxyHttp for Hooks {
         let Some(forward) = &context.forward else {
             return Error::e_explain(ErrorType::InternalError, "a request without a decision is to be forwarded");
         };
-        let (address, pick) = match self.endpoint(forward, &context.tried).await {
+        let (balancer, pick) = match self.endpoint(forward, &context.tried).await {
             Ok(found) => found,
             Err(error) => return Err(context.last_failure(error)),
         };
         context.tries += 1;
         // A further attempt sends the body again from its first byte.
         context.received = 0;
-        context.attempt = Some(Attempt::new(address, pick));
+        let (address, endpoints) = (pick.addr, balancer.len());
+        context.attempt = Some(Attempt::new(balancer, pick));
         let host = context.request.as_ref().map_or("", |request| &request.host);
         let mut peer = upstream::peer(address, forward, host, &self.limits, &self.anchors);
-        let endpoints = if let Target::Endpoints(balancer) = &forward.state.target { balancer.len() } else { 1 };
         if context.tries < forward.route.policy.tries && context.tried.len() + 1 < endpoints {
             upstream::hurry(&mut peer);
         }
@@ -166,10 +156,8 @@ impl ProxyHttp for Hooks {
         if let Some(attempt) = &mut context.attempt {
             attempt.reused = reused;
             attempt.connect = Some(if reused { Duration::ZERO } else { attempt.begun.elapsed() });
-            if let (false, Some(forward)) = (reused, &context.forward)
-                && let Target::Endpoints(balancer) = &forward.state.target
-            {
-                balancer.succeeded(attempt.address);
+            if !reused {
+                attempt.balancer.succeeded(attempt.address);
             }
         }
         Ok(())
