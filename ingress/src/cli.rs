@@ -1,12 +1,12 @@
 //! The command line. Names and defaults are a contract: they are added to, never renamed.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
-use landfall_ingress_model::settings::{Origin, Publish, Settings};
+use landfall_ingress_model::settings::{ExternalNames, Origin, Publish, Settings};
 use landfall_model::ObjectKey;
 use landfall_shared::telemetry::LogArgs;
 
@@ -51,6 +51,29 @@ pub struct ModelArgs {
     /// The Service for requests that no rule takes.
     #[arg(long, env = "LANDFALL_DEFAULT_BACKEND_SERVICE", value_name = "NS/NAME", value_parser = object_key)]
     pub default_backend_service: Option<ObjectKey>,
+    /// Which names Services of type ExternalName may have: outside allows names under the cluster's domain only in
+    /// the Service's own namespace.
+    #[arg(long, env = "LANDFALL_EXTERNAL_NAMES", value_enum, default_value_t = Names::Outside,
+          conflicts_with = "disable_svc_external_name")]
+    pub external_names: Names,
+    /// The same as `--external-names none`.
+    #[arg(long, env = "LANDFALL_DISABLE_SVC_EXTERNAL_NAME", num_args = 0..=1, require_equals = true,
+          default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub disable_svc_external_name: bool,
+    /// The domain of the cluster's own names; read from /etc/resolv.conf by default, else cluster.local.
+    #[arg(long, env = "LANDFALL_CLUSTER_DOMAIN", value_name = "NAME")]
+    pub cluster_domain: Option<String>,
+}
+
+/// Which names Services of type ExternalName may have.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Names {
+    /// Such Services answer 503.
+    None,
+    /// Names outside of the cluster, and those of the Service's own namespace.
+    Outside,
+    /// Every name.
+    All,
 }
 
 impl ModelArgs {
@@ -63,10 +86,33 @@ impl ModelArgs {
             default_certificate: self.default_ssl_certificate.clone(),
             default_backend: self.default_backend_service.clone(),
             origin,
+            external_names: match self.external_names {
+                _ if self.disable_svc_external_name => ExternalNames::None,
+                Names::None => ExternalNames::None,
+                Names::Outside => ExternalNames::Outside,
+                Names::All => ExternalNames::All,
+            },
+            cluster_domain: self.cluster_domain(origin),
             publish,
             crypto: crate::crypto_provider(),
         }
     }
+
+    fn cluster_domain(&self, origin: Origin) -> String {
+        // A folder is about another place than the machine that it is read on.
+        let from_system = || match origin {
+            Origin::Cluster => domain_in(&std::fs::read_to_string("/etc/resolv.conf").ok()?),
+            Origin::Folder => None,
+        };
+        self.cluster_domain.clone().or_else(from_system).unwrap_or_else(|| "cluster.local".to_owned())
+    }
+}
+
+/// The cluster's domain as the kubelet writes it into a pod: `search NAMESPACE.svc.DOMAIN svc.DOMAIN DOMAIN`.
+fn domain_in(resolv_conf: &str) -> Option<String> {
+    let searches = resolv_conf.lines().filter_map(|line| line.trim().strip_prefix("search"));
+    let mut domains = searches.flat_map(str::split_whitespace).filter_map(|domain| domain.strip_prefix("svc."));
+    domains.next().map(|domain| domain.trim_end_matches('.').to_owned())
 }
 
 /// `serve`.
@@ -200,6 +246,9 @@ pub struct ExplainArgs {
     /// The URL a client would ask for.
     #[arg(value_name = "URL")]
     pub url: String,
+    /// The client's address, for rules that are for some clients only.
+    #[arg(long, value_name = "ADDRESS")]
+    pub client: Option<IpAddr>,
     /// A request header.
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     pub headers: Vec<String>,
@@ -238,6 +287,28 @@ mod tests {
             let variable = format!("LANDFALL_{}", long.replace('-', "_").to_uppercase());
             assert_eq!(argument.get_env().and_then(|name| name.to_str()), Some(variable.as_str()), "--{long}");
         }
+    }
+
+    #[test]
+    fn the_domain_of_the_cluster_is_read_from_the_search_list() {
+        let text = "nameserver 10.96.0.10\nsearch web.svc.home.lan svc.home.lan home.lan\noptions ndots:5\n";
+        assert_eq!(domain_in(text).as_deref(), Some("home.lan"));
+        assert_eq!(domain_in("nameserver 192.0.2.1\nsearch example.com\n"), None);
+    }
+
+    #[test]
+    fn ingress_nginx_names_are_understood() {
+        for given in ["--disable-svc-external-name", "--disable-svc-external-name=true"] {
+            let Command::Serve(args) = Cli::parse_from(["landfall-ingress", "serve", given]).command else {
+                panic!("serve")
+            };
+            assert_eq!(args.model.settings(Origin::Folder, Publish::Nothing).external_names, ExternalNames::None);
+        }
+        let given = "--disable-svc-external-name=false";
+        let Command::Serve(args) = Cli::parse_from(["landfall-ingress", "serve", given]).command else {
+            panic!("serve")
+        };
+        assert_eq!(args.model.settings(Origin::Folder, Publish::Nothing).external_names, ExternalNames::Outside);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `explain`: which rule of a folder answers a URL, and why no other does.
 
+use std::net::IpAddr;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -11,7 +12,7 @@ use crate::cli::{ExplainArgs, Output};
 
 /// Prints the explanation; exits with 1 if no rule answers.
 pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
-    let request = request(&args.url, &args.headers)?;
+    let request = request(&args.url, args.client, &args.headers)?;
     let (compiler, _) = compile(&args.manifests, &args.model)?;
     let explanation = explain(&compiler, &request);
     match args.output {
@@ -22,7 +23,7 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The request that a client sends for `url`; a `Host` header replaces the URL's host, as it does in curl.
-fn request(url: &str, headers: &[String]) -> anyhow::Result<Request> {
+fn request(url: &str, client: Option<IpAddr>, headers: &[String]) -> anyhow::Result<Request> {
     let full = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
     let uri: Uri = full.parse().with_context(|| format!("{url:?} is not a URL"))?;
     let scheme = uri.scheme_str().unwrap_or("http").to_ascii_lowercase();
@@ -39,5 +40,5 @@ fn request(url: &str, headers: &[String]) -> anyhow::Result<Request> {
     let host = map.get(http::header::HOST).and_then(|host| host.to_str().ok()).map_or(authority, str::to_owned);
     // The path is taken from the text, since `Uri` has dropped a fragment and nothing else may be lost.
     let path = uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
-    Ok(Request { scheme, host, path, headers: map })
+    Ok(Request { scheme, host, path, client, headers: map })
 }

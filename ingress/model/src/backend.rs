@@ -44,7 +44,7 @@ impl std::fmt::Display for BackendKey {
 }
 
 /// The protocol spoken to the endpoints; from `appProtocol` of the Service port (KEP-3726).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub enum Protocol {
     /// HTTP/1.1 in the clear, WebSocket upgrades included.
     #[default]

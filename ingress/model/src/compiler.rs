@@ -12,6 +12,7 @@ pub(crate) mod backends;
 pub(crate) mod certificates;
 pub(crate) mod class;
 mod endpoints;
+mod external;
 pub(crate) mod ingress;
 pub(crate) mod link;
 mod notes;
@@ -137,7 +138,7 @@ impl Compiler {
         Self {
             classes: Classes::default(),
             ingresses: Store::default(),
-            backends: Backends::new(settings.origin),
+            backends: Backends::new(&settings),
             secrets: Secrets::new(settings.crypto.clone(), settings.default_certificate.clone()),
             publisher: Publisher::new(settings.publish.clone()),
             linked: HashMap::new(),

@@ -2,6 +2,8 @@
 
 mod text;
 
+use std::net::IpAddr;
+
 use http::HeaderMap;
 use landfall_model::ObjectKey;
 use serde::Serialize;
@@ -24,6 +26,8 @@ pub struct Request {
     pub host: String,
     /// The path as the client sends it; a query behind it is not looked at.
     pub path: String,
+    /// The client's address, where access goes by it.
+    pub client: Option<IpAddr>,
     /// The fields. No rule looks at them yet.
     pub headers: HeaderMap,
 }
@@ -64,6 +68,8 @@ pub struct Winner {
     pub backend: Option<String>,
     /// The addresses that requests go to, or the DNS name.
     pub endpoints: Vec<String>,
+    /// Which clients the rule is for, where not all are.
+    pub access: Option<String>,
     /// What is answered without asking a backend, if so.
     pub answer: Option<String>,
 }
@@ -132,14 +138,14 @@ pub fn explain(compiler: &Compiler, request: &Request) -> Explanation {
     explanation.host = host.as_ref().map(HostName::to_string).unwrap_or_default();
     explanation.path = path.to_string();
     let route = compiler.table.find(host.as_ref(), &path);
-    explanation.winner = route.map(|route| winner(route, &request.scheme));
+    explanation.winner = route.map(|route| winner(route, request));
     explanation.certificate = (request.scheme == "https").then(|| certificate(compiler, host.as_ref()));
     let question = Question { compiler, host: host.as_ref(), path: &path, winner: route.map(|route| &**route) };
     explanation.rejected = question.rejected();
     explanation
 }
 
-fn winner(route: &Route, scheme: &str) -> Winner {
+fn winner(route: &Route, request: &Request) -> Winner {
     let (backend, endpoints, unavailable) = match &route.action {
         Action::Forward(backend) => {
             let state = backend.state();
@@ -151,10 +157,14 @@ fn winner(route: &Route, scheme: &str) -> Winner {
         }
         Action::Unavailable(why) => (None, Vec::new(), Some(why.clone())),
     };
-    let redirected = route.policy.https_redirect == HttpsRedirect::Always && scheme != "https";
-    let answer = match unavailable {
+    let redirected = route.policy.https_redirect == HttpsRedirect::Always && request.scheme != "https";
+    let access = route.policy.access.as_deref();
+    let denied = request.client.filter(|client| access.is_some_and(|access| !access.permits(*client)));
+    let answer = match (unavailable, denied) {
         _ if redirected => Some("308 to HTTPS".to_owned()),
-        unavailable => unavailable.map(|why| format!("503: {why}")),
+        (Some(why), _) => Some(format!("503: {why}")),
+        (None, Some(client)) => Some(format!("403: {client} may not use this rule")),
+        (None, None) => None,
     };
     Winner {
         namespace: route.id.ingress.namespace().to_owned(),
@@ -167,6 +177,7 @@ fn winner(route: &Route, scheme: &str) -> Winner {
         },
         backend,
         endpoints,
+        access: access.map(|access| format!("{access}; 403 for others")),
         answer,
     }
 }

@@ -5,6 +5,7 @@
 //! reads is the [`Table`](table::Table) in it, and what it does with a request is decided by
 //! [`pipeline`].
 
+pub mod access;
 pub mod address;
 pub mod backend;
 pub mod balance;

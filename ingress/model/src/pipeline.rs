@@ -183,12 +183,17 @@ pub fn decide(
     if state.unavailable.is_some() {
         return answer(unavailable("no endpoint of the service is ready"));
     }
+    let client = facts.client();
+    if route.policy.access.as_ref().is_some_and(|access| !access.permits(client)) {
+        let reason = "this address may not use this service";
+        return answer(error_page(StatusCode::FORBIDDEN, reason, head.headers, request_id));
+    }
     Decision::Forward(Box::new(Forward {
         route: route.clone(),
         backend: backend.clone(),
         target,
         edits: facts.request_edits(route.dialect),
-        client: facts.client(),
+        client,
         upgrade: facts.upgrade().is_some(),
         state,
     }))

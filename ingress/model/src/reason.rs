@@ -56,6 +56,8 @@ reasons! {
     UNKNOWN_APP_PROTOCOL = "UnknownAppProtocol";
     /// `externalName` is not a DNS name, or one that must not be used.
     INVALID_EXTERNAL_NAME = "InvalidExternalName";
+    /// `externalName` is in another namespace of the cluster, or Services of this type are switched off.
+    EXTERNAL_NAME_REFUSED = "ExternalNameRefused";
     /// The session affinity of a Service is not one that Kubernetes has.
     INVALID_AFFINITY = "InvalidAffinity";
     /// Addresses of a kind that is not supported.

@@ -14,6 +14,18 @@ pub enum Origin {
     Folder,
 }
 
+/// Which names a Service of type ExternalName may have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ExternalNames {
+    /// Such Services are not used.
+    None,
+    /// Names outside of the cluster, and those of its own namespace.
+    #[default]
+    Outside,
+    /// Every name.
+    All,
+}
+
 /// Where the addresses in `status.loadBalancer` of the Ingresses come from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Publish {
@@ -43,6 +55,10 @@ pub struct Settings {
     pub default_backend: Option<ObjectKey>,
     /// Where the objects come from.
     pub origin: Origin,
+    /// Which names a Service of type ExternalName may have.
+    pub external_names: ExternalNames,
+    /// The domain that the cluster's own names are under, such as `cluster.local`.
+    pub cluster_domain: String,
     /// Status addresses.
     pub publish: Publish,
     /// Checks and loads private keys; chosen by the binary.

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use landfall_model::ObjectKey;
 
+use crate::access::Access;
 use crate::backend::Backend;
 use crate::host::{HostName, HostPattern};
 use crate::path::CanonicalPath;
 use crate::tls::CertificateTable;
 
 /// Whose rules an Ingress follows; decided by its class.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Dialect {
     /// The Kubernetes specification to the letter.
     Kubernetes,
@@ -97,6 +98,8 @@ pub struct RoutePolicy {
     pub max_body: Option<u64>,
     /// What a request without TLS gets.
     pub https_redirect: HttpsRedirect,
+    /// Which clients it is for; `None`: all.
+    pub access: Option<Arc<Access>>,
 }
 
 impl Default for RoutePolicy {
@@ -109,6 +112,7 @@ impl Default for RoutePolicy {
             tries: 3,
             max_body: None,
             https_redirect: HttpsRedirect::Never,
+            access: None,
         }
     }
 }

@@ -11,7 +11,8 @@
 //!   - {reason: UnknownService, object: Ingress default/foo, field: "spec.rules[0]…"}   # exactly these
 //! ```
 //!
-//! `settings` may say `folder`, `watch_without_class` and `default_backend`.
+//! A request may say `from`, the client's address, and `through`, its `X-Forwarded-For`. `settings` may say `folder`,
+//! `watch_without_class`, `default_backend`, `external_names` and `trusted_proxies`.
 //!
 //! A document with `table` instead makes one Ingress a row, as the tables of the Kubernetes documentation do.
 
@@ -20,6 +21,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,7 +30,7 @@ use landfall_ingress_model::backend::{BackendState, Target};
 use landfall_ingress_model::compiler::Compiler;
 use landfall_ingress_model::input::Input;
 use landfall_ingress_model::pipeline::{Connection, Decision, PipelineSettings, RequestHead, Tls, decide};
-use landfall_ingress_model::settings::{Origin, Publish};
+use landfall_ingress_model::settings::{ExternalNames, Origin, Publish};
 use landfall_ingress_model::table::Table;
 use landfall_model::ObjectKey;
 use serde::Deserialize;
@@ -56,6 +58,8 @@ struct With {
     folder: bool,
     watch_without_class: bool,
     default_backend: Option<String>,
+    external_names: Option<String>,
+    trusted_proxies: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -65,6 +69,8 @@ struct Asked {
     gets: Value,
     endpoints: Option<Vec<String>>,
     speaks: Option<String>,
+    from: Option<IpAddr>,
+    through: Option<String>,
 }
 
 #[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -112,7 +118,7 @@ fn check(file: &Path) {
     let (table, problems) = build(&expect.settings, inputs.collect());
     for asked in &expect.requests {
         let expected = asked.gets.as_str().map_or_else(|| asked.gets.to_string(), str::to_owned);
-        let (found, state) = answer(&table, &asked.ask);
+        let (found, state) = answer(&table, asked, &expect.settings);
         let place = format!("{name} ({}): {}\n{problems:#?}", expect.rule, asked.ask);
         assert_eq!(found, expected, "{place}");
         if let Some(speaks) = &asked.speaks {
@@ -142,7 +148,9 @@ fn check_row(name: &str, row: &Row) {
     }
     let (table, problems) = build(&With::default(), inputs);
     let expected = row.takes.map_or("404".into(), |index| format!("default/s{index}:80"));
-    assert_eq!(answer(&table, &format!("http://any.example{}", row.request)).0, expected, "{name}\n{problems:#?}");
+    let ask = format!("http://any.example{}", row.request);
+    let asked = Asked { ask, gets: Value::Null, endpoints: None, speaks: None, from: None, through: None };
+    assert_eq!(answer(&table, &asked, &With::default()).0, expected, "{name}\n{problems:#?}");
 }
 
 /// A Service with one ready endpoint.
@@ -176,6 +184,12 @@ fn build(with: &With, inputs: Vec<Input>) -> (Arc<Table>, Vec<Expected>) {
     let mut settings = settings(Publish::Nothing);
     settings.origin = if with.folder { Origin::Folder } else { Origin::Cluster };
     settings.watch_without_class = with.watch_without_class;
+    settings.external_names = match with.external_names.as_deref() {
+        None | Some("outside") => ExternalNames::Outside,
+        Some("none") => ExternalNames::None,
+        Some("all") => ExternalNames::All,
+        Some(other) => panic!("external_names: {other}"),
+    };
     settings.default_backend = with.default_backend.as_deref().and_then(ObjectKey::parse);
     let mut compiler = Compiler::new(settings);
     compiler.apply(inputs);
@@ -204,10 +218,13 @@ fn targets(state: Option<&BackendState>) -> Vec<String> {
 }
 
 /// The backend that takes a request, or the status of our own answer.
-fn answer(table: &Table, url: &str) -> (String, Option<Arc<BackendState>>) {
-    let uri: Uri = url.parse().unwrap();
+fn answer(table: &Table, asked: &Asked, with: &With) -> (String, Option<Arc<BackendState>>) {
+    let uri: Uri = asked.ask.parse().unwrap();
     let mut headers = HeaderMap::new();
     headers.insert(http::header::HOST, HeaderValue::from_str(uri.authority().unwrap().as_str()).unwrap());
+    if let Some(through) = &asked.through {
+        headers.insert("x-forwarded-for", HeaderValue::from_str(through).unwrap());
+    }
     let head = RequestHead {
         method: &Method::GET,
         version: Version::HTTP_11,
@@ -215,10 +232,11 @@ fn answer(table: &Table, url: &str) -> (String, Option<Arc<BackendState>>) {
         authority: None,
         headers: &headers,
     };
-    let address = "192.0.2.1:80".parse().unwrap();
+    let address = SocketAddr::new(asked.from.unwrap_or_else(|| "192.0.2.1".parse().unwrap()), 80);
     let tls = (uri.scheme_str() == Some("https")).then_some(Tls { server_name: None });
     let connection = Connection { client: address, peer: address, local: address, tls };
-    let settings = PipelineSettings::default();
+    let settings =
+        PipelineSettings { trusted_proxies: with.trusted_proxies.iter().map(|net| net.parse().unwrap()).collect() };
     match decide(&head, &connection, table, &settings, &HeaderValue::from_static("id")) {
         Decision::Forward(forward) => (forward.backend.key.to_string(), Some(forward.state.clone())),
         Decision::Answer(answer, _) => (answer.status.as_u16().to_string(), None),

@@ -57,7 +57,8 @@ fn compiler() -> Compiler {
 }
 
 fn ask(scheme: &str, host: &str, path: &str) -> Explanation {
-    let request = Request { scheme: scheme.into(), host: host.into(), path: path.into(), headers: HeaderMap::new() };
+    let (host, path) = (host.into(), path.into());
+    let request = Request { scheme: scheme.into(), host, path, client: None, headers: HeaderMap::new() };
     explain(&compiler(), &request)
 }
 
@@ -82,6 +83,30 @@ fn the_winner_and_each_loser_is_told() {
         ("foreign", "", "not ours: class \"theirs\" belongs to controller \"example.com/other\""),
     ];
     assert_eq!(found, expected);
+}
+
+#[test]
+fn who_may_not_use_a_rule_is_told() {
+    let mut restricted = ingress("vpn", 6, "landfall", "vpn.example", &[path("/", "Prefix")]);
+    restricted["metadata"]["annotations"] = json!({
+        "nginx.ingress.kubernetes.io/allowlist-source-range": "10.0.0.0/8",
+        "nginx.ingress.kubernetes.io/denylist-source-range": "10.1.0.0/16",
+    });
+    let mut compiler = compiler();
+    compiler.apply([input(&restricted)]);
+    compiler.build(now());
+    let ask = |client: Option<&str>| {
+        let (scheme, host, path) = ("http".into(), "vpn.example".into(), "/".into());
+        let client = client.map(|client| client.parse().unwrap());
+        explain(&compiler, &Request { scheme, host, path, client, headers: HeaderMap::new() }).winner.unwrap()
+    };
+    let access = "allowed: 10.0.0.0/8; denied: 10.1.0.0/16; 403 for others";
+    assert_eq!((ask(None).access.as_deref(), ask(None).answer), (Some(access), None));
+    assert_eq!(ask(Some("10.2.0.1")).answer, None);
+    for client in ["10.1.0.1", "192.0.2.1"] {
+        let answer = format!("403: {client} may not use this rule");
+        assert_eq!(ask(Some(client)).answer, Some(answer));
+    }
 }
 
 #[test]

@@ -89,6 +89,12 @@ yes
 {{- with $v.defaultBackend }}
 - --default-backend-service={{ . }}
 {{- end }}
+{{- if ne $v.externalNames "outside" }}
+- --external-names={{ $v.externalNames }}
+{{- end }}
+{{- with $v.clusterDomain }}
+- --cluster-domain={{ . }}
+{{- end }}
 {{- with $v.trustedProxies }}
 - --trusted-proxies={{ join "," . }}
 {{- end }}

@@ -7,26 +7,24 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use landfall_model::{ObjectRef, Problem};
 
+use crate::access::{self, Access};
 use crate::backend::Protocol;
 use crate::reason;
 use crate::table::{Dialect, HttpsRedirect, RoutePolicy};
 
 const PREFIX: &str = "nginx.ingress.kubernetes.io/";
 
+/// Source ranges: those that are allowed, the same under its older name, and those that are denied.
+const ALLOW: &str = "allowlist-source-range";
+const ALLOW_FORMERLY: &str = "whitelist-source-range";
+const DENY: &str = "denylist-source-range";
+
 /// Annotations that let only some requests through. Serving such an Ingress without them would open what its owner
 /// has closed.
-const RESTRICTING: &[&str] = &[
-    "allowlist-source-range",
-    "auth-secret",
-    "auth-tls-secret",
-    "auth-type",
-    "auth-url",
-    "denylist-source-range",
-    "satisfy",
-    "whitelist-source-range",
-];
+const RESTRICTING: &[&str] = &["auth-secret", "auth-tls-secret", "auth-type", "auth-url", "satisfy"];
 
 /// "0 = unlimited" of `proxy-next-upstream-tries`, bounded because each try is a connection.
 const MOST_TRIES: u32 = 32;
@@ -58,6 +56,8 @@ pub(crate) struct Annotations {
     force_ssl_redirect: Option<bool>,
     /// Overrides the `appProtocol` of the Service port.
     pub(crate) protocol: Option<Protocol>,
+    /// Which clients are allowed and denied.
+    access: Option<Arc<Access>>,
     /// Why the routes must answer 503.
     pub(crate) refused: Option<Arc<str>>,
     /// A canary has routes only beside those of another Ingress.
@@ -77,6 +77,9 @@ impl Annotations {
     pub(crate) fn parse(all: Option<&BTreeMap<String, String>>, object: &ObjectRef) -> (Self, Vec<Problem>) {
         let mut parsed = Self::default();
         let mut problems = Vec::new();
+        let mut access = Access::default();
+        let has_allow = |name: &str| all.is_some_and(|all| all.get(name).is_some_and(|value| !value.trim().is_empty()));
+        let renamed = has_allow(&format!("{PREFIX}{ALLOW}"));
         for (key, value) in all.into_iter().flatten() {
             let Some(name) = key.strip_prefix(PREFIX) else { continue };
             // An empty value counts as absent in ingress-nginx.
@@ -84,11 +87,29 @@ impl Annotations {
             if value.is_empty() {
                 continue;
             }
-            if let Err(fault) = parsed.read(name, value) {
+            let read = match name {
+                ALLOW => parsed.ranges(name, value).map(|ranges| access.allow = Some(ranges)),
+                // Where both spellings are there, the newer one holds.
+                ALLOW_FORMERLY if renamed => Err(Fault::Overridden),
+                ALLOW_FORMERLY => parsed.ranges(name, value).map(|ranges| access.allow = Some(ranges)),
+                DENY => parsed.ranges(name, value).map(|ranges| access.deny = ranges),
+                _ => parsed.read(name, value),
+            };
+            if let Err(fault) = read {
                 problems.push(fault.problem(object, key, value));
             }
         }
+        parsed.access = (access != Access::default()).then(|| Arc::new(access));
         (parsed, problems)
+    }
+
+    /// A list of source ranges. One that can't be read lets nobody in, since it can't be known who is meant.
+    fn ranges(&mut self, name: &str, value: &str) -> Result<Box<[IpNet]>, Fault> {
+        access::ranges(value).map_err(|entry| {
+            let entry = entry.to_owned();
+            self.refused.get_or_insert_with(|| format!("annotation {PREFIX}{name} can't be read").into());
+            Fault::Range(entry)
+        })
     }
 
     fn read(&mut self, name: &str, value: &str) -> Result<(), Fault> {
@@ -135,6 +156,7 @@ impl Annotations {
             tries: self.tries.unwrap_or(default.tries),
             max_body: self.max_body.map_or(default.max_body, |limit| limit.0),
             https_redirect,
+            access: self.access.clone(),
         }
     }
 }
@@ -145,6 +167,10 @@ enum Fault {
     Restricting,
     Canary,
     Value(&'static str),
+    /// An entry of a list of source ranges that is none.
+    Range(String),
+    /// The older spelling of an annotation whose newer one is there.
+    Overridden,
 }
 
 impl Fault {
@@ -152,7 +178,7 @@ impl Fault {
         let unsupported = |cause: &str| Problem::new(object.clone(), reason::UNSUPPORTED_ANNOTATION, cause);
         let problem = match self {
             Self::Unknown => unsupported("this annotation is not supported and has no effect")
-                .remedy("remove it, or do without what it does")
+                .remedy("remove the annotation to silence this warning")
                 .warning(),
             Self::Restricting => unsupported(
                 "this annotation restricts access and is not supported, so the routes of this Ingress answer 503",
@@ -161,6 +187,16 @@ impl Fault {
             Self::Canary => unsupported("canaries are not supported, so the rules of this Ingress take no traffic")
                 .remedy("remove the Ingress, or the annotation to serve it as an ordinary one")
                 .warning(),
+            Self::Range(entry) => {
+                let cause =
+                    format!("{entry:?} is neither a network nor an address, so the routes of this Ingress answer 503");
+                Problem::new(object.clone(), reason::INVALID_ANNOTATION, cause)
+                    .remedy("write networks or addresses separated by commas, such as 10.0.0.0/8,2001:db8::1")
+            }
+            Self::Overridden => {
+                let cause = format!("{PREFIX}{ALLOW} is set too and holds, so this older spelling has no effect");
+                Problem::new(object.clone(), reason::INVALID_ANNOTATION, cause).remedy("remove it").warning()
+            }
             Self::Value(remedy) => {
                 let cause = "the value can't be used, so the default holds";
                 Problem::new(object.clone(), reason::INVALID_ANNOTATION, cause).remedy(remedy).warning()

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use landfall_model::{ObjectKey, ObjectRef, Problem, Reason};
 
 use super::endpoints::{EndpointStore, Found};
+use super::external::NameRules;
 use super::service::{ParsedService, Port};
 use super::set::SmallSet;
 use super::store::Store;
@@ -13,41 +14,16 @@ use super::suggest::{alternatives, nearest};
 use crate::backend::{Affinity, Backend, BackendKey, BackendState, PortRef, Protocol, Target};
 use crate::balance::{Balance, Balancer};
 use crate::reason;
-use crate::settings::Origin;
+use crate::settings::Settings;
+use crate::table::Dialect;
 
 /// What one [`Backend`] is made for: a port of a Service, and a protocol where an annotation says one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct PoolKey {
     pub(crate) key: BackendKey,
-    pub(crate) protocol: Option<ProtocolOrd>,
-}
-
-/// [`Protocol`] with an order, so that it can be part of a key.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum ProtocolOrd {
-    Http,
-    H2c,
-    Https,
-}
-
-impl From<Protocol> for ProtocolOrd {
-    fn from(protocol: Protocol) -> Self {
-        match protocol {
-            Protocol::Http => Self::Http,
-            Protocol::H2c => Self::H2c,
-            Protocol::Https => Self::Https,
-        }
-    }
-}
-
-impl From<ProtocolOrd> for Protocol {
-    fn from(protocol: ProtocolOrd) -> Self {
-        match protocol {
-            ProtocolOrd::Http => Self::Http,
-            ProtocolOrd::H2c => Self::H2c,
-            ProtocolOrd::Https => Self::Https,
-        }
-    }
+    pub(crate) protocol: Option<Protocol>,
+    /// It decides about the port of a Service of type ExternalName.
+    pub(crate) dialect: Dialect,
 }
 
 /// What is wrong with the way a backend is named; becomes a Problem of each Ingress that names it so.
@@ -78,7 +54,7 @@ pub(crate) struct Pool {
 pub(crate) struct Backends {
     pub(crate) services: Store<ParsedService>,
     pub(crate) endpoints: EndpointStore,
-    pub(crate) origin: Origin,
+    names: NameRules,
     pools: BTreeMap<PoolKey, Pool>,
 }
 
@@ -98,9 +74,9 @@ struct Resolved {
 }
 
 impl Backends {
-    pub(crate) fn new(origin: Origin) -> Self {
-        let endpoints = EndpointStore::new(origin);
-        Self { services: Store::default(), endpoints, origin, pools: BTreeMap::new() }
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let endpoints = EndpointStore::new(settings.origin);
+        Self { services: Store::default(), endpoints, names: NameRules::new(settings), pools: BTreeMap::new() }
     }
 
     pub(crate) fn get(&self, key: &PoolKey) -> Option<&Pool> {
@@ -228,7 +204,7 @@ impl Backends {
             let field = format!("spec.ports[{}].appProtocol", index.unwrap_or_default());
             problems.push(problem.at(field, &**value).remedy(remedy).warning());
         }
-        key.protocol.map(Protocol::from).or(known).unwrap_or_default()
+        key.protocol.or(known).unwrap_or_default()
     }
 
     /// A Service of type ExternalName needs no list of ports; where it has one, a name is looked up there.
@@ -236,27 +212,26 @@ impl Backends {
         let BackendKey { service: name, port: wanted } = &key.key;
         let listed = service.port(wanted);
         let number = match (wanted, listed) {
-            (PortRef::Number(number), _) => *number,
-            (PortRef::Name(_), Some(port)) => port.number,
+            // The specification knows no targetPort without pods; ingress-nginx connects to it.
+            (_, Some(port)) if key.dialect == Dialect::IngressNginx => port.target.unwrap_or(port.number),
+            (_, Some(port)) => port.number,
+            (PortRef::Number(number), None) => *number,
             (PortRef::Name(_), None) => return unresolved(unknown_port(name, service, wanted)),
         };
         let mut problems = service.problems.to_vec();
-        let refusal = external_name_fault(external, self.origin);
-        if let Some(cause) = refusal {
-            let problem = Problem::new(ObjectRef::new("Service", name.clone()), reason::INVALID_EXTERNAL_NAME, cause);
-            let remedy = "name a host by its DNS name; for addresses, make an EndpointSlice";
-            problems.push(problem.at("spec.externalName", &**external).remedy(remedy));
-        }
+        let refusal = self.names.refusal(name, external);
+        problems.extend(refusal.as_ref().map(|refusal| refusal.problem(name, external)));
         let protocol = match listed {
             Some(port) => self.protocol(key, port, &mut problems),
-            None => key.protocol.map(Protocol::from).unwrap_or_default(),
+            None => key.protocol.unwrap_or_default(),
         };
         let state = BackendState {
             protocol,
             affinity: Affinity::None,
             balance: Balance::default(),
             target: Target::Dns { name: external.clone(), port: number },
-            unavailable: refusal.map(|cause| format!("service {name}: externalName {external:?}: {cause}").into()),
+            unavailable: refusal
+                .map(|refusal| format!("service {name}: externalName {external:?}: {}", refusal.cause).into()),
         };
         Resolved { state, fault: None, problems }
     }
@@ -279,7 +254,7 @@ impl Backends {
 }
 
 fn first_of(service: ObjectKey) -> PoolKey {
-    PoolKey { key: BackendKey { service, port: PortRef::Number(0) }, protocol: None }
+    PoolKey { key: BackendKey { service, port: PortRef::Number(0) }, protocol: None, dialect: Dialect::Kubernetes }
 }
 
 fn port_field(wanted: &PortRef) -> &'static str {
@@ -326,23 +301,6 @@ fn no_endpoints(service: &ParsedService, port: &Port, found: &Found) -> (String,
     }
     let cause = if found.has_source { "its selector matches no pod" } else { "it has no EndpointSlice or Endpoints" };
     (cause.into(), "correct the selector, or start a pod that it matches".into())
-}
-
-/// > ExternalName ... must be a lowercase RFC-1123 hostname; resolved by the proxy, it must not lead to the proxy's
-/// > own host (Kubernetes: Service, "type: ExternalName").
-fn external_name_fault(name: &str, origin: Origin) -> Option<&'static str> {
-    use crate::host::{BadHost, HostPattern};
-    if name.is_empty() {
-        return Some("externalName is empty");
-    }
-    // Names with underscores are served by DNS, though they are no host names.
-    match HostPattern::parse(&name.replace('_', "-")) {
-        Ok(HostPattern::Exact(_)) => {}
-        Err(BadHost::Address) => return Some("externalName must be a DNS name, not an IP address"),
-        _ => return Some("externalName must be a DNS name"),
-    }
-    let local = name == "localhost" || name.ends_with(".localhost");
-    (local && origin == Origin::Cluster).then_some("externalName must not be the proxy's own host")
 }
 
 /// A backend that is named wrongly answers 503.

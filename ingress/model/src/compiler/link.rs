@@ -17,6 +17,9 @@ use crate::reason;
 use crate::table::{Action, Dialect, HttpsRedirect, PathRule, Route, RouteId, RoutePolicy};
 use crate::tls::Certificate;
 
+/// RFC 8555 section 8.3.
+const ACME_CHALLENGE: &str = "/.well-known/acme-challenge";
+
 /// What an Ingress of ours contributes.
 #[derive(Debug)]
 pub(crate) struct Linked {
@@ -282,6 +285,7 @@ impl Compiler {
         for rule in &parsed.rules {
             let policy = self.policy(linked, &rule.host);
             for path in &rule.paths {
+                let policy = self.policy_of_path(linked, &path.rule, &policy);
                 let route = self.make_route(linked, &path.backend, &rule.host, Some(&path.rule), &policy);
                 linked.routes.push(LinkedRoute { route, place: path.backend.place });
             }
@@ -310,7 +314,7 @@ impl Compiler {
         let action = match (&backend.target, &parsed.annotations.refused) {
             (Ok((service, port)), refused) => {
                 let key = BackendKey { service: service.clone(), port: port.clone() };
-                let pool = PoolKey { key, protocol: parsed.annotations.protocol.map(Into::into) };
+                let pool = PoolKey { key, protocol: parsed.annotations.protocol, dialect: linked.dialect };
                 let backend = self.backends.acquire(&pool, &parsed.age.key);
                 linked.pools.insert(pool);
                 refused.clone().map_or(Action::Forward(backend), Action::Unavailable)
@@ -321,13 +325,26 @@ impl Compiler {
         Arc::new(Route { id, dialect: linked.dialect, action, policy: policy.clone() })
     }
 
+    /// An ACME server looks for its challenge by plain HTTP, and the certificate is not there yet. That is the default
+    /// of `no-tls-redirect-locations` of ingress-nginx, and harmless elsewhere.
+    fn policy_of_path(&self, linked: &Linked, path: &PathRule, policy: &Arc<RoutePolicy>) -> Arc<RoutePolicy> {
+        let (PathRule::Exact(path) | PathRule::Prefix(path)) = path;
+        if policy.https_redirect == HttpsRedirect::Never || !path.starts_with(ACME_CHALLENGE) {
+            return policy.clone();
+        }
+        self.shared(linked.parsed.annotations.policy(HttpsRedirect::Never))
+    }
+
     fn policy(&self, linked: &Linked, host: &HostPattern) -> Arc<RoutePolicy> {
         let redirect = match linked.parsed.annotations.redirect(linked.dialect) {
             RedirectRule::Always => HttpsRedirect::Always,
             RedirectRule::WhenCovered if self.is_covered(host) => HttpsRedirect::Always,
             RedirectRule::WhenCovered | RedirectRule::Never => HttpsRedirect::Never,
         };
-        let policy = linked.parsed.annotations.policy(redirect);
+        self.shared(linked.parsed.annotations.policy(redirect))
+    }
+
+    fn shared(&self, policy: RoutePolicy) -> Arc<RoutePolicy> {
         // Most routes have one of two policies, which they share.
         let shared = self.policies.iter().find(|shared| ***shared == policy);
         shared.cloned().unwrap_or_else(|| Arc::new(policy))

@@ -88,7 +88,7 @@ impl Compiler {
     fn fault(&self, linked: &Linked, backend: &BackendSpec) -> Option<&Fault> {
         let (service, port) = backend.target.as_ref().ok()?;
         let key = BackendKey { service: service.clone(), port: port.clone() };
-        let pool = PoolKey { key, protocol: linked.parsed.annotations.protocol.map(Into::into) };
+        let pool = PoolKey { key, protocol: linked.parsed.annotations.protocol, dialect: linked.dialect };
         self.backends.get(&pool)?.fault.as_deref()
     }
 

@@ -129,7 +129,11 @@ impl Compiler {
         let first = ports.and_then(|ports| ports.iter().find(|port| port.is_tcp())).map(|port| port.number);
         // Port 0 is that of a Service without ports, or of none at all: the backend then says what is wrong.
         let port = PortRef::Number(first.unwrap_or(0));
-        let pool = PoolKey { key: BackendKey { service: service.clone(), port }, protocol: None };
+        let pool = PoolKey {
+            key: BackendKey { service: service.clone(), port },
+            protocol: None,
+            dialect: Dialect::Kubernetes,
+        };
         let user = ObjectKey::cluster(FLAG);
         for other in self.backends.of_service(&service) {
             if other != pool {

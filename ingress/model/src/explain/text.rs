@@ -34,6 +34,9 @@ impl fmt::Display for Winner {
             let endpoints = if none { "no endpoint".to_owned() } else { self.endpoints.join(", ") };
             writeln!(f, "  backend: {backend} -> {endpoints}")?;
         }
+        if let Some(access) = &self.access {
+            writeln!(f, "  clients: {access}")?;
+        }
         if let Some(answer) = &self.answer {
             writeln!(f, "  answer: {answer}")?;
         }
