@@ -4,9 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::engine::Carrier;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
-use landfall_ingress_model::settings::{ExternalNames, HostOwnership, Origin, Publish, Settings};
+use landfall_ingress_model::settings::{ExternalNames, Origin, Publish, Settings};
 use landfall_model::ObjectKey;
 use landfall_shared::telemetry::LogArgs;
 
@@ -51,9 +52,6 @@ pub struct ModelArgs {
     /// The Service for requests that no rule takes.
     #[arg(long, env = "LANDFALL_DEFAULT_BACKEND_SERVICE", value_name = "NS/NAME", value_parser = object_key)]
     pub default_backend_service: Option<ObjectKey>,
-    /// Whether a host belongs to the namespace of the oldest Ingress that names it; rules of others for it are refused.
-    #[arg(long, env = "LANDFALL_HOST_OWNERSHIP", value_enum, default_value_t = Ownership::None)]
-    pub host_ownership: Ownership,
     /// Which names Services of type ExternalName may have: outside allows names under the cluster's domain only in
     /// the Service's own namespace.
     #[arg(long, env = "LANDFALL_EXTERNAL_NAMES", value_enum, default_value_t = Names::Outside,
@@ -66,15 +64,6 @@ pub struct ModelArgs {
     /// The domain of the cluster's own names; read from /etc/resolv.conf by default, else cluster.local.
     #[arg(long, env = "LANDFALL_CLUSTER_DOMAIN", value_name = "NAME")]
     pub cluster_domain: Option<String>,
-}
-
-/// Whether a host belongs to somebody.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Ownership {
-    /// Ingresses of all namespaces may share a host.
-    None,
-    /// A host belongs to the namespace of the oldest Ingress that names it.
-    Namespace,
 }
 
 /// Which names Services of type ExternalName may have.
@@ -98,10 +87,6 @@ impl ModelArgs {
             default_certificate: self.default_ssl_certificate.clone(),
             default_backend: self.default_backend_service.clone(),
             origin,
-            host_ownership: match self.host_ownership {
-                Ownership::None => HostOwnership::None,
-                Ownership::Namespace => HostOwnership::Namespace,
-            },
             external_names: match self.external_names {
                 _ if self.disable_svc_external_name => ExternalNames::None,
                 Names::None => ExternalNames::None,
@@ -197,6 +182,9 @@ pub struct TrafficArgs {
     /// Data worker threads; 0 is one for each core.
     #[arg(long, env = "LANDFALL_WORKERS", value_name = "N", default_value_t = 0)]
     pub workers: usize,
+    /// What carries requests to backends; `pingora` is there for comparison and as a way back.
+    #[arg(long, env = "LANDFALL_ENGINE", value_name = "ENGINE", value_enum, default_value_t)]
+    pub engine: Carrier,
     /// Connections from clients at one time; more are closed at once.
     #[arg(long, env = "LANDFALL_MAX_CONNECTIONS", value_name = "N", default_value_t = 65_536)]
     pub max_connections: usize,

@@ -1,40 +1,45 @@
 //! The engine: carries the bytes of requests and answers as the pipeline decides.
 //!
-//! [`Engine::serve`] is the whole boundary. The connection loops are ours: they find and check each request's
-//! boundaries; one exchange at a time, or an HTTP/2 connection, is then handed to pingora. Nothing above this module
-//! knows pingora.
+//! [`Engine::serve`] is the whole boundary. A connection loop, [`http1`] or [`http2`], finds each request;
+//! [`exchange::run`] carries it out between a [`client`] and an [`upstream`], each of either version of HTTP.
+//! [`pingora`] can take the exchanges instead, for comparison.
 
 mod answer;
+mod body;
+mod client;
+mod clock;
+mod event;
 mod exchange;
 mod framing;
+mod h2_stream;
 mod http1;
-mod outcome;
-mod proxy;
-mod session;
+mod http2;
+mod pingora;
+mod timer;
+mod tunnel;
 mod upstream;
 mod websocket;
 mod wire;
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::StatusCode;
 use landfall_ingress_model::pipeline::{Connection, PipelineSettings};
 use landfall_ingress_model::table::Table;
 use landfall_shared::drain::Drain;
-use pingora_core::protocols::raw_connect::ProxyDigest;
-use pingora_http::ResponseHeader;
-use tokio::sync::watch;
+use thiserror::Error;
 
-pub use exchange::{Exchange, Handshake, Observer, Rejected, Scheme, Unobserved, Upstream};
-pub use framing::{Body, ChunkScanner, Head, Limits as HeadLimits, RequestScanner, Violation};
+pub use event::{Exchange, Handshake, Observer, Rejected, Scheme, Unobserved, Upstream};
+pub use framing::{Body, ChunkScanner, FieldSpan, Head, Limits as HeadLimits, RequestScanner, Violation};
 
 use crate::listener::ClientStream;
 use crate::resolve::Resolver;
-use exchange::SharedObserver;
-use proxy::Proxy;
+use clock::Clock;
+use event::SharedObserver;
+use exchange::Peer;
+use upstream::Pool;
 use wire::Wire;
 
 pub(crate) use answer::plain_on_tls;
@@ -73,6 +78,16 @@ impl Default for EngineLimits {
     }
 }
 
+/// What carries the exchanges.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
+pub enum Carrier {
+    /// The carriers of this engine.
+    #[default]
+    Landfall,
+    /// Pingora's proxy, for comparison and as a way back.
+    Pingora,
+}
+
 /// What an engine works with.
 #[derive(Clone)]
 pub struct EngineConfig {
@@ -88,74 +103,75 @@ pub struct EngineConfig {
     pub observer: Arc<dyn Observer>,
     /// Resolves the names of `ExternalName` Services.
     pub resolver: Arc<Resolver>,
+    /// What carries the exchanges.
+    pub carrier: Carrier,
 }
+
+/// An engine can't be made.
+#[derive(Debug, Error)]
+#[error("TLS towards endpoints can't be set up: {0}")]
+pub struct EngineError(#[from] rustls::Error);
 
 /// An engine: one for each data worker, with its own connections to endpoints.
 pub struct Engine {
+    shared: Arc<Shared>,
+    pingora: Option<pingora::Proxy>,
+}
+
+/// What all exchanges of a worker share.
+struct Shared {
+    table: Arc<ArcSwap<Table>>,
+    pipeline: PipelineSettings,
     limits: EngineLimits,
     drain: Drain,
     observer: SharedObserver,
-    proxy: Proxy,
-}
-
-/// What is known of a client for all of its requests.
-#[derive(Debug)]
-pub(crate) struct ClientFacts {
-    pub(crate) connection: Connection,
-    /// The same, in the form in which pingora hands it to the requests of an HTTP/2 connection.
-    digest: Option<Arc<ProxyDigest>>,
+    resolver: Arc<Resolver>,
+    pool: Arc<Pool>,
+    clock: Clock,
 }
 
 impl Engine {
     /// An engine. To be made on the runtime that it will run on.
-    pub fn new(config: &EngineConfig) -> Self {
-        let shutdown = shutdown_watch(config.drain.clone());
-        let EngineConfig { limits, drain, observer, .. } = config;
-        Self { limits: *limits, drain: drain.clone(), observer: observer.clone(), proxy: Proxy::new(config, shutdown) }
+    pub fn new(config: &EngineConfig) -> Result<Self, EngineError> {
+        let EngineConfig { table, pipeline, limits, drain, observer, resolver, carrier } = config.clone();
+        let pool = Pool::new(&crate::crypto_provider(), limits.upstream_idle, limits.upstream_idle_timeout)?;
+        let clock = Clock::default();
+        let shared = Shared { table, pipeline, limits, drain, observer, resolver, pool, clock };
+        let pingora = (carrier == Carrier::Pingora).then(|| pingora::Proxy::new(config));
+        Ok(Self { shared: Arc::new(shared), pingora })
     }
 
     /// Serves a client until its connection ends.
     pub async fn serve(&self, stream: ClientStream, connection: Connection) {
         let mut wire = Wire::new(stream);
         if wire.speaks_h2() {
-            if http1::preface(self, &mut wire).await {
+            if http1::preface(&self.shared, &mut wire).await {
                 self.serve_h2(wire, connection).await;
             }
             return;
         }
-        let facts = Arc::new(ClientFacts { connection, digest: None });
-        if let Some(wire) = http1::serve(self, wire, &facts).await {
-            self.serve_h2(wire, facts.connection.clone()).await;
+        if let Some(proxy) = &self.pingora {
+            let (wire, connection) = Box::pin(pingora::serve(&self.shared, proxy, wire, connection)).await;
+            if let Some(wire) = wire {
+                self.serve_h2(wire, connection).await;
+            }
+            return;
+        }
+        let peer = Peer::new(connection);
+        if let Some(wire) = http1::serve(&self.shared, wire, &peer).await {
+            self.serve_h2(wire, peer.connection).await;
         }
     }
 
     /// Boxed, so that HTTP/1 connections do not hold the space for it.
-    fn serve_h2(&self, wire: Wire, connection: Connection) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        Box::pin(self.drive_h2(wire, connection))
-    }
-
-    async fn drive_h2(&self, wire: Wire, connection: Connection) {
-        // The header is a dummy that the type asks for.
-        let Ok(dummy) = ResponseHeader::build_no_case(StatusCode::OK, Some(0)) else { return };
-        let digest = ProxyDigest::new(Box::new(dummy), Some(Box::new(connection.clone())));
-        let facts = Arc::new(ClientFacts { connection, digest: Some(Arc::new(digest)) });
-        let slot = Arc::new(Mutex::new(None));
-        self.proxy.serve_h2(session::H2Stream::new(wire, slot.clone(), facts)).await;
-        let returned = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(mut wire) = returned {
-            http1::linger(&mut wire).await;
+    fn serve_h2(
+        &self,
+        wire: Wire<ClientStream>,
+        connection: Connection,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        match &self.pingora {
+            Some(proxy) => Box::pin(pingora::serve_h2(proxy, wire, connection)),
+            None => Box::pin(http2::serve(&self.shared, wire, Peer::new(connection))),
         }
     }
-}
-
-/// Pingora's form of the drain: true from the moment on when nothing new is accepted.
-fn shutdown_watch(drain: Drain) -> watch::Receiver<bool> {
-    let (sender, receiver) = watch::channel(false);
-    tokio::spawn(async move {
-        drain.draining().await;
-        sender.send_replace(true);
-        // Pingora takes a closed channel for a change again and again, so it stays open.
-        sender.closed().await;
-    });
-    receiver
 }

@@ -149,6 +149,7 @@ fn data_plane(defaults: DataPlaneConfig, args: &ServeArgs, origin: settings::Ori
         },
         proxy_protocol: traffic.proxy_protocol.clone(),
         resolver: Arc::new(Resolver::new(origin)),
+        carrier: traffic.engine,
         ..defaults
     }
 }

@@ -1,160 +1,229 @@
-//! What is told of each request and connection: the input of access log and metrics.
+//! One exchange: a request, the attempts at endpoints, and the answer; whichever versions of HTTP are spoken.
+//!
+//! [`run`] is the whole of it, in the order in which things happen: decide, attempt until an endpoint has answered,
+//! pass the response on, record. Bodies move in both directions at once, see [`Transfer`].
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+mod attempt;
+mod record;
+mod reply;
+mod transfer;
 
-use http::Version;
+use std::sync::{Mutex, PoisonError};
+
+use http::{HeaderMap, Method, StatusCode, Version};
 use landfall_ingress_model::backend::BackendKey;
-use landfall_ingress_model::table::RouteId;
+use landfall_ingress_model::pipeline::{
+    Connection, Decision, Forward, RequestHead, Upgraded, decide, error_page, request_id, response_edits,
+};
 
-/// How a client reached us.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Scheme {
-    /// In the clear.
-    Http,
-    /// By TLS.
-    Https,
+use super::Shared;
+use super::body::Length;
+use super::client::{Client, ClientError, Reply};
+use super::framing::{Fields, Violation};
+use super::timer::Timer;
+use super::tunnel::tunnel;
+use super::upstream::{AnswerHead, Care, ConnectError, Idle, Origin, Upstream, UpstreamError};
+use super::websocket;
+use attempt::Attempts;
+use transfer::{Transfer, Upload};
+
+pub(super) use record::Record;
+pub(super) use reply::answer;
+
+/// A request as it came.
+pub(super) struct Request {
+    pub(super) method: Method,
+    pub(super) version: Version,
+    /// Path and query in origin form, or `*`.
+    pub(super) target: String,
+    /// The host of a target in absolute form, or `:authority`.
+    pub(super) authority: Option<String>,
+    pub(super) fields: Fields,
+    pub(super) body: Length,
+    /// Why the request is answered here, whatever the table says.
+    pub(super) violation: Option<Violation>,
 }
 
-impl Scheme {
-    /// `http` or `https`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Https => "https",
+/// What is known of a client's connection, for all of its requests.
+pub(super) struct Peer {
+    pub(super) connection: Connection,
+    /// Connections to endpoints that no other client may use, since they are authenticated as this one.
+    own: Mutex<Vec<(BackendKey, Origin, Idle)>>,
+}
+
+impl Peer {
+    pub(super) fn new(connection: Connection) -> Self {
+        Self { connection, own: Mutex::default() }
+    }
+
+    /// The client's own connection to a backend, if it has one.
+    fn take_own(&self, backend: &BackendKey, care: Care) -> Option<Upstream> {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = own.iter().position(|(key, ..)| key == backend)?;
+        let (_, origin, idle) = own.swap_remove(index);
+        drop(own);
+        idle.resume(origin, care).map(|upstream| Upstream::Http1(Box::new(upstream.own())))
+    }
+
+    fn keep_own(&self, backend: BackendKey, origin: Origin, idle: Idle) {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner).push((backend, origin, idle));
+    }
+}
+
+/// Why an exchange came to no good end.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The client is gone.
+    ClientGone(String),
+    /// The client takes nothing, or sends nothing.
+    ClientStalled(&'static str),
+    /// What the client sends is not sound.
+    Violation(Violation),
+    /// The body is larger than it may be.
+    TooLarge,
+    /// No endpoint is left to try.
+    NoEndpoint,
+    /// The name of an external service has no address.
+    Unresolved(u16, String),
+    /// No endpoint could be connected to.
+    Connect(ConnectError),
+    /// The endpoint failed.
+    Upstream(UpstreamError),
+    /// The endpoint is too slow.
+    UpstreamTimedOut,
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Gone(error) => Self::ClientGone(error.to_string()),
+            ClientError::Violation(violation) => Self::Violation(violation),
         }
     }
 }
 
-/// One finished request and its answer.
-#[derive(Clone, Debug)]
-pub struct Exchange {
-    /// When the head of the request had been read.
-    pub start: SystemTime,
-    /// From then to the last byte of the answer.
-    pub duration: Duration,
-    /// The request id.
-    pub request_id: String,
-    /// The client behind trusted proxies.
-    pub client: IpAddr,
-    /// The other end of the TCP connection.
-    pub peer: SocketAddr,
-    /// The method; `-` where the head was not understood.
-    pub method: String,
-    /// How the client reached us.
-    pub scheme: Scheme,
-    /// The host that was asked for, as it was written; empty where there was none.
-    pub host: String,
-    /// Path and query as they came; `-` where the head was not understood.
-    pub target: String,
-    /// The version of HTTP spoken with the client.
-    pub version: Version,
-    /// The status that was sent; 499 where the client left before there was one.
-    pub status: u16,
-    /// Bytes of the request's body.
-    pub received: u64,
-    /// Bytes of the answer's body.
-    pub sent: u64,
-    /// The route, where one was found.
-    pub route: Option<RouteId>,
-    /// The backend, where the route has one.
-    pub backend: Option<BackendKey>,
-    /// The last attempt at an endpoint.
-    pub upstream: Option<Upstream>,
-    /// Endpoints that were tried.
-    pub tries: u32,
-    /// `User-Agent`.
-    pub user_agent: Option<String>,
-    /// `Referer`.
-    pub referer: Option<String>,
-    /// What went wrong, in words.
-    pub error: Option<String>,
-}
-
-/// The endpoint that took the request.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Upstream {
-    /// Its address.
-    pub address: SocketAddr,
-    /// Time until there was a connection; `None` where there never was one.
-    pub connect: Option<Duration>,
-    /// Time from the choice of the endpoint to the head of the response; `None` where there was none.
-    pub first_byte: Option<Duration>,
-    /// Whether a kept connection was used again.
-    pub reused: bool,
-}
-
-/// Why a connection was turned away or ended before a request.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Rejected {
-    /// There are as many connections as may be.
-    TooMany,
-    /// The client's address has as many connections as it may have.
-    TooManyOfClient,
-    /// The PROXY header is missing, malformed or late.
-    ProxyProtocol,
-    /// The TLS handshake failed.
-    Handshake,
-    /// The TLS handshake took too long.
-    HandshakeTimeout,
-    /// Plain HTTP was sent to the TLS port.
-    PlainOnTls,
-}
-
-impl Rejected {
-    /// The word for metric labels and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::TooMany => "too_many_connections",
-            Self::TooManyOfClient => "too_many_of_client",
-            Self::ProxyProtocol => "proxy_protocol",
-            Self::Handshake => "handshake",
-            Self::HandshakeTimeout => "handshake_timeout",
-            Self::PlainOnTls => "plain_http_on_tls_port",
-        }
+impl From<UpstreamError> for Failure {
+    fn from(error: UpstreamError) -> Self {
+        Self::Upstream(error)
     }
 }
 
-/// A finished TLS handshake.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Handshake {
-    /// How long it took, from the accept on.
-    pub duration: Duration,
-    /// Whether a session was resumed.
-    pub resumed: bool,
-    /// The version, as in `TLSv1.3`.
-    pub version: &'static str,
+/// Carries one exchange out.
+pub(super) async fn run(engine: &Shared, request: &Request, client: &mut Client<'_>, peer: &Peer, timer: &mut Timer) {
+    let headers = &request.fields.map;
+    let id = request_id(headers, rand::random());
+    let mut record = Record::new(request, peer, &id);
+    let decision = if let Some(violation) = request.violation {
+        record.error = Some(violation.reason.to_owned());
+        Decision::Answer(error_page(violation.status, violation.reason, headers, &id), None)
+    } else {
+        let Request { method, version, target, authority, .. } = request;
+        let head = RequestHead { method, version: *version, target, authority: authority.as_deref(), headers };
+        decide(&head, &peer.connection, &engine.table.load(), &engine.pipeline, &id)
+    };
+    let outcome = match decision {
+        Decision::Answer(page, route) => {
+            record.route = route;
+            answer(engine, request, client, &page, timer, &mut record).await
+        }
+        Decision::Forward(forward) => {
+            record.take(&forward);
+            match pass_on(engine, request, &forward, client, peer, timer, &mut record).await {
+                Ok(()) => Ok(()),
+                Err(failure) => reply::fail(engine, request, client, failure, timer, &mut record).await,
+            }
+        }
+    };
+    if let Err(failure) = outcome {
+        record.fail(&failure);
+        client.cut_off();
+    }
+    record.tell(engine, client.sent());
 }
 
-/// Hears of everything that happens on the data path. Called on the data workers, so it must be quick.
-pub trait Observer: Send + Sync + 'static {
-    /// A request was answered, or failed to be.
-    fn exchange(&self, exchange: &Exchange);
-
-    /// A connection was accepted.
-    fn opened(&self, _scheme: Scheme) {}
-
-    /// An accepted connection has ended.
-    fn closed(&self, _scheme: Scheme) {}
-
-    /// A connection was turned away.
-    fn rejected(&self, _scheme: Scheme, _why: Rejected, _peer: SocketAddr) {}
-
-    /// A TLS handshake has finished.
-    fn handshake(&self, _handshake: Handshake) {}
-
-    /// An endpoint refused or failed and is left out for a while.
-    fn ejected(&self, _backend: &BackendKey, _endpoint: SocketAddr) {}
+/// Passes a request to an endpoint and its response to the client.
+async fn pass_on(
+    engine: &Shared,
+    request: &Request,
+    forward: &Forward,
+    client: &mut Client<'_>,
+    peer: &Peer,
+    timer: &mut Timer,
+    record: &mut Record<'_>,
+) -> Result<(), Failure> {
+    let mut upload = Upload::new(request.body, forward.route.policy.max_body);
+    let mut attempts = Attempts::new(engine, request, forward, peer);
+    let (mut upstream, head) = loop {
+        let mut upstream = attempts.connect(record).await?;
+        upload.begin(Attempts::may_repeat(&upstream));
+        let transfer = Transfer::new(engine, forward, client, &mut upstream, &mut upload, timer);
+        let sent = transfer.head(&attempts.outbound(), record).await;
+        record.received = upload.received();
+        match sent {
+            Ok(head) => break (upstream, head),
+            Err(Failure::Upstream(error)) if attempts.again(&upstream, &error, &upload, record) => {}
+            Err(failure) => return Err(failure),
+        }
+    };
+    record.status = head.status.as_u16();
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return switch(engine, forward, client, upstream, &head, timer).await;
+    }
+    let mut edits = response_edits(&head.fields.map, Upgraded::No);
+    if !head.fields.map.contains_key(http::header::SERVER) {
+        edits.set.push((http::header::SERVER, reply::OURS));
+    }
+    let AnswerHead { status, fields, declared, body } = &head;
+    let body = if request.method == Method::HEAD { Length::None } else { *body };
+    reply::begin(engine, client, &Reply { status: *status, fields, edits: &edits, declared: *declared, body })?;
+    let passed = Transfer::new(engine, forward, client, &mut upstream, &mut upload, timer).body(body).await;
+    record.received = upload.received();
+    passed?;
+    keep(engine, request, forward, peer, upstream, &head.fields.map);
+    Ok(())
 }
 
-/// An observer that looks away.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Unobserved;
-
-impl Observer for Unobserved {
-    fn exchange(&self, _exchange: &Exchange) {}
+/// Keeps a connection for its next request, if there may be one.
+fn keep(engine: &Shared, request: &Request, forward: &Forward, peer: &Peer, upstream: Upstream, response: &HeaderMap) {
+    let Upstream::Http1(upstream) = upstream else { return };
+    let own = upstream.is_own() || authenticates_connection(&request.fields.map) || authenticates_connection(response);
+    let Some((origin, idle)) = upstream.into_idle() else { return };
+    if own {
+        peer.keep_own(forward.backend.key.clone(), origin, idle);
+    } else {
+        engine.pool.put(origin, idle);
+    }
 }
 
-/// The observer as the data path shares it.
-pub(crate) type SharedObserver = Arc<dyn Observer>;
+/// Whether a message is about NTLM or Negotiate, which authenticate the connection and not the request
+/// (RFC 4559 section 6).
+fn authenticates_connection(headers: &HeaderMap) -> bool {
+    let names = [http::header::AUTHORIZATION, http::header::WWW_AUTHENTICATE];
+    names.iter().flat_map(|name| headers.get_all(name)).any(|value| {
+        let scheme = value.as_bytes().split(|byte| *byte == b' ').next().unwrap_or_default();
+        scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")
+    })
+}
+
+/// Lets client and endpoint speak another protocol with each other.
+async fn switch(
+    engine: &Shared,
+    forward: &Forward,
+    client: &mut Client<'_>,
+    upstream: Upstream,
+    head: &AnswerHead,
+    timer: &mut Timer,
+) -> Result<(), Failure> {
+    let (Client::Http1(client), Upstream::Http1(upstream)) = (client, upstream) else {
+        return Err(Failure::Upstream(UpstreamError::NoResponse));
+    };
+    let edits = response_edits(&head.fields.map, Upgraded::Yes);
+    client.switch(&head.fields, &edits);
+    let websocket = websocket::is_websocket(head.fields.map.get(http::header::UPGRADE));
+    let away = websocket.then(|| websocket::Away::behind_head(engine.drain.clone()));
+    let limit = forward.route.policy.read_timeout;
+    let mut wire = upstream.into_wire();
+    let moved = tunnel(&mut client.wire, &mut wire, away, limit, timer).await;
+    client.passed(moved);
+    Ok(())
+}

@@ -5,12 +5,20 @@
 //! ever gets the bytes of one request.
 
 mod chunked;
+mod fields;
 mod head;
+mod response;
 
-use http::StatusCode;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
 
 pub use chunked::ChunkScanner;
+pub use fields::FieldSpan;
 pub use head::{Head, Limits, RequestScanner};
+
+pub(crate) use fields::{Fields, write_field};
+pub(crate) use head::parse_length;
+pub(crate) use response::{Malformed, ResponseScanner};
 
 /// A breach of the framing rules: the answer it gets; the connection is closed after it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -34,13 +42,15 @@ impl Violation {
     }
 }
 
-/// How the body of a request is delimited (RFC 9112 section 6.3).
+/// How the body of a message is delimited (RFC 9112 section 6.3).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Body {
-    /// This many bytes are still to come; 0 for a request without a body.
+    /// This many bytes are still to come; 0 for a message without a body.
     Length(u64),
     /// Chunked; the scanner knows where it ends.
-    Chunked(ChunkScanner),
+    Chunked(Box<ChunkScanner>),
+    /// A response that ends with its connection.
+    UntilEnd,
 }
 
 impl Body {
@@ -49,7 +59,46 @@ impl Body {
         match self {
             Self::Length(rest) => *rest == 0,
             Self::Chunked(scanner) => scanner.is_done(),
+            Self::UntilEnd => false,
         }
+    }
+
+    /// The trailer fields of a body that has come to its end.
+    pub(crate) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        match self {
+            Self::Chunked(scanner) => scanner.take_trailers(),
+            Self::Length(_) | Self::UntilEnd => None,
+        }
+    }
+
+    /// Whether a body that has come to its end has trailer fields.
+    pub(crate) fn has_trailers(&self) -> bool {
+        matches!(self, Self::Chunked(scanner) if scanner.has_trailers())
+    }
+
+    /// Takes the next data off the front of `input`, and any framing around it. `None`: more bytes are needed, or the
+    /// body has come to its end.
+    pub(crate) fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Bytes>, Violation> {
+        let data = match self {
+            Self::Length(rest) => {
+                let taken = usize::try_from(*rest).map_or(input.len(), |rest| rest.min(input.len()));
+                *rest -= taken as u64;
+                input.split_to(taken)
+            }
+            Self::Chunked(scanner) => {
+                let piece = scanner.split(input)?;
+                let _ = input.split_to(piece.framing);
+                let data = input.split_to(piece.data);
+                // Behind the data its end may be known already, which saves a look of its own.
+                if !data.is_empty() {
+                    let framing = scanner.split_framing(input)?;
+                    let _ = input.split_to(framing);
+                }
+                data
+            }
+            Self::UntilEnd => input.split(),
+        };
+        Ok((!data.is_empty()).then(|| data.freeze()))
     }
 
     /// Takes what belongs to the body from the front of `bytes` and says how many bytes that is.
@@ -63,6 +112,7 @@ impl Body {
                 Ok(taken)
             }
             Self::Chunked(scanner) => scanner.advance(bytes),
+            Self::UntilEnd => Ok(bytes.len()),
         }
     }
 }

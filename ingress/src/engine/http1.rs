@@ -1,30 +1,32 @@
 //! The loop of an HTTP/1 connection: one request after the other, each handed over whole and alone.
 
-use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use http::{StatusCode, Version};
-use landfall_ingress_model::pipeline::{Answer, request_id};
+use landfall_ingress_model::pipeline::{Answer, Connection, request_id};
 use tokio::time::{Duration, Instant, sleep_until, timeout, timeout_at};
 
+use super::Shared;
 use super::answer::{render, violation_page};
-use super::exchange::{Exchange, Scheme};
-use super::framing::{Head, RequestScanner, Violation};
-use super::session::{ExchangeStream, Request, Returned, Slot};
+use super::body::Length;
+use super::client::{Client, Http1Client, linger};
+use super::event::{Exchange, Scheme};
+use super::exchange::{Peer, Request, run};
+use super::framing::{Body, Head, RequestScanner, Violation};
+use super::timer::Timer;
 use super::wire::Wire;
-use super::{ClientFacts, Engine};
+use crate::listener::ClientStream;
 
 /// What an HTTP/2 client with prior knowledge sends first (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// How long and how much is read after the last answer, so that the client gets it before a reset does.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 1024 * 1024;
+/// How long a client may take for the answer to what is no request.
+const REFUSAL: Duration = Duration::from_secs(2);
 /// How long a connection that was accepted while draining may take to ask for something.
 const LATE_GRACE: Duration = Duration::from_secs(1);
 
 /// What reading a head comes to.
-enum Read {
+pub(super) enum Read {
     Head(Head),
     /// The connection speaks HTTP/2.
     Preface,
@@ -34,9 +36,9 @@ enum Read {
 }
 
 /// Serves the connection until it ends. A client that speaks HTTP/2 is handed back.
-pub(super) async fn serve(engine: &Engine, mut wire: Wire, facts: &Arc<ClientFacts>) -> Option<Wire> {
-    let slot = Slot::default();
+pub(super) async fn serve(engine: &Shared, mut wire: Wire<ClientStream>, peer: &Peer) -> Option<Wire<ClientStream>> {
     let mut first = true;
+    let mut timer = Timer::default();
     loop {
         let head = match read_head(engine, &mut wire, first).await {
             Read::Head(head) => head,
@@ -44,25 +46,18 @@ pub(super) async fn serve(engine: &Engine, mut wire: Wire, facts: &Arc<ClientFac
             Read::Nothing => return None,
             Read::Refused(violation) => {
                 // Boxed, as is what ends the connection: an idle one does not hold the space for it.
-                Box::pin(refuse(engine, &mut wire, facts, &violation)).await;
+                Box::pin(refuse(engine, &mut wire, &peer.connection, &violation)).await;
                 return None;
             }
         };
-        let returned = Box::pin(exchange(engine, wire, head, facts, &slot)).await?;
-        wire = returned.wire;
-        if !returned.at_boundary || wire.ended {
-            if returned.answered {
-                Box::pin(linger(&mut wire)).await;
-            }
-            return None;
-        }
+        wire = Box::pin(exchange(engine, wire, head, peer, &mut timer)).await?;
         wire.shrink();
         first = false;
     }
 }
 
 /// Reads one head, within the time-limits.
-async fn read_head(engine: &Engine, wire: &mut Wire, first: bool) -> Read {
+pub(super) async fn read_head(engine: &Shared, wire: &mut Wire<ClientStream>, first: bool) -> Read {
     if wire.input.is_empty() {
         let idle_end = Instant::now() + engine.limits.idle_timeout;
         tokio::select! {
@@ -98,7 +93,7 @@ async fn read_head(engine: &Engine, wire: &mut Wire, first: bool) -> Read {
 }
 
 /// Waits for the whole preface of a client that has chosen HTTP/2 before; false where it doesn't come.
-pub(super) async fn preface(engine: &Engine, wire: &mut Wire) -> bool {
+pub(super) async fn preface(engine: &Shared, wire: &mut Wire<ClientStream>) -> bool {
     let wait = async {
         while wire.input.len() < PREFACE.len() && is_preface(&wire.input) {
             if !matches!(wire.fill().await, Ok(1..)) {
@@ -117,70 +112,73 @@ fn is_preface(input: &[u8]) -> bool {
 }
 
 /// Returns when an idle connection is to be closed because the program is leaving.
-async fn left_idle(engine: &Engine, first: bool) {
+async fn left_idle(engine: &Shared, first: bool) {
     engine.drain.draining().await;
     if first {
         tokio::time::sleep(LATE_GRACE).await;
     }
 }
 
-/// Hands one exchange to pingora and takes the connection back. `None`: it is lost.
+/// One exchange; the connection, if another may follow.
 async fn exchange(
-    engine: &Engine,
-    mut wire: Wire,
-    head: Head,
-    facts: &Arc<ClientFacts>,
-    slot: &Slot,
-) -> Option<Returned> {
-    let replay = replay(&wire.input, &head);
-    wire.consume(head.length);
-    let Head { version, target, authority, body, .. } = head;
-    let request = Request { version, target, authority };
-    let stream = ExchangeStream::new(wire, slot.clone(), replay, body, request, facts.clone());
-    let reusable = engine.proxy.exchange(Box::new(stream)).await;
-    let mut returned = slot.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-    returned.at_boundary &= reusable || returned.kept;
-    if returned.wire.flush().await.is_err() {
-        return None;
+    engine: &Shared,
+    mut wire: Wire<ClientStream>,
+    mut head: Head,
+    peer: &Peer,
+    timer: &mut Timer,
+) -> Option<Wire<ClientStream>> {
+    let bytes: Bytes = wire.input.split_to(head.length).freeze();
+    let fields = head.fields(bytes);
+    let Head { method, version, target, authority, body, .. } = head;
+    let length = match &body {
+        // A length of 0 that is not declared is no body at all.
+        Body::Length(0) if !fields.map.contains_key(http::header::CONTENT_LENGTH) => Length::None,
+        Body::Length(length) => Length::Known(*length),
+        Body::Chunked(_) | Body::UntilEnd => Length::Unknown,
+    };
+    let mut client = Http1Client::new(wire, body, version, &method, &fields.map, engine.clock.clone());
+    let request = Request { method, version, target, authority, fields, body: length, violation: None };
+    run(engine, &request, &mut Client::Http1(&mut client), peer, timer).await;
+    if client.goes_on() {
+        return Some(client.wire);
     }
-    Some(returned)
-}
-
-/// The head as pingora gets it. The target is left out, since nothing that pingora knows about it is used.
-fn replay(input: &[u8], head: &Head) -> Bytes {
-    let fields = input.get(head.fields_start..head.length).unwrap_or_default();
-    let mut bytes = BytesMut::with_capacity(head.method.as_str().len() + 16 + fields.len());
-    bytes.put_slice(head.method.as_str().as_bytes());
-    bytes.put_slice(if head.version == Version::HTTP_10 { b" / HTTP/1.0\r\n" } else { b" / HTTP/1.1\r\n" });
-    bytes.put_slice(fields);
-    bytes.freeze()
+    drop(request);
+    if client.is_answered() {
+        Box::pin(linger(&mut client.wire)).await;
+    }
+    None
 }
 
 /// Answers what is no sound request.
-async fn refuse(engine: &Engine, wire: &mut Wire, facts: &ClientFacts, violation: &Violation) {
+pub(super) async fn refuse(
+    engine: &Shared,
+    wire: &mut Wire<ClientStream>,
+    connection: &Connection,
+    violation: &Violation,
+) {
     let start = Instant::now();
     let id = request_id(&http::HeaderMap::new(), rand::random());
     let answer = violation_page(violation, &id);
     let bytes = render(&answer);
-    if timeout(LINGER, wire.send(&bytes)).await.is_ok_and(|sent| sent.is_ok()) {
+    if timeout(REFUSAL, wire.send(&bytes)).await.is_ok_and(|sent| sent.is_ok()) {
         linger(wire).await;
     }
-    engine.observer.exchange(&refused(facts, &answer, violation, start.elapsed()));
+    engine.observer.exchange(&refused(connection, &answer, violation, start.elapsed()));
 }
 
 /// The record of a request that was not understood.
-fn refused(facts: &ClientFacts, answer: &Answer, violation: &Violation, duration: Duration) -> Exchange {
+fn refused(connection: &Connection, answer: &Answer, violation: &Violation, duration: Duration) -> Exchange {
     let id = answer.headers.iter().find(|(name, _)| name == "x-request-id");
     Exchange {
         start: SystemTime::now(),
         duration,
         request_id: id.and_then(|(_, value)| value.to_str().ok()).unwrap_or_default().to_owned(),
-        client: facts.connection.client.ip().to_canonical(),
-        peer: facts.connection.peer,
-        method: "-".into(),
-        scheme: Scheme::of(&facts.connection),
+        client: connection.client.ip().to_canonical(),
+        peer: connection.peer,
+        method: "-".to_owned(),
+        scheme: Scheme::of(connection),
         host: String::new(),
-        target: "-".into(),
+        target: "-".to_owned(),
         version: Version::HTTP_11,
         status: violation.status.as_u16(),
         received: 0,
@@ -193,21 +191,4 @@ fn refused(facts: &ClientFacts, answer: &Answer, violation: &Violation, duration
         referer: None,
         error: Some(violation.reason.to_owned()),
     }
-}
-
-/// Ends the connection so that the client reads the last answer (RFC 9112 section 9.6): closing a socket that has
-/// unread bytes resets the connection and throws away what was not yet sent.
-pub(super) async fn linger(wire: &mut Wire) {
-    let end = async {
-        wire.finish().await?;
-        let mut left = LINGER_BYTES;
-        while !wire.ended && left > 0 {
-            let read = wire.fill().await?;
-            left = left.saturating_sub(read);
-            wire.consume(wire.input.len());
-        }
-        std::io::Result::Ok(())
-    };
-    // Whether the client is still there does not matter any more.
-    let _ = timeout(LINGER, end).await;
 }

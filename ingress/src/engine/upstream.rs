@@ -1,145 +1,198 @@
-//! The endpoint as pingora is to connect to it.
+//! The endpoint's side of one exchange, whichever version of HTTP it speaks.
 
-use std::fmt::Write;
-use std::hash::{DefaultHasher, Hash, Hasher};
+mod connect;
+mod http1;
+mod http2;
+mod pool;
+mod stream;
+
+use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll};
 
-use http::Uri;
-use http::uri::PathAndQuery;
-use landfall_ingress_model::backend::Protocol;
-use landfall_ingress_model::pipeline::Forward;
-use pingora_core::protocols::ALPN;
-use pingora_core::upstreams::peer::{H1UpgradePolicy, HttpPeer, HttpUpstreamRequestPolicy};
-use pingora_core::utils::tls::{WrappedX509, parse_x509};
-use pingora_core::{ErrorType, OrErr, Result};
-use pingora_http::RequestHeader;
-use rustls_pki_types::ServerName;
+use http::{Method, StatusCode};
+use landfall_ingress_model::pipeline::HeaderEdits;
+use thiserror::Error;
 
-use super::EngineLimits;
+use super::body::{Length, Part};
+use super::framing::{Body, Fields, Malformed, Violation};
 
-/// Streams on one HTTP/2 connection to an endpoint: what most servers allow.
-const UPSTREAM_STREAMS: usize = 100;
-/// HTTP/2 windows towards endpoints: they bound what a slow client makes us hold of an answer.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+pub(super) use connect::{ConnectError, server_name};
+pub(super) use http1::Http1Upstream;
+pub(super) use http2::Http2Upstream;
+pub(super) use pool::{Care, Idle, Origin, Pool, Protocols};
 
-/// How long a TCP connection may take where another endpoint is left: long for a LAN, and shorter than the second
-/// after which a lost SYN is sent again.
-const HURRIED_CONNECT: Duration = Duration::from_millis(750);
+/// Interim responses before the final one.
+const MAX_INTERIM: u32 = 32;
 
-/// Trust anchors that nothing is verified against.
-///
-/// Pingora makes a verifier even where it is told not to verify, and can't make one from nothing; and it must not
-/// depend on which certificates the host happens to have.
-pub(super) type Anchors = Arc<[WrappedX509]>;
-
-/// Makes one anchor up.
-pub(super) fn anchors() -> Anchors {
-    let made = rcgen::generate_simple_self_signed(Vec::new());
-    let anchor = made.map(|made| WrappedX509::new(made.cert.der().to_vec(), parse_x509));
-    // Without an anchor backends that speak TLS answer 502, and everything else works.
-    anchor.inspect_err(|error| tracing::error!(%error, "cannot make a trust anchor")).into_iter().collect()
+/// Why an endpoint gave no whole answer.
+#[derive(Debug, Error)]
+pub(super) enum UpstreamError {
+    /// The connection broke.
+    #[error("the connection to the endpoint broke: {0}")]
+    Broken(#[from] io::Error),
+    /// The connection was closed before a response.
+    #[error("the endpoint closed the connection before its response")]
+    NoResponse,
+    /// The connection was closed within the response.
+    #[error("the endpoint closed the connection within its response")]
+    CutShort,
+    /// The response is not HTTP.
+    #[error("{0}")]
+    Malformed(#[from] Malformed),
+    /// The framing of the body is malformed.
+    #[error("the body of the response is malformed: {0}")]
+    Violation(#[from] Violation),
+    /// The endpoint says that it has not looked at the request (RFC 9113 section 8.7).
+    #[error("the endpoint refused the stream before it looked at it")]
+    Refused,
+    /// The stream or its connection broke.
+    #[error("the HTTP/2 stream of the endpoint broke: {0}")]
+    Http2(h2::Error),
 }
 
-/// How to reach `address` for this request.
-pub(super) fn peer(
-    address: SocketAddr,
-    forward: &Forward,
-    host: &str,
-    limits: &EngineLimits,
-    anchors: &Anchors,
-) -> HttpPeer {
-    let tls = forward.state.protocol == Protocol::Https;
-    let sni = if tls { server_name(host, address) } else { String::new() };
-    let mut peer = HttpPeer::new(address, tls, sni);
-    let policy = &forward.route.policy;
-    let options = &mut peer.options;
-    options.connection_timeout = Some(policy.connect_timeout);
-    options.total_connection_timeout = Some(policy.connect_timeout);
-    options.write_timeout = Some(policy.write_timeout);
-    // A connection that may be upgraded is idle only when both directions are; see `ExchangeStream::limit_idle`.
-    options.read_timeout = (!forward.upgrade).then_some(policy.read_timeout);
-    options.idle_timeout = Some(limits.upstream_idle_timeout);
-    options.tcp_keepalive = Some(pingora_core::protocols::TcpKeepalive {
-        idle: Duration::from_mins(1),
-        interval: Duration::from_secs(20),
-        count: 3,
-        user_timeout: Duration::ZERO,
-    });
-    // Nothing in an Ingress names the CA of a backend, so there is nothing to verify against.
-    options.verify_cert = false;
-    options.verify_hostname = false;
-    options.ca = tls.then(|| anchors.clone());
-    options.alpn = match forward.state.protocol {
-        Protocol::Http => ALPN::H1,
-        Protocol::H2c => ALPN::H2,
-        // An upgrade needs HTTP/1.1.
-        Protocol::Https if forward.upgrade => ALPN::H1,
-        Protocol::Https => ALPN::H2H1,
-    };
-    options.max_h2_streams = UPSTREAM_STREAMS;
-    options.h2_stream_window_size = Some(STREAM_WINDOW);
-    options.h2_connection_window_size = Some(CONNECTION_WINDOW);
-    options.http_upstream_request_policy = request_policy();
-    peer.group_key = group_key(forward);
-    peer
-}
-
-/// For an attempt after which another endpoint can be tried: a dead node must not cost each request the whole limit.
-pub(super) fn hurry(peer: &mut HttpPeer) {
-    let options = &mut peer.options;
-    options.connection_timeout = options.connection_timeout.map(|limit| limit.min(HURRIED_CONNECT));
-}
-
-/// The pipeline's edits are the policy, so pingora's own are off but for the removal of what belongs to one hop.
-fn request_policy() -> HttpUpstreamRequestPolicy {
-    HttpUpstreamRequestPolicy {
-        strip_hop_by_hop: true,
-        strip_connection_nominated: false,
-        reject_malformed_connection_nominations: false,
-        h1_upgrade: H1UpgradePolicy::Deny,
+impl UpstreamError {
+    /// Whether the endpoint is known not to have looked at the request, so that any request may be sent again.
+    pub(super) fn is_unprocessed(&self) -> bool {
+        matches!(self, Self::Refused)
     }
 }
 
-/// Connections are shared only by requests that would have made the same one. Pingora's own key leaves out ALPN.
-fn group_key(forward: &Forward) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    forward.state.protocol.hash(&mut hasher);
-    (forward.state.protocol == Protocol::Https && forward.upgrade).hash(&mut hasher);
-    hasher.finish()
+impl From<h2::Error> for UpstreamError {
+    fn from(error: h2::Error) -> Self {
+        // A GOAWAY is an error only of streams that the endpoint says it has not begun (RFC 9113 section 6.8).
+        let unseen = error.reason() == Some(h2::Reason::REFUSED_STREAM) || error.is_go_away();
+        if unseen && error.is_remote() { Self::Refused } else { Self::Http2(error) }
+    }
 }
 
-/// Puts the canonical path and the query into the request.
-pub(super) fn set_target(request: &mut RequestHeader, forward: &Forward) -> Result<()> {
-    let target = match PathAndQuery::try_from(forward.target.as_str()) {
-        Ok(target) => target,
-        // A query may have characters that no URI has; a backend gets them escaped, as RFC 3986 wants them.
-        Err(_) => PathAndQuery::try_from(escape(&forward.target))
-            .or_err(ErrorType::InvalidHTTPHeader, "the request target can't be forwarded")?,
-    };
-    request.set_uri(Uri::from(target));
-    Ok(())
+/// A request as an endpoint is to get it.
+pub(super) struct Outbound<'a> {
+    pub(super) method: &'a Method,
+    /// Path and query.
+    pub(super) target: &'a str,
+    pub(super) fields: &'a Fields,
+    pub(super) edits: &'a HeaderEdits,
+    pub(super) body: Length,
 }
 
-/// Escapes everything that is no visible ASCII character, and those that have no place in a URI.
+/// What an endpoint says before the body.
+pub(super) enum Answer {
+    /// An interim response.
+    Interim(StatusCode, Fields),
+    /// The final one, or the switch of protocols.
+    Head(AnswerHead),
+}
+
+/// The head of an endpoint's response.
+pub(super) struct AnswerHead {
+    pub(super) status: StatusCode,
+    pub(super) fields: Fields,
+    /// The declared length, also of a response that has no body.
+    pub(super) declared: Option<u64>,
+    pub(super) body: Length,
+}
+
+/// A connection, or a stream of one, with one request on it.
+pub(super) enum Upstream {
+    /// HTTP/1.1.
+    Http1(Box<Http1Upstream>),
+    /// HTTP/2.
+    Http2(Box<Http2Upstream>),
+}
+
+impl Upstream {
+    /// Where it leads to.
+    pub(super) fn address(&self) -> SocketAddr {
+        match self {
+            Self::Http1(upstream) => upstream.origin.address,
+            Self::Http2(upstream) => upstream.origin.address,
+        }
+    }
+
+    /// Whether the connection was there before the request.
+    pub(super) fn is_reused(&self) -> bool {
+        match self {
+            Self::Http1(upstream) => upstream.reused,
+            Self::Http2(upstream) => upstream.reused,
+        }
+    }
+
+    /// Writes the head of the request, to be sent with what follows or by [`Self::poll_flush`].
+    pub(super) fn request(&mut self, request: &Outbound<'_>) -> Result<(), UpstreamError> {
+        match self {
+            Self::Http1(upstream) => {
+                upstream.request(request);
+                Ok(())
+            }
+            Self::Http2(upstream) => upstream.request(request),
+        }
+    }
+
+    /// Ready when the endpoint takes more of the request.
+    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
+        match self {
+            Self::Http1(upstream) => upstream.wire.poll_room(cx).map_err(UpstreamError::Broken),
+            Self::Http2(upstream) => upstream.poll_flush(cx),
+        }
+    }
+
+    /// Writes a part of the request's body, for which there must be room.
+    pub(super) fn write(&mut self, part: Part) -> Result<(), UpstreamError> {
+        match self {
+            Self::Http1(upstream) => upstream.write(part),
+            Self::Http2(upstream) => upstream.write(part),
+        }
+    }
+
+    /// Ready when everything written is sent.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
+        match self {
+            Self::Http1(upstream) => upstream.wire.poll_flush(cx).map_err(UpstreamError::Broken),
+            Self::Http2(upstream) => upstream.poll_flush(cx),
+        }
+    }
+
+    /// The next response, interim ones included.
+    pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, UpstreamError>> {
+        match self {
+            Self::Http1(upstream) => upstream.poll_answer(cx),
+            Self::Http2(upstream) => upstream.poll_answer(cx),
+        }
+    }
+
+    /// The next part of the response's body.
+    pub(super) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Part, UpstreamError>> {
+        match self {
+            Self::Http1(upstream) => upstream.poll_part(cx),
+            Self::Http2(upstream) => upstream.poll_part(cx),
+        }
+    }
+}
+
+/// The length of a body as its framing says.
+fn length_of(body: &Body) -> Length {
+    match body {
+        Body::Length(length) => Length::Known(*length),
+        Body::Chunked(_) | Body::UntilEnd => Length::Unknown,
+    }
+}
+
+/// What an endpoint may get as it is: visible ASCII, but for what has no place in a URI and is escaped by every client.
+const fn is_plain(byte: u8) -> bool {
+    matches!(byte, b'!'..=b'~') && !matches!(byte, b'"' | b'<' | b'>' | b'#')
+}
+
+/// Escapes what is not plain.
 fn escape(target: &str) -> String {
+    use std::fmt::Write;
     let mut escaped = String::with_capacity(target.len() + 16);
     for byte in target.bytes() {
-        if matches!(byte, b'!'..=b'~') && !b"\"<>\\^`{|}".contains(&byte) {
+        if is_plain(byte) {
             escaped.push(char::from(byte));
         } else {
             let _ = write!(escaped, "%{byte:02X}");
         }
     }
     escaped
-}
-
-/// The name to send in the handshake: the host, unless it is an address or no DNS name. The endpoint's address in
-/// its place means that none is sent.
-fn server_name(host: &str, address: SocketAddr) -> String {
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_end_matches('.');
-    let dns = matches!(ServerName::try_from(name), Ok(ServerName::DnsName(_)));
-    if dns { name.to_owned() } else { address.ip().to_string() }
 }

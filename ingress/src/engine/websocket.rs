@@ -43,6 +43,11 @@ impl Away {
         Self { sent_head: HeadEnd::default(), frames: Frames::default(), wait, state: State::Open }
     }
 
+    /// For a connection whose client has got that head.
+    pub(super) fn behind_head(drain: Drain) -> Self {
+        Self { sent_head: HeadEnd { matched: HeadEnd::END.len() }, ..Self::new(drain) }
+    }
+
     /// Notes the time. The close frame, when it is time for it and the client expects a frame.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Option<&'static [u8]> {
         if self.state == State::Open && self.wait.as_mut().poll(cx).is_ready() {

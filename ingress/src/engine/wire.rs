@@ -1,43 +1,62 @@
-//! A client's connection with its two small buffers: bytes that came early, bytes that wait to be sent together.
+//! A connection with its small buffers: bytes that came early, bytes that wait to be sent together.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::listener::ClientStream;
 
 /// Bytes read at once while a head is awaited. On the stack, so that an idle connection holds no buffer.
 const READ_SIZE: usize = 4096;
+/// Bytes of a body read at once, and so what is on its way between two connections at most.
+const BODY_READ_SIZE: usize = 32 * 1024;
 /// Up to here writes are gathered, so that the head and a small body are one segment and one TLS record.
 const GATHER: usize = 8 * 1024;
 
-/// The connection below an HTTP session.
+/// A connection below an HTTP session.
 #[derive(Debug)]
-pub(crate) struct Wire {
-    stream: ClientStream,
+pub(crate) struct Wire<S> {
+    stream: S,
     /// Read, but not yet taken.
     pub(crate) input: BytesMut,
     output: BytesMut,
-    /// The client has closed its sending side.
+    /// Goes behind `output`, without being copied.
+    piece: Bytes,
+    /// Goes behind `piece`.
+    tail: &'static [u8],
+    /// The other end has closed its sending side.
     pub(crate) ended: bool,
 }
 
-impl Wire {
-    pub(crate) fn new(stream: ClientStream) -> Self {
-        Self { stream, input: BytesMut::new(), output: BytesMut::new(), ended: false }
-    }
-
+impl Wire<ClientStream> {
     /// Whether the client chose HTTP/2 in the TLS handshake.
     pub(crate) fn speaks_h2(&self) -> bool {
         match &self.stream {
             ClientStream::Plain(_) => false,
             ClientStream::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
         }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    pub(crate) fn new(stream: S) -> Self {
+        let (input, output) = (BytesMut::new(), BytesMut::new());
+        Self { stream, input, output, piece: Bytes::new(), tail: &[], ended: false }
+    }
+
+    /// The connection itself.
+    pub(crate) fn stream(&self) -> &S {
+        &self.stream
+    }
+
+    /// The connection itself, past everything that waits here.
+    pub(crate) fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
     }
 
     /// Reads once into `input`; 0 bytes at the end.
@@ -47,6 +66,14 @@ impl Wire {
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
         let length = buffer.filled().len();
         self.input.extend_from_slice(buffer.filled());
+        self.ended |= length == 0;
+        Poll::Ready(Ok(length))
+    }
+
+    /// Reads once into `input`, as much as a body may have on its way; 0 bytes at the end.
+    pub(crate) fn poll_fill_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.input.reserve(BODY_READ_SIZE);
+        let length = ready!(tokio_util::io::poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input))?;
         self.ended |= length == 0;
         Poll::Ready(Ok(length))
     }
@@ -62,6 +89,16 @@ impl Wire {
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         self.ended |= buf.filled().len() == before && buf.remaining() > 0;
         Poll::Ready(Ok(()))
+    }
+
+    /// Whether the connection is open and the other end has said nothing, as far as is known without waiting.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        let mut space = [0; 1];
+        let mut buffer = ReadBuf::new(&mut space);
+        let mut context = Context::from_waker(Waker::noop());
+        self.input.is_empty()
+            && !self.ended
+            && Pin::new(&mut self.stream).poll_read(&mut context, &mut buffer).is_pending()
     }
 
     /// Takes `length` bytes off the front of `input` and gives an emptied buffer back.
@@ -101,19 +138,66 @@ impl Wire {
         room
     }
 
-    /// Whether something waits to be sent.
-    pub(crate) fn has_output(&self) -> bool {
-        !self.output.is_empty()
+    /// What waits to be sent, to write a head to. Nothing larger may wait, see [`Self::poll_room`].
+    pub(crate) fn output(&mut self) -> &mut BytesMut {
+        &mut self.output
     }
 
-    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.output.is_empty() {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.output))?;
+    /// Puts data to what waits to be sent, and `tail` behind it. There must be room, see [`Self::poll_room`].
+    pub(crate) fn push(&mut self, data: Bytes, tail: &'static [u8]) {
+        if self.output.len() + data.len() + tail.len() <= GATHER {
+            self.output.extend_from_slice(&data);
+            self.output.extend_from_slice(tail);
+        } else {
+            self.piece = data;
+            self.tail = tail;
+        }
+    }
+
+    /// Ready when there is room for a piece of a body.
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.piece.is_empty() && self.tail.is_empty() && self.output.len() < GATHER / 2 {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_drain(cx)
+    }
+
+    /// Whether something waits to be sent.
+    pub(crate) fn has_output(&self) -> bool {
+        !(self.output.is_empty() && self.piece.is_empty() && self.tail.is_empty())
+    }
+
+    /// Hands everything that waits to the connection.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.has_output() {
+            let stream = Pin::new(&mut self.stream);
+            let written = if self.piece.is_empty() && self.tail.is_empty() {
+                ready!(stream.poll_write(cx, &self.output))?
+            } else {
+                let parts = [IoSlice::new(&self.output), IoSlice::new(&self.piece), IoSlice::new(self.tail)];
+                ready!(stream.poll_write_vectored(cx, &parts))?
+            };
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.output.advance(written);
+            self.sent(written);
         }
+        self.piece = Bytes::new();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Forgets what has been written.
+    fn sent(&mut self, written: usize) {
+        let of_output = written.min(self.output.len());
+        self.output.advance(of_output);
+        let of_piece = (written - of_output).min(self.piece.len());
+        self.piece.advance(of_piece);
+        let of_tail = (written - of_output - of_piece).min(self.tail.len());
+        self.tail = self.tail.get(of_tail..).unwrap_or_default();
+    }
+
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_drain(cx))?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -145,5 +229,8 @@ impl Wire {
     /// Gives up the buffers of a finished exchange.
     pub(crate) fn shrink(&mut self) {
         self.output = BytesMut::new();
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
     }
 }

@@ -17,7 +17,7 @@ use super::accept::Acceptor;
 use super::limits::{ConnectionLimits, Live};
 use super::socket::{BindError, Listener};
 use super::tls::{Tls, TlsError};
-use crate::engine::{Engine, EngineConfig, EngineLimits, Observer, Scheme};
+use crate::engine::{Carrier, Engine, EngineConfig, EngineLimits, Observer, Scheme};
 use crate::resolve::Resolver;
 
 /// What the data plane works with.
@@ -45,6 +45,8 @@ pub struct DataPlaneConfig {
     pub drain: Drain,
     /// Hears of everything that happens.
     pub observer: Arc<dyn Observer>,
+    /// What carries the exchanges.
+    pub carrier: Carrier,
 }
 
 impl DataPlaneConfig {
@@ -62,6 +64,7 @@ impl DataPlaneConfig {
             resolver: Arc::new(Resolver::new(Origin::Cluster)),
             drain,
             observer,
+            carrier: Carrier::default(),
         }
     }
 }
@@ -179,8 +182,18 @@ impl Worker {
     }
 
     async fn run(mut self, sockets: Vec<(TcpListener, Scheme)>) -> std::io::Result<()> {
-        let DataPlaneConfig { table, pipeline, limits, connections, proxy_protocol, drain, observer, resolver, .. } =
-            (*self.config).clone();
+        let DataPlaneConfig {
+            table,
+            pipeline,
+            limits,
+            connections,
+            proxy_protocol,
+            drain,
+            observer,
+            resolver,
+            carrier,
+            ..
+        } = (*self.config).clone();
         let engine = Engine::new(&EngineConfig {
             table,
             pipeline,
@@ -188,7 +201,9 @@ impl Worker {
             drain: drain.clone(),
             observer: observer.clone(),
             resolver,
-        });
+            carrier,
+        })
+        .map_err(std::io::Error::other)?;
         let acceptor = Arc::new(Acceptor {
             engine,
             tls: self.tls,

@@ -19,12 +19,14 @@ pub struct Backend {
 }
 
 /// A request as a backend sees it.
+#[derive(Default)]
 pub struct Request {
     pub line: String,
     pub fields: Vec<(String, String)>,
     /// The body's first bytes; how many there were in all is `length`.
     pub body: Vec<u8>,
     pub length: u64,
+    pub trailers: Vec<(String, String)>,
 }
 
 impl Request {
@@ -98,15 +100,7 @@ fn read_request(reader: &mut BufReader<TcpStream>, writer: &mut TcpStream) -> st
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);
     }
-    let mut request = Request { line: line.trim_end().to_owned(), fields: Vec::new(), body: Vec::new(), length: 0 };
-    loop {
-        let mut field = String::new();
-        reader.read_line(&mut field)?;
-        match field.trim_end().split_once(':') {
-            Some((name, value)) => request.fields.push((name.to_owned(), value.trim().to_owned())),
-            None => break,
-        }
-    }
+    let mut request = Request { line: line.trim_end().to_owned(), fields: read_fields(reader)?, ..Request::default() };
     if request.field("expect").is_some() {
         writer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
     }
@@ -115,17 +109,31 @@ fn read_request(reader: &mut BufReader<TcpStream>, writer: &mut TcpStream) -> st
             let mut size = String::new();
             reader.read_line(&mut size)?;
             let size = u64::from_str_radix(size.trim_end(), 16).map_err(std::io::Error::other)?;
-            take(reader, size, &mut request)?;
-            reader.read_line(&mut String::new())?;
             if size == 0 {
+                request.trailers = read_fields(reader)?;
                 break;
             }
+            take(reader, size, &mut request)?;
+            reader.read_line(&mut String::new())?;
         }
     } else if let Some(length) = request.field("content-length") {
         let length = length.parse().map_err(std::io::Error::other)?;
         take(reader, length, &mut request)?;
     }
     Ok(Some(request))
+}
+
+/// Field lines up to the empty one.
+fn read_fields(reader: &mut BufReader<TcpStream>) -> std::io::Result<Vec<(String, String)>> {
+    let mut fields = Vec::new();
+    loop {
+        let mut field = String::new();
+        reader.read_line(&mut field)?;
+        match field.trim_end().split_once(':') {
+            Some((name, value)) => fields.push((name.to_owned(), value.trim().to_owned())),
+            None => return Ok(fields),
+        }
+    }
 }
 
 /// Reads `length` bytes of the body and keeps the first.

@@ -125,6 +125,11 @@ impl Client {
         Some(response)
     }
 
+    /// What was read and not yet taken.
+    pub fn ahead(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.ahead)
+    }
+
     pub fn take(&mut self, length: usize) -> Vec<u8> {
         while self.ahead.len() < length {
             assert!(self.fill() > 0, "the body is {} bytes short", length - self.ahead.len());

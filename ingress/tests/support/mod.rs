@@ -4,4 +4,5 @@
 pub mod backend;
 pub mod client;
 pub mod dns;
+pub mod frames;
 pub mod plane;

@@ -1,5 +1,7 @@
 //! The chunked transfer coding (RFC 9112 section 7.1), watched byte by byte.
 
+use http::{HeaderMap, HeaderName, HeaderValue};
+
 use super::{Violation, is_value_byte, split_field};
 
 /// Digits of a chunk size: more would not fit into 63 bits.
@@ -21,6 +23,16 @@ pub struct ChunkScanner {
     trailers: usize,
     /// The trailer line that is being read.
     line: Vec<u8>,
+    fields: Option<Box<HeaderMap>>,
+}
+
+/// What lies at the front of the bytes of a chunked body: framing, then data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Piece {
+    /// Bytes of framing, to be dropped.
+    pub framing: usize,
+    /// Bytes of data behind them.
+    pub data: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,20 +60,46 @@ impl ChunkScanner {
         self.state == State::Done
     }
 
+    /// Whether there are trailer fields.
+    pub(super) fn has_trailers(&self) -> bool {
+        self.fields.is_some()
+    }
+
+    /// The trailer fields, once all have passed.
+    pub fn take_trailers(&mut self) -> Option<HeaderMap> {
+        self.fields.take().map(|fields| *fields)
+    }
+
     /// Takes what belongs to the body from the front of `bytes` and says how many bytes that is.
     pub fn advance(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
         let mut taken = 0;
+        loop {
+            let piece = self.split(bytes.get(taken..).unwrap_or_default())?;
+            taken += piece.framing + piece.data;
+            if piece.data == 0 {
+                return Ok(taken);
+            }
+        }
+    }
+
+    /// Takes framing up to the next data, and as much of that as there is. No data: all of `bytes` was framing, or
+    /// the body has come to its end.
+    pub fn split(&mut self, bytes: &[u8]) -> Result<Piece, Violation> {
+        let framing = self.split_framing(bytes)?;
+        let State::Data { rest } = self.state else { return Ok(Piece { framing, data: 0 }) };
+        let left = bytes.len() - framing;
+        let data = usize::try_from(rest).map_or(left, |rest| rest.min(left));
+        let rest = rest - data as u64;
+        self.state = if rest == 0 { State::DataCr } else { State::Data { rest } };
+        Ok(Piece { framing, data })
+    }
+
+    /// Takes the framing at the front of `bytes`, up to the next data.
+    pub(super) fn split_framing(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
+        let mut taken = 0;
         while let Some(&byte) = bytes.get(taken) {
             match self.state {
-                State::Done => break,
-                State::Data { rest } => {
-                    let left = bytes.len() - taken;
-                    let run = usize::try_from(rest).map_or(left, |rest| rest.min(left));
-                    taken += run;
-                    let rest = rest - run as u64;
-                    self.state = if rest == 0 { State::DataCr } else { State::Data { rest } };
-                    continue;
-                }
+                State::Done | State::Data { .. } => break,
                 state => self.state = self.step(state, byte)?,
             }
             taken += 1;
@@ -99,7 +137,10 @@ impl ChunkScanner {
             }
             (State::TrailerEnd, b'\n') if self.line.is_empty() => Ok(State::Done),
             (State::TrailerEnd, b'\n') => {
-                split_field(&self.line)?;
+                let (name, value) = split_field(&self.line)?;
+                if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+                    self.fields.get_or_insert_default().append(name, value);
+                }
                 self.line.clear();
                 Ok(State::Trailer)
             }

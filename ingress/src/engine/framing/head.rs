@@ -2,7 +2,7 @@
 
 use http::{Method, StatusCode, Version};
 
-use super::{Body, ChunkScanner, Violation, is_token_byte, split_field};
+use super::{Body, FieldSpan, Violation, is_token_byte};
 
 /// Limits of a request head.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,6 +43,8 @@ pub struct Head {
     pub authority: Option<String>,
     /// The framing of the body.
     pub body: Body,
+    /// Where the fields are.
+    pub spans: Vec<FieldSpan>,
 }
 
 /// Finds and checks a request head in bytes that come in pieces.
@@ -56,11 +58,11 @@ pub struct RequestScanner {
     searched: usize,
     line: Option<RequestLine>,
     fields_start: usize,
-    fields: usize,
+    spans: Vec<FieldSpan>,
     framing: FramingFields,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct RequestLine {
     method: Method,
     version: Version,
@@ -76,6 +78,13 @@ struct FramingFields {
     length: u64,
     encodings: usize,
     chunked: bool,
+}
+
+impl Head {
+    /// The fields; `bytes` are those of the head.
+    pub(crate) fn fields(&mut self, bytes: bytes::Bytes) -> super::Fields {
+        super::Fields::of_head(bytes, std::mem::take(&mut self.spans))
+    }
 }
 
 impl RequestScanner {
@@ -123,7 +132,7 @@ impl RequestScanner {
     }
 
     fn take_line(&mut self, line: &[u8], start: usize, end: usize, limits: &Limits) -> Result<Option<Head>, Violation> {
-        let Some(request) = &self.line else {
+        let Some(request) = &mut self.line else {
             // RFC 9112 section 2.2: one empty line before the request line is ignored, since old clients send it.
             if line.is_empty() && start == 0 {
                 return Ok(None);
@@ -134,19 +143,19 @@ impl RequestScanner {
         };
         if line.is_empty() {
             let body = self.framing.body(request)?;
-            let RequestLine { method, version, target, authority } = request.clone();
-            let fields_start = self.fields_start;
-            return Ok(Some(Head { length: end, fields_start, method, version, target, authority, body }));
+            let RequestLine { method, version, target, authority } = std::mem::take(request);
+            let (fields_start, spans) = (self.fields_start, std::mem::take(&mut self.spans));
+            return Ok(Some(Head { length: end, fields_start, method, version, target, authority, body, spans }));
         }
-        self.fields += 1;
-        if self.fields > limits.fields {
+        if self.spans.len() == limits.fields {
             return Err(Violation::new(
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "the request has too many header fields",
             ));
         }
-        let (name, value) = split_field(line)?;
+        let (span, name, value) = FieldSpan::of(line, start)?;
         self.framing.note(name, value)?;
+        self.spans.push(span);
         Ok(None)
     }
 }
@@ -223,6 +232,10 @@ impl FramingFields {
                 if self.hosts > 1 {
                     return Err(Violation::bad_request("the request has more than one Host field"));
                 }
+                // RFC 9110 section 4.2.4: who reads what stands before the @ as the host is led astray.
+                if value.contains(&b'@') {
+                    return Err(Violation::bad_request("the Host field has user information"));
+                }
             }
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 self.lengths += 1;
@@ -263,12 +276,12 @@ impl FramingFields {
                 "the only transfer coding that is supported is chunked",
             ));
         }
-        Ok(Body::Chunked(ChunkScanner::default()))
+        Ok(Body::Chunked(Box::default()))
     }
 }
 
 /// `1*DIGIT` (RFC 9110 section 8.6), at most 63 bits.
-fn parse_length(value: &[u8]) -> Result<u64, Violation> {
+pub(crate) fn parse_length(value: &[u8]) -> Result<u64, Violation> {
     let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     let number = if digits { std::str::from_utf8(value).ok().and_then(|text| text.parse::<i64>().ok()) } else { None };
     number

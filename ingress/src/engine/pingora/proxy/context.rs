@@ -12,7 +12,7 @@ use landfall_ingress_model::table::{Action, Route};
 use pingora_core::{Error, ErrorSource, ErrorType};
 use tokio::time::Instant;
 
-use crate::engine::exchange::{Exchange, Scheme, Upstream};
+use crate::engine::event::{Exchange, Scheme, Upstream};
 
 /// One request on its way.
 pub(crate) struct Context {
@@ -151,12 +151,5 @@ fn backend_of(route: &Route) -> Option<BackendKey> {
     match &route.action {
         Action::Forward(backend) => Some(backend.key.clone()),
         Action::Unavailable(_) => None,
-    }
-}
-
-impl Scheme {
-    /// How a connection came.
-    pub(crate) fn of(connection: &Connection) -> Self {
-        if connection.tls.is_some() { Self::Https } else { Self::Http }
     }
 }

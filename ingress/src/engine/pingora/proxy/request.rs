@@ -11,7 +11,7 @@ use pingora_proxy::Session;
 use super::Hooks;
 use super::context::{Context, RequestFacts, text};
 use crate::engine::framing::Violation;
-use crate::engine::session::ExchangeStream;
+use crate::engine::pingora::session::ExchangeStream;
 
 /// The target of a request, its host where the target has one, and the connection it came on.
 struct Seen<'a> {

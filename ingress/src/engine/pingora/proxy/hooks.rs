@@ -19,9 +19,10 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use super::Hooks;
 use super::context::{Attempt, Context};
 use super::request::exchange_stream;
-use crate::engine::outcome::{CLIENT_CLOSED_REQUEST, Failure, classify};
-use crate::engine::session::ExchangeStream;
-use crate::engine::{upstream, websocket};
+use crate::engine::pingora::outcome::{CLIENT_CLOSED_REQUEST, Failure, classify};
+use crate::engine::pingora::peer;
+use crate::engine::pingora::session::ExchangeStream;
+use crate::engine::websocket;
 
 impl Hooks {
     /// The next endpoint for a request.
@@ -137,9 +138,9 @@ impl ProxyHttp for Hooks {
         let (address, endpoints) = (pick.addr, balancer.len());
         context.attempt = Some(Attempt::new(balancer, pick));
         let host = context.request.as_ref().map_or("", |request| &request.host);
-        let mut peer = upstream::peer(address, forward, host, &self.limits, &self.anchors);
+        let mut peer = peer::peer(address, forward, host, &self.limits, &self.anchors);
         if context.tries < forward.route.policy.tries && context.tried.len() + 1 < endpoints {
-            upstream::hurry(&mut peer);
+            peer::hurry(&mut peer);
         }
         Ok(Box::new(peer))
     }
@@ -170,7 +171,7 @@ impl ProxyHttp for Hooks {
         context: &mut Context,
     ) -> Result<()> {
         let Some(forward) = &context.forward else { return Ok(()) };
-        upstream::set_target(request, forward)?;
+        peer::set_target(request, forward)?;
         edit_request(request, forward)
     }
 

@@ -17,10 +17,11 @@ use pingora_core::server::ShutdownWatch;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::{HttpProxy, http_proxy};
 
-use super::exchange::SharedObserver;
+use super::peer::{Anchors, anchors};
 use super::session::{ExchangeStream, H2Stream};
-use super::upstream::{Anchors, anchors};
-use super::{EngineConfig, EngineLimits};
+use super::shutdown_watch;
+use crate::engine::event::SharedObserver;
+use crate::engine::{EngineConfig, EngineLimits};
 use crate::resolve::Resolver;
 
 /// HTTP/2 windows towards clients: large enough for a fast upload over a long way, small enough that 100 streams
@@ -37,7 +38,7 @@ const SEND_BUFFER: usize = 64 * 1024;
 const MAX_TRIES: usize = 32;
 
 /// Pingora and what it needs.
-pub(super) struct Proxy {
+pub(in crate::engine) struct Proxy {
     app: Arc<HttpProxy<Hooks>>,
     shutdown: ShutdownWatch,
 }
@@ -54,8 +55,9 @@ pub(super) struct Hooks {
 }
 
 impl Proxy {
-    pub(super) fn new(config: &EngineConfig, shutdown: ShutdownWatch) -> Self {
-        let EngineConfig { table, pipeline, limits, drain, observer, resolver } = config.clone();
+    pub(in crate::engine) fn new(config: &EngineConfig) -> Self {
+        let EngineConfig { table, pipeline, limits, drain, observer, resolver, .. } = config.clone();
+        let shutdown = shutdown_watch(drain.clone());
         let hooks = Hooks { table, pipeline, limits, drain, observer, resolver, anchors: anchors() };
         let conf = ServerConf {
             threads: 1,

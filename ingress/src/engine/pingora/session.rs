@@ -20,9 +20,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::ClientFacts;
-use super::framing::{Body, Violation};
-use super::websocket::Away;
-use super::wire::Wire;
+use crate::engine::framing::{Body, Violation};
+use crate::engine::websocket::Away;
+use crate::engine::wire::Wire;
+use crate::listener::ClientStream;
 
 /// How long an answer may still come after the client has closed its sending side.
 ///
@@ -33,36 +34,36 @@ const MAX_AHEAD: usize = 16 * 1024;
 
 /// What a connection's loop gets back from an exchange.
 #[derive(Debug)]
-pub(crate) struct Returned {
-    pub(crate) wire: Wire,
+pub(super) struct Returned {
+    pub(super) wire: Wire<ClientStream>,
     /// Whether the connection stands exactly behind the request.
-    pub(crate) at_boundary: bool,
+    pub(super) at_boundary: bool,
     /// Whether anything was written to the client.
-    pub(crate) answered: bool,
+    pub(super) answered: bool,
     /// Whether the client was told that the connection goes on, although pingora would close it.
-    pub(crate) kept: bool,
+    pub(super) kept: bool,
 }
 
 /// Where an exchange leaves the connection when it ends.
-pub(crate) type Slot = Arc<Mutex<Option<Returned>>>;
+pub(super) type Slot = Arc<Mutex<Option<Returned>>>;
 
 /// The request line, as far as the engine's own parsing would lose something.
 #[derive(Debug)]
-pub(crate) struct Request {
-    pub(crate) version: Version,
-    pub(crate) target: String,
-    pub(crate) authority: Option<String>,
+pub(super) struct Request {
+    pub(super) version: Version,
+    pub(super) target: String,
+    pub(super) authority: Option<String>,
 }
 
 /// The stream of one HTTP/1 exchange.
 #[derive(Debug)]
-pub(crate) struct ExchangeStream {
-    wire: Option<Wire>,
+pub(super) struct ExchangeStream {
+    wire: Option<Wire<ClientStream>>,
     slot: Slot,
     replay: Bytes,
     body: Body,
-    pub(crate) request: Request,
-    pub(crate) facts: Arc<ClientFacts>,
+    pub(super) request: Request,
+    pub(super) facts: Arc<ClientFacts>,
     /// Set once the client was told 101: from then on the bytes are no longer ours to understand.
     upgraded: AtomicBool,
     away: OnceLock<Away>,
@@ -78,8 +79,8 @@ pub(crate) struct ExchangeStream {
 }
 
 impl ExchangeStream {
-    pub(crate) fn new(
-        wire: Wire,
+    pub(super) fn new(
+        wire: Wire<ClientStream>,
         slot: Slot,
         replay: Bytes,
         body: Body,
@@ -106,32 +107,32 @@ impl ExchangeStream {
     }
 
     /// From here on the connection carries another protocol.
-    pub(crate) fn upgrade(&self) {
+    pub(super) fn upgrade(&self) {
         self.upgraded.store(true, Ordering::Release);
     }
 
     /// The other protocol is WebSocket, whose client is sent away when the program leaves.
-    pub(crate) fn send_away(&self, away: Away) {
+    pub(super) fn send_away(&self, away: Away) {
         let _ = self.away.set(away);
     }
 
     /// The answer is whole and says that the connection goes on, whatever became of the endpoint's.
-    pub(crate) fn keep(&self) {
+    pub(super) fn keep(&self) {
         self.kept.store(true, Ordering::Release);
     }
 
     /// Ends the exchange when no byte moves in either direction for this long.
-    pub(crate) fn limit_idle(&self, limit: Duration) {
+    pub(super) fn limit_idle(&self, limit: Duration) {
         let _ = self.idle_limit.set(limit);
     }
 
     /// The breach of framing that ended the body, if there was one.
-    pub(crate) fn violation(&self) -> Option<&Violation> {
+    pub(super) fn violation(&self) -> Option<&Violation> {
         self.violation.get()
     }
 
     /// Whether the exchange was ended by [`Self::limit_idle`].
-    pub(crate) fn idled_out(&self) -> bool {
+    pub(super) fn idled_out(&self) -> bool {
         self.idled_out
     }
 
@@ -349,19 +350,23 @@ pingora_stream!(H2Stream, ALPN::H2);
 
 /// An HTTP/2 connection as pingora reads and writes it.
 #[derive(Debug)]
-pub(crate) struct H2Stream {
-    wire: Option<Wire>,
-    slot: Arc<Mutex<Option<Wire>>>,
+pub(super) struct H2Stream {
+    wire: Option<Wire<ClientStream>>,
+    slot: Arc<Mutex<Option<Wire<ClientStream>>>>,
     facts: Arc<ClientFacts>,
 }
 
 impl H2Stream {
     /// A connection that is left in `slot` when pingora lets go of it.
-    pub(crate) fn new(wire: Wire, slot: Arc<Mutex<Option<Wire>>>, facts: Arc<ClientFacts>) -> Self {
+    pub(super) fn new(
+        wire: Wire<ClientStream>,
+        slot: Arc<Mutex<Option<Wire<ClientStream>>>>,
+        facts: Arc<ClientFacts>,
+    ) -> Self {
         Self { wire: Some(wire), slot, facts }
     }
 
-    fn wire(&mut self) -> io::Result<&mut Wire> {
+    fn wire(&mut self) -> io::Result<&mut Wire<ClientStream>> {
         self.wire.as_mut().ok_or(io::ErrorKind::NotConnected.into())
     }
 }

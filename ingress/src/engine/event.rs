@@ -1,0 +1,166 @@
+//! What is told of each request and connection: the input of access log and metrics.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::Version;
+use landfall_ingress_model::backend::BackendKey;
+use landfall_ingress_model::pipeline::Connection;
+use landfall_ingress_model::table::RouteId;
+
+/// How a client reached us.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Scheme {
+    /// In the clear.
+    Http,
+    /// By TLS.
+    Https,
+}
+
+impl Scheme {
+    /// `http` or `https`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    /// How a connection came.
+    pub(crate) fn of(connection: &Connection) -> Self {
+        if connection.tls.is_some() { Self::Https } else { Self::Http }
+    }
+}
+
+/// One finished request and its answer.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    /// When the head of the request had been read.
+    pub start: SystemTime,
+    /// From then to the last byte of the answer.
+    pub duration: Duration,
+    /// The request id.
+    pub request_id: String,
+    /// The client behind trusted proxies.
+    pub client: IpAddr,
+    /// The other end of the TCP connection.
+    pub peer: SocketAddr,
+    /// The method; `-` where the head was not understood.
+    pub method: String,
+    /// How the client reached us.
+    pub scheme: Scheme,
+    /// The host that was asked for, as it was written; empty where there was none.
+    pub host: String,
+    /// Path and query as they came; `-` where the head was not understood.
+    pub target: String,
+    /// The version of HTTP spoken with the client.
+    pub version: Version,
+    /// The status that was sent; 499 where the client left before there was one.
+    pub status: u16,
+    /// Bytes of the request's body.
+    pub received: u64,
+    /// Bytes of the answer's body.
+    pub sent: u64,
+    /// The route, where one was found.
+    pub route: Option<RouteId>,
+    /// The backend, where the route has one.
+    pub backend: Option<BackendKey>,
+    /// The last attempt at an endpoint.
+    pub upstream: Option<Upstream>,
+    /// Endpoints that were tried.
+    pub tries: u32,
+    /// `User-Agent`.
+    pub user_agent: Option<String>,
+    /// `Referer`.
+    pub referer: Option<String>,
+    /// What went wrong, in words.
+    pub error: Option<String>,
+}
+
+/// The endpoint that took the request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Upstream {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Time until there was a connection; `None` where there never was one.
+    pub connect: Option<Duration>,
+    /// Time from the choice of the endpoint to the head of the response; `None` where there was none.
+    pub first_byte: Option<Duration>,
+    /// Whether a kept connection was used again.
+    pub reused: bool,
+}
+
+/// Why a connection was turned away or ended before a request.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Rejected {
+    /// There are as many connections as may be.
+    TooMany,
+    /// The client's address has as many connections as it may have.
+    TooManyOfClient,
+    /// The PROXY header is missing, malformed or late.
+    ProxyProtocol,
+    /// The TLS handshake failed.
+    Handshake,
+    /// The TLS handshake took too long.
+    HandshakeTimeout,
+    /// Plain HTTP was sent to the TLS port.
+    PlainOnTls,
+}
+
+impl Rejected {
+    /// The word for metric labels and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TooMany => "too_many_connections",
+            Self::TooManyOfClient => "too_many_of_client",
+            Self::ProxyProtocol => "proxy_protocol",
+            Self::Handshake => "handshake",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::PlainOnTls => "plain_http_on_tls_port",
+        }
+    }
+}
+
+/// A finished TLS handshake.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Handshake {
+    /// How long it took, from the accept on.
+    pub duration: Duration,
+    /// Whether a session was resumed.
+    pub resumed: bool,
+    /// The version, as in `TLSv1.3`.
+    pub version: &'static str,
+}
+
+/// Hears of everything that happens on the data path. Called on the data workers, so it must be quick.
+pub trait Observer: Send + Sync + 'static {
+    /// A request was answered, or failed to be.
+    fn exchange(&self, exchange: &Exchange);
+
+    /// A connection was accepted.
+    fn opened(&self, _scheme: Scheme) {}
+
+    /// An accepted connection has ended.
+    fn closed(&self, _scheme: Scheme) {}
+
+    /// A connection was turned away.
+    fn rejected(&self, _scheme: Scheme, _why: Rejected, _peer: SocketAddr) {}
+
+    /// A TLS handshake has finished.
+    fn handshake(&self, _handshake: Handshake) {}
+
+    /// An endpoint refused or failed and is left out for a while.
+    fn ejected(&self, _backend: &BackendKey, _endpoint: SocketAddr) {}
+}
+
+/// An observer that looks away.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {
+    fn exchange(&self, _exchange: &Exchange) {}
+}
+
+/// The observer as the data path shares it.
+pub(crate) type SharedObserver = Arc<dyn Observer>;

@@ -1,0 +1,177 @@
+//! The attempts of one request: which endpoint, which connection, and whether another may be made.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use landfall_ingress_model::backend::{Protocol, Target};
+use landfall_ingress_model::balance::{Balancer, Choice, Pick};
+use landfall_ingress_model::pipeline::Forward;
+
+use super::transfer::Upload;
+use super::{Failure, Peer, Record, Request, Shared};
+use crate::engine::body::Length;
+use crate::engine::upstream::{Care, ConnectError, Origin, Outbound, Protocols, Upstream, UpstreamError, server_name};
+
+/// How long a TCP connection may take where another endpoint is left: long for a LAN, and shorter than the second
+/// after which a lost SYN is sent again.
+const HURRIED_CONNECT: Duration = Duration::from_millis(750);
+
+/// The attempts of one request.
+pub(super) struct Attempts<'a> {
+    engine: &'a Shared,
+    request: &'a Request,
+    forward: &'a Forward,
+    peer: &'a Peer,
+    /// Endpoints that failed.
+    tried: Vec<SocketAddr>,
+    /// Counts the request as in flight at its endpoint.
+    pick: Option<Pick>,
+    /// Why the last attempt failed.
+    failure: Option<Failure>,
+}
+
+impl<'a> Attempts<'a> {
+    pub(super) fn new(engine: &'a Shared, request: &'a Request, forward: &'a Forward, peer: &'a Peer) -> Self {
+        let (tried, pick, failure) = (Vec::new(), None, None);
+        Self { engine, request, forward, peer, tried, pick, failure }
+    }
+
+    /// The request as the endpoint is to get it.
+    pub(super) fn outbound(&self) -> Outbound<'a> {
+        Outbound {
+            method: &self.request.method,
+            target: &self.forward.target,
+            fields: &self.request.fields,
+            edits: &self.forward.edits,
+            body: self.request.body,
+        }
+    }
+
+    /// A connection to the next endpoint that takes one.
+    pub(super) async fn connect(&mut self, record: &mut Record<'_>) -> Result<Upstream, Failure> {
+        if let Some(own) = self.peer.take_own(&self.forward.backend.key, self.care()) {
+            record.begin(own.address());
+            record.connected(true);
+            return Ok(own);
+        }
+        let balancer = self.balancer().await?;
+        let mut cleared = false;
+        loop {
+            let Some(pick) = self.pick(&balancer) else {
+                return Err(self.failure.take().unwrap_or(Failure::NoEndpoint));
+            };
+            let address = pick.addr;
+            self.pick = Some(pick);
+            record.begin(address);
+            match self.engine.pool.get(&self.origin(address), self.care(), self.limit(&balancer, record)).await {
+                Ok(upstream) => {
+                    record.connected(upstream.is_reused());
+                    if !upstream.is_reused() {
+                        balancer.succeeded(address);
+                    }
+                    return Ok(upstream);
+                }
+                // Connections that wait for nothing are worth less than this one; the endpoint is to blame for nothing.
+                Err(ConnectError::Exhausted(_)) if !cleared => {
+                    self.engine.pool.clear();
+                    cleared = true;
+                    record.tries -= 1;
+                }
+                Err(error @ ConnectError::Exhausted(_)) => return Err(Failure::Connect(error)),
+                Err(error) => {
+                    self.failed(&balancer, address);
+                    self.failure = Some(Failure::Connect(error));
+                    if record.tries >= self.forward.route.policy.tries {
+                        return Err(self.failure.take().unwrap_or(Failure::NoEndpoint));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a request may be sent again that goes out on this connection, should it turn out to be dead.
+    pub(super) fn may_repeat(upstream: &Upstream) -> bool {
+        upstream.is_reused() || matches!(upstream, Upstream::Http2(_))
+    }
+
+    /// Whether another attempt is to follow one that failed before any response.
+    ///
+    /// A kept connection that the endpoint closed in the meantime says nothing about the endpoint. What was sent is
+    /// sent again only where the method is idempotent (RFC 9110 section 9.2.2), or where nobody looked at it.
+    pub(super) fn again(
+        &mut self,
+        upstream: &Upstream,
+        error: &UpstreamError,
+        upload: &Upload,
+        record: &Record<'_>,
+    ) -> bool {
+        let stale = upstream.is_reused()
+            && self.request.method.is_idempotent()
+            && !matches!(error, UpstreamError::Malformed(_) | UpstreamError::Violation(_));
+        (stale || error.is_unprocessed()) && upload.is_repeatable() && record.tries < self.forward.route.policy.tries
+    }
+
+    fn care(&self) -> Care {
+        let simple = self.request.method.is_idempotent() && self.request.body == Length::None;
+        if simple { Care::Repeatable } else { Care::Once }
+    }
+
+    /// The endpoints of the backend.
+    async fn balancer(&self) -> Result<Arc<Balancer>, Failure> {
+        match &self.forward.state.target {
+            Target::Endpoints(balancer) => Ok(balancer.clone()),
+            Target::Dns { name, port } => {
+                let found = self.engine.resolver.balancer(name, *port).await;
+                found.map_err(|error| Failure::Unresolved(error.status(), error.to_string()))
+            }
+        }
+    }
+
+    fn pick(&self, balancer: &Balancer) -> Option<Pick> {
+        let choice = Choice {
+            balance: self.forward.state.balance,
+            affinity: self.forward.state.affinity,
+            client: self.forward.client,
+            key: None,
+            excluded: &self.tried,
+        };
+        balancer.pick(&choice, Instant::now())
+    }
+
+    fn origin(&self, address: SocketAddr) -> Origin {
+        let protocol = self.forward.state.protocol;
+        let host = self.request.authority.as_deref().or_else(|| {
+            let host = self.request.fields.map.get(http::header::HOST)?;
+            host.to_str().ok()
+        });
+        let server_name = server_name(protocol, host.unwrap_or_default(), address);
+        let protocol = match protocol {
+            Protocol::Http => Protocols::Http1,
+            Protocol::H2c => Protocols::Http2,
+            // An upgrade needs HTTP/1.1.
+            Protocol::Https if self.forward.upgrade => Protocols::Http1,
+            Protocol::Https => Protocols::Either,
+        };
+        Origin { address, server_name, protocol }
+    }
+
+    /// A dead endpoint must not cost each request the whole limit where there is another one.
+    fn limit(&self, balancer: &Balancer, record: &Record<'_>) -> Duration {
+        let policy = &self.forward.route.policy;
+        let another = record.tries < policy.tries && self.tried.len() + 1 < balancer.len();
+        if another { policy.connect_timeout.min(HURRIED_CONNECT) } else { policy.connect_timeout }
+    }
+
+    /// Tells the balancer that an endpoint could not be reached.
+    fn failed(&mut self, balancer: &Balancer, address: SocketAddr) {
+        self.tried.push(address);
+        let now = Instant::now();
+        // Requests that were under way together fail together, and are told of once.
+        let known = balancer.is_ejected(address, now);
+        balancer.failed(address, now);
+        if !known {
+            self.engine.observer.ejected(&self.forward.backend.key, address);
+        }
+    }
+}

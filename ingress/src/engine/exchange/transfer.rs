@@ -1,0 +1,348 @@
+//! The bytes of one attempt, both ways at once, within their time limits.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::StatusCode;
+use landfall_ingress_model::pipeline::{Forward, Upgraded, response_edits};
+use tokio::time::Instant;
+
+use super::{Failure, Record, Shared};
+use crate::engine::body::{Length, Part};
+use crate::engine::client::{Client, ClientError, Presence};
+use crate::engine::framing::Malformed;
+use crate::engine::timer::Timer;
+use crate::engine::upstream::{Answer, AnswerHead, Outbound, Upstream, UpstreamError};
+
+/// How long an answer may still come after the client has closed its sending side.
+///
+/// Most clients that close are gone, but some only say that they have nothing more to ask (RFC 9112 section 9.6).
+const HALF_CLOSED_GRACE: Duration = Duration::from_secs(1);
+/// How often a client is looked for that can't be heard, since what it sends is not taken.
+const LOOK: Duration = Duration::from_secs(1);
+/// Bytes of a request's body that are kept, to be sent again to another endpoint.
+const REPEATABLE: usize = 64 * 1024;
+
+/// The body of a request on its way.
+pub(super) struct Upload {
+    limit: Option<u64>,
+    received: u64,
+    state: State,
+    /// What was sent, as long as it may be sent again.
+    kept: Vec<Part>,
+    kept_bytes: usize,
+    keeps: bool,
+    whole: bool,
+    /// Parts of `kept` that this attempt has sent.
+    sent: usize,
+    bodiless: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// More is to come.
+    Active,
+    /// All of it was written, and is to be sent.
+    Flushing,
+    Done,
+    /// The endpoint takes no more, which it may have answered already.
+    Broken,
+}
+
+/// Whom a direction waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Waits {
+    Client,
+    Endpoint,
+    Nobody,
+}
+
+enum UploadError {
+    Client(ClientError),
+    Endpoint(UpstreamError),
+    TooLarge,
+}
+
+impl Upload {
+    pub(super) fn new(length: Length, limit: Option<u64>) -> Self {
+        Self {
+            limit,
+            received: 0,
+            state: State::Active,
+            kept: Vec::new(),
+            kept_bytes: 0,
+            keeps: true,
+            whole: true,
+            sent: 0,
+            bodiless: length == Length::None,
+        }
+    }
+
+    /// Begins an attempt with what earlier ones have sent.
+    pub(super) fn begin(&mut self, keeps: bool) {
+        self.state = if self.bodiless { State::Flushing } else { State::Active };
+        self.keeps = keeps && self.whole;
+        self.sent = 0;
+    }
+
+    /// Bytes of the body that have come from the client.
+    pub(super) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Whether all that was sent can be sent again.
+    pub(super) fn is_repeatable(&self) -> bool {
+        self.whole
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.state, State::Done | State::Broken)
+    }
+
+    /// Passes on what there is. The number of parts that moved goes to `moved`.
+    fn poll(
+        &mut self,
+        client: &mut Client<'_>,
+        upstream: &mut Upstream,
+        moved: &mut bool,
+        waits: &mut Waits,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), UploadError>> {
+        loop {
+            match self.state {
+                State::Active => {
+                    *waits = Waits::Endpoint;
+                    ready!(upstream.poll_room(cx)).map_err(UploadError::Endpoint)?;
+                    let part = if let Some(part) = self.kept.get(self.sent) {
+                        part.clone()
+                    } else if let Poll::Ready(part) = client.poll_part(cx) {
+                        let part = part.map_err(UploadError::Client)?;
+                        self.take(&part)?;
+                        part
+                    } else {
+                        ready!(upstream.poll_flush(cx)).map_err(UploadError::Endpoint)?;
+                        *waits = Waits::Client;
+                        return Poll::Pending;
+                    };
+                    self.sent += 1;
+                    *moved = true;
+                    if part.is_final() {
+                        self.state = State::Flushing;
+                    }
+                    upstream.write(part).map_err(UploadError::Endpoint)?;
+                }
+                State::Flushing => {
+                    *waits = Waits::Endpoint;
+                    ready!(upstream.poll_flush(cx)).map_err(UploadError::Endpoint)?;
+                    *moved = true;
+                    self.state = State::Done;
+                }
+                State::Done | State::Broken => {
+                    *waits = Waits::Nobody;
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+
+    /// Notes a part that came from the client.
+    fn take(&mut self, part: &Part) -> Result<(), UploadError> {
+        self.received += part.len() as u64;
+        if self.limit.is_some_and(|limit| self.received > limit) {
+            return Err(UploadError::TooLarge);
+        }
+        self.kept_bytes += part.len();
+        if self.keeps && self.kept_bytes <= REPEATABLE {
+            self.kept.push(part.clone());
+        } else {
+            self.keeps = false;
+            self.whole = false;
+            self.kept = Vec::new();
+        }
+        Ok(())
+    }
+}
+
+/// One attempt at one endpoint.
+pub(super) struct Transfer<'t, 'c> {
+    engine: &'t Shared,
+    forward: &'t Forward,
+    client: &'t mut Client<'c>,
+    upstream: &'t mut Upstream,
+    upload: &'t mut Upload,
+    timer: &'t mut Timer,
+    /// When something moved last in either direction.
+    up_at: Instant,
+    down_at: Instant,
+    up_waits: Waits,
+    half_closed: Option<Instant>,
+    /// When to look for the client next, where it can't be heard.
+    look_at: Option<Instant>,
+    /// Why the endpoint took no more of the request.
+    broken: Option<UpstreamError>,
+}
+
+impl<'t, 'c> Transfer<'t, 'c> {
+    pub(super) fn new(
+        engine: &'t Shared,
+        forward: &'t Forward,
+        client: &'t mut Client<'c>,
+        upstream: &'t mut Upstream,
+        upload: &'t mut Upload,
+        timer: &'t mut Timer,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            engine,
+            forward,
+            client,
+            upstream,
+            upload,
+            timer,
+            up_at: now,
+            down_at: now,
+            up_waits: Waits::Nobody,
+            half_closed: None,
+            look_at: None,
+            broken: None,
+        }
+    }
+
+    /// Sends the request until the head of the response has come.
+    pub(super) async fn head(mut self, request: &Outbound<'_>, record: &mut Record<'_>) -> Result<AnswerHead, Failure> {
+        self.upstream.request(request)?;
+        let head = poll_fn(|cx| self.poll_head(cx)).await?;
+        record.answered();
+        if head.status == StatusCode::SWITCHING_PROTOCOLS && !self.forward.upgrade {
+            return Err(UpstreamError::Malformed(Malformed("the endpoint switches protocols unasked")).into());
+        }
+        Ok(head)
+    }
+
+    /// Passes the body of the response on, and what is left of the request's.
+    pub(super) async fn body(mut self, length: Length) -> Result<(), Failure> {
+        let mut over = matches!(length, Length::None | Length::Known(0));
+        poll_fn(|cx| self.poll_body(&mut over, cx)).await
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<AnswerHead, Failure>> {
+        self.poll_upload(cx)?;
+        loop {
+            match self.upstream.poll_answer(cx) {
+                Poll::Ready(Ok(Answer::Interim(status, fields))) => {
+                    let edits = response_edits(&fields.map, Upgraded::No);
+                    self.client.inform(status, &fields, &edits);
+                    self.down_at = Instant::now();
+                }
+                Poll::Ready(Ok(Answer::Head(head))) => return Poll::Ready(Ok(head)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.broken.take().unwrap_or(error).into())),
+                Poll::Pending => break,
+            }
+        }
+        // An interim response; whether it is sent or on its way, the final one is awaited.
+        let _ = self.client.poll_flush(cx)?;
+        let deadline = match self.up_waits {
+            Waits::Client if !self.client.waits() => self.up_at + self.engine.limits.client_timeout,
+            Waits::Client => self.up_at + self.forward.route.policy.read_timeout,
+            Waits::Endpoint => self.up_at + self.forward.route.policy.write_timeout,
+            Waits::Nobody => self.up_at.max(self.down_at) + self.forward.route.policy.read_timeout,
+        };
+        ready!(self.poll_wait(deadline, true, cx))?;
+        Poll::Ready(Err(if self.up_waits == Waits::Client && !self.client.waits() {
+            Failure::ClientStalled("the request body did not arrive in time")
+        } else {
+            Failure::UpstreamTimedOut
+        }))
+    }
+
+    fn poll_body(&mut self, over: &mut bool, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        self.poll_upload(cx)?;
+        let waits = loop {
+            if *over {
+                break Waits::Nobody;
+            }
+            if self.client.poll_room(cx)?.is_pending() {
+                break Waits::Client;
+            }
+            let Poll::Ready(part) = self.upstream.poll_part(cx) else { break Waits::Endpoint };
+            let part = part?;
+            *over = part.is_final();
+            self.down_at = Instant::now();
+            self.client.write(part)?;
+        };
+        let flushed = self.client.poll_flush(cx)?.is_ready();
+        if *over && flushed {
+            return Poll::Ready(Ok(()));
+        }
+        let limit = if waits == Waits::Endpoint && flushed {
+            self.forward.route.policy.read_timeout
+        } else {
+            self.engine.limits.client_timeout
+        };
+        let quiet = waits == Waits::Endpoint;
+        ready!(self.poll_wait(self.up_at.max(self.down_at) + limit, quiet, cx))?;
+        Poll::Ready(Err(if waits == Waits::Endpoint && flushed {
+            Failure::UpstreamTimedOut
+        } else {
+            Failure::ClientStalled("the client took nothing of the response in time")
+        }))
+    }
+
+    /// Passes on what there is of the request. That an endpoint takes no more of it is no failure yet: it may have
+    /// answered.
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
+        if self.upload.is_over() {
+            self.up_waits = Waits::Nobody;
+            return Ok(());
+        }
+        let mut moved = false;
+        let outcome = self.upload.poll(self.client, self.upstream, &mut moved, &mut self.up_waits, cx);
+        if moved {
+            self.up_at = Instant::now();
+        }
+        match outcome {
+            Poll::Pending | Poll::Ready(Ok(())) => Ok(()),
+            Poll::Ready(Err(UploadError::Client(error))) => Err(error.into()),
+            Poll::Ready(Err(UploadError::TooLarge)) => Err(Failure::TooLarge),
+            Poll::Ready(Err(UploadError::Endpoint(error))) => {
+                self.upload.state = State::Broken;
+                self.up_waits = Waits::Nobody;
+                self.broken = Some(error);
+                Ok(())
+            }
+        }
+    }
+
+    /// Ready at `deadline`, or with the news that the client is gone. A client that has only closed its sending side
+    /// counts as gone when it has to wait: `quiet`.
+    fn poll_wait(&mut self, deadline: Instant, quiet: bool, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        match self.client.presence(cx) {
+            Presence::Here => {}
+            Presence::HalfClosed if !quiet => {}
+            Presence::HalfClosed => {
+                self.half_closed.get_or_insert_with(Instant::now);
+            }
+            Presence::Gone => return Poll::Ready(Err(left())),
+        }
+        let deaf = matches!(self.up_waits, Waits::Endpoint) || self.upload.state == State::Broken;
+        loop {
+            let grace = self.half_closed.map(|since| since + HALF_CLOSED_GRACE);
+            self.look_at = deaf.then(|| self.look_at.unwrap_or_else(|| Instant::now() + LOOK));
+            let next = [grace, self.look_at].into_iter().flatten().fold(deadline, Instant::min);
+            ready!(self.timer.poll_until(next, cx));
+            let now = Instant::now();
+            if now >= deadline {
+                return Poll::Ready(Ok(()));
+            }
+            if grace.is_some_and(|grace| now >= grace) || (deaf && self.client.has_hung_up()) {
+                return Poll::Ready(Err(left()));
+            }
+            self.look_at = None;
+        }
+    }
+}
+
+fn left() -> Failure {
+    Failure::ClientGone("the client left".to_owned())
+}

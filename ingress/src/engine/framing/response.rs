@@ -1,0 +1,162 @@
+//! The head of an HTTP/1 response: status line and fields (RFC 9112 sections 4 to 6).
+//!
+//! A line may end in a line feed alone, as many small servers have it: the head is written anew for the client, so
+//! nobody else reads these bytes.
+
+use bytes::BytesMut;
+use http::{HeaderValue, Method, StatusCode, Version, header};
+
+use super::{Body, FieldSpan, Fields, parse_length};
+
+/// Bytes of the head of a response.
+const MAX_HEAD: usize = 256 * 1024;
+/// Fields of a response.
+const MAX_FIELDS: usize = 256;
+
+/// What a response says that no response may say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Malformed(pub(crate) &'static str);
+
+/// A complete and sound head.
+#[derive(Debug)]
+pub(crate) struct ResponseHead {
+    pub(crate) status: StatusCode,
+    pub(crate) version: Version,
+    pub(crate) fields: Fields,
+    /// The declared length, where there is one; also of a response without a body, as one to HEAD.
+    pub(crate) length: Option<u64>,
+    /// How the body is delimited.
+    pub(crate) body: Body,
+}
+
+impl ResponseHead {
+    /// Whether the server would take another request on the connection.
+    pub(crate) fn keeps_alive(&self) -> bool {
+        let says = |word: &[u8]| {
+            let values = self.fields.map.get_all(header::CONNECTION).iter();
+            let mut tokens = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+            tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(word))
+        };
+        if self.body == Body::UntilEnd {
+            return false;
+        }
+        if self.version == Version::HTTP_10 { says(b"keep-alive") && !says(b"close") } else { !says(b"close") }
+    }
+}
+
+/// Finds a head in bytes that come in pieces.
+#[derive(Debug, Default)]
+pub(crate) struct ResponseScanner {
+    /// Start of the line that is being read.
+    line_start: usize,
+    /// Up to here there is no line feed behind `line_start`.
+    searched: usize,
+    line: Option<(Version, StatusCode)>,
+    spans: Vec<FieldSpan>,
+}
+
+impl ResponseScanner {
+    /// Looks at all bytes read so far and takes the head off them when it is whole. `None`: more bytes are needed.
+    pub(crate) fn scan(&mut self, input: &mut BytesMut, method: &Method) -> Result<Option<ResponseHead>, Malformed> {
+        loop {
+            let unseen = input.get(self.searched..).unwrap_or_default();
+            let found = unseen.iter().position(|byte| *byte == b'\n').map(|at| self.searched + at);
+            let end = found.map_or(input.len(), |at| at + 1);
+            if end > MAX_HEAD {
+                return Err(Malformed("the head of the response is too large"));
+            }
+            let Some(line_feed) = found else {
+                self.searched = input.len();
+                // What is no response need not be waited for.
+                let start = input.get(..input.len().min(5)).unwrap_or_default();
+                return if b"HTTP/".starts_with(start) || self.line.is_some() { Ok(None) } else { Err(NO_STATUS_LINE) };
+            };
+            let start = self.line_start;
+            self.line_start = end;
+            self.searched = end;
+            let line = input.get(start..line_feed).unwrap_or_default();
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            let Some((version, status)) = self.line else {
+                self.line = Some(status_line(line)?);
+                continue;
+            };
+            if line.is_empty() {
+                let spans = std::mem::take(&mut self.spans);
+                *self = Self::default();
+                let fields = Fields::of_head(input.split_to(end).freeze(), spans);
+                return head(version, status, fields, method).map(Some);
+            }
+            let span = FieldSpan::of(line, start).map_err(|violation| Malformed(violation.reason))?.0;
+            self.spans.push(span);
+            if self.spans.len() > MAX_FIELDS {
+                return Err(Malformed("the response has too many header fields"));
+            }
+        }
+    }
+}
+
+const NO_STATUS_LINE: Malformed = Malformed("the response does not begin with a status line");
+
+fn status_line(line: &[u8]) -> Result<(Version, StatusCode), Malformed> {
+    let version = match line.get(..9) {
+        Some(b"HTTP/1.1 ") => Version::HTTP_11,
+        Some(b"HTTP/1.0 ") => Version::HTTP_10,
+        _ => return Err(NO_STATUS_LINE),
+    };
+    let code = line.get(9..12).unwrap_or_default();
+    let ends = matches!(line.get(12), None | Some(b' '));
+    let status = StatusCode::from_bytes(code).ok().filter(|status| ends && status.as_u16() < 600);
+    Ok((version, status.ok_or(Malformed("the status of the response is not a number from 100 to 599"))?))
+}
+
+/// How the body is delimited (RFC 9112 section 6.3), and the framing fields reduced to one of each.
+fn head(version: Version, status: StatusCode, fields: Fields, method: &Method) -> Result<ResponseHead, Malformed> {
+    let bodiless = status.is_informational() || matches!(status.as_u16(), 204 | 304) || method == Method::HEAD;
+    // Where there is no body, nothing that is said of one can lead anybody astray.
+    let length = declared_length(&fields).or_else(|error| if bodiless { Ok(None) } else { Err(error) })?;
+    let chunked = !bodiless && is_chunked(&fields)?;
+    if chunked && length.is_some() {
+        return Err(Malformed("the response has both a Content-Length and a Transfer-Encoding"));
+    }
+    let body = match length {
+        _ if bodiless => Body::Length(0),
+        Some(length) => Body::Length(length),
+        None if chunked => Body::Chunked(Box::default()),
+        None => Body::UntilEnd,
+    };
+    let framed = !status.is_informational() && status != StatusCode::NO_CONTENT;
+    Ok(ResponseHead { status, version, fields, length: length.filter(|_| framed), body })
+}
+
+/// Equal lengths are one; different ones leave open where the body ends.
+fn declared_length(fields: &Fields) -> Result<Option<u64>, Malformed> {
+    let mut length = None;
+    let values = fields.map.get_all(header::CONTENT_LENGTH).iter();
+    for value in values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')) {
+        let value = parse_length(value.trim_ascii()).map_err(|violation| Malformed(violation.reason))?;
+        if length.is_some_and(|length| length != value) {
+            return Err(Malformed("the response has two different Content-Lengths"));
+        }
+        length = Some(value);
+    }
+    Ok(length)
+}
+
+fn is_chunked(fields: &Fields) -> Result<bool, Malformed> {
+    let mut chunked = false;
+    for value in fields.map.get_all(header::TRANSFER_ENCODING) {
+        if !is_word(value, b"chunked") {
+            return Err(Malformed("the response has a transfer coding other than chunked"));
+        }
+        chunked = true;
+    }
+    Ok(chunked)
+}
+
+fn is_word(value: &HeaderValue, word: &[u8]) -> bool {
+    value.as_bytes().trim_ascii().eq_ignore_ascii_case(word)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+//! The loop of an HTTP/2 connection: each stream is an exchange of its own.
+
+mod flood;
+mod io;
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::{Builder, SendResponse};
+use h2::{Reason, RecvStream};
+use http::header::{CONTENT_LENGTH, COOKIE};
+use http::{Method, StatusCode, Version};
+use tokio::time::{Instant, timeout};
+
+use super::body::Length;
+use super::client::{Client, Http2Client};
+use super::exchange::{Peer, Request, run};
+use super::framing::{Fields, Violation, parse_length};
+use super::timer::Timer;
+use super::wire::Wire;
+use super::{EngineLimits, Shared};
+use crate::listener::ClientStream;
+use flood::Patience;
+use io::ClientIo;
+
+/// HTTP/2 windows towards clients: large enough for a fast upload over a long way, small enough that 100 streams
+/// nobody reads from stay bounded by the connection's.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Streams that a client may reset before we have looked at them (CVE-2023-44487).
+const PENDING_RESETS: usize = 20;
+/// Resets that we send for a client's errors before the connection is given up.
+const LOCAL_RESETS: usize = 1024;
+/// What waits to be sent on one stream.
+const SEND_BUFFER: usize = 64 * 1024;
+/// How long a connection that is told to end may take to do so while nothing is under way on it.
+const GOODBYE: Duration = Duration::from_secs(5);
+/// How long the rest of a request is read that was answered before its end, and how long its client may be silent
+/// meanwhile: a reset right behind the answer makes some clients throw the answer away.
+const DRAIN: Duration = Duration::from_secs(30);
+const DRAIN_SILENCE: Duration = Duration::from_secs(5);
+
+fn builder(limits: &EngineLimits) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(limits.h2_streams)
+        // Counted as RFC 9113 section 6.5.2 does, with 32 bytes for each field.
+        .max_header_list_size(u32::try_from(limits.head.head).unwrap_or(u32::MAX))
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(Some(LOCAL_RESETS))
+        .max_send_buffer_size(SEND_BUFFER);
+    builder
+}
+
+/// Counts streams under way.
+struct UnderWay(Arc<AtomicUsize>);
+
+impl UnderWay {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Relaxed);
+        Self(count.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Serves the connection until it ends.
+pub(super) async fn serve(engine: &Arc<Shared>, wire: Wire<ClientStream>, peer: Peer) {
+    let patience = Arc::new(Patience::default());
+    let stream = ClientIo::new(wire, patience.clone(), engine.limits.client_timeout);
+    let handshake = timeout(engine.limits.head_timeout, builder(&engine.limits).handshake(stream));
+    let Ok(Ok(mut connection)) = handshake.await else { return };
+    let peer = Arc::new(peer);
+    let under_way = Arc::new(AtomicUsize::new(0));
+    let mut draining = Box::pin(engine.drain.draining());
+    let mut leaving = false;
+    let mut quiet_since = None;
+    let mut timer = Timer::default();
+    loop {
+        let next = poll_fn(|cx: &mut Context<'_>| {
+            if !leaving && draining.as_mut().poll(cx).is_ready() {
+                leaving = true;
+                connection.graceful_shutdown();
+            }
+            let accepted = connection.poll_accept(cx);
+            if patience.is_over() {
+                connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                let _ = connection.poll_closed(cx);
+                return Poll::Ready(None);
+            }
+            if let Poll::Ready(next) = accepted {
+                return Poll::Ready(next);
+            }
+            if under_way.load(Relaxed) > 0 {
+                quiet_since = None;
+                return Poll::Pending;
+            }
+            let since = *quiet_since.get_or_insert_with(Instant::now);
+            let limit = if leaving { GOODBYE } else { engine.limits.idle_timeout };
+            if timer.poll_until(since + limit, cx).is_pending() {
+                return Poll::Pending;
+            }
+            if leaving {
+                return Poll::Ready(None);
+            }
+            leaving = true;
+            quiet_since = None;
+            connection.graceful_shutdown();
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        });
+        let Some(Ok((request, respond))) = next.await else { return };
+        let counted = UnderWay::new(&under_way);
+        tokio::spawn(serve_stream(engine.clone(), peer.clone(), request, respond, counted));
+    }
+}
+
+/// One stream.
+async fn serve_stream(
+    engine: Arc<Shared>,
+    peer: Arc<Peer>,
+    request: http::Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    _counted: UnderWay,
+) {
+    let (parts, body) = request.into_parts();
+    let ended = body.is_end_stream();
+    let request = understand(parts, ended, &engine.limits);
+    let mut client = Http2Client::new(body, respond, engine.clock.clone());
+    let mut timer = Timer::default();
+    run(&engine, &request, &mut Client::Http2(&mut client), &peer, &mut timer).await;
+    // What is not needed any more is not held while the rest of the request is read.
+    drop((request, peer, engine));
+    if !client.is_read() {
+        drain(&mut client, &mut timer).await;
+    }
+}
+
+/// The request in our own form, with what is wrong about it that the connection does not look at.
+fn understand(parts: http::request::Parts, ended: bool, limits: &EngineLimits) -> Request {
+    let http::request::Parts { method, uri, headers, .. } = parts;
+    let target = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
+    let authority = uri.authority().map(|authority| authority.as_str().to_owned());
+    // A cookie that came in crumbs is one (RFC 9113 section 8.2.3).
+    let crumbs = headers.get_all(COOKIE).iter().count().saturating_sub(1);
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let length = lengths.next().map(|length| parse_length(length.as_bytes()));
+    let violation = if method == Method::CONNECT {
+        Some(Violation::new(StatusCode::NOT_IMPLEMENTED, "CONNECT is not supported"))
+    } else if target.len() > limits.head.target {
+        Some(Violation::new(StatusCode::URI_TOO_LONG, "the request target is too long"))
+    } else if headers.len() - crumbs > limits.head.fields {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        Some(Violation::new(status, "the request has too many header fields"))
+    } else if lengths.next().is_some() {
+        Some(Violation::bad_request("the request has more than one Content-Length"))
+    } else {
+        length.as_ref().and_then(|length| length.as_ref().err().copied())
+    };
+    let body = match length {
+        _ if ended => Length::None,
+        Some(Ok(length)) => Length::Known(length),
+        _ => Length::Unknown,
+    };
+    // The fields of a refused request are not needed to answer it.
+    let headers = if violation.is_some() { http::HeaderMap::new() } else { headers };
+    let (version, fields) = (Version::HTTP_2, Fields::of_map(headers));
+    Request { method, version, target, authority, fields, body, violation }
+}
+
+/// Reads the rest of a request that was answered before its end.
+async fn drain(client: &mut Http2Client, timer: &mut Timer) {
+    let end = Instant::now() + DRAIN;
+    let mut heard = Instant::now();
+    poll_fn(|cx| {
+        loop {
+            match client.poll_part(cx) {
+                Poll::Ready(Ok(part)) if !part.is_final() => heard = Instant::now(),
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return timer.poll_until(end.min(heard + DRAIN_SILENCE), cx),
+            }
+        }
+    })
+    .await;
+}

@@ -1,0 +1,125 @@
+//! Pingora as the carrier: exchanges one at a time, HTTP/2 connections whole.
+
+mod outcome;
+mod peer;
+mod proxy;
+mod session;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{StatusCode, Version};
+use landfall_ingress_model::pipeline::Connection;
+use landfall_shared::drain::Drain;
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_http::ResponseHeader;
+use tokio::sync::watch;
+
+use super::Shared;
+use super::client::linger;
+use super::framing::Head;
+use super::http1::{Read, read_head, refuse};
+use super::wire::Wire;
+use crate::listener::ClientStream;
+use session::{ExchangeStream, H2Stream, Request, Returned, Slot};
+
+pub(super) use proxy::Proxy;
+
+/// What is known of a client for all of its requests.
+#[derive(Debug)]
+struct ClientFacts {
+    connection: Connection,
+    /// The same, in the form in which pingora hands it to the requests of an HTTP/2 connection.
+    digest: Option<Arc<ProxyDigest>>,
+}
+
+/// Serves an HTTP/1 connection until it ends. A client that speaks HTTP/2 is handed back.
+pub(super) async fn serve(
+    engine: &Shared,
+    proxy: &Proxy,
+    mut wire: Wire<ClientStream>,
+    connection: Connection,
+) -> (Option<Wire<ClientStream>>, Connection) {
+    let facts = Arc::new(ClientFacts { connection: connection.clone(), digest: None });
+    let slot = Slot::default();
+    let mut first = true;
+    loop {
+        let head = match read_head(engine, &mut wire, first).await {
+            Read::Head(head) => head,
+            Read::Preface => return (Some(wire), connection),
+            Read::Nothing => return (None, connection),
+            Read::Refused(violation) => {
+                refuse(engine, &mut wire, &connection, &violation).await;
+                return (None, connection);
+            }
+        };
+        let Some(returned) = exchange(proxy, wire, head, &facts, &slot).await else { return (None, connection) };
+        wire = returned.wire;
+        if !returned.at_boundary || wire.ended {
+            if returned.answered {
+                linger(&mut wire).await;
+            }
+            return (None, connection);
+        }
+        wire.shrink();
+        first = false;
+    }
+}
+
+/// Hands one exchange to pingora and takes the connection back. `None`: it is lost.
+async fn exchange(
+    proxy: &Proxy,
+    mut wire: Wire<ClientStream>,
+    head: Head,
+    facts: &Arc<ClientFacts>,
+    slot: &Slot,
+) -> Option<Returned> {
+    let replay = replay(&wire.input, &head);
+    wire.consume(head.length);
+    let Head { version, target, authority, body, .. } = head;
+    let request = Request { version, target, authority };
+    let stream = ExchangeStream::new(wire, slot.clone(), replay, body, request, facts.clone());
+    let reusable = proxy.exchange(Box::new(stream)).await;
+    let mut returned = slot.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+    returned.at_boundary &= reusable || returned.kept;
+    if returned.wire.flush().await.is_err() {
+        return None;
+    }
+    Some(returned)
+}
+
+/// The head as pingora gets it. The target is left out, since nothing that pingora knows about it is used.
+fn replay(input: &[u8], head: &Head) -> Bytes {
+    let fields = input.get(head.fields_start..head.length).unwrap_or_default();
+    let mut bytes = BytesMut::with_capacity(head.method.as_str().len() + 16 + fields.len());
+    bytes.put_slice(head.method.as_str().as_bytes());
+    bytes.put_slice(if head.version == Version::HTTP_10 { b" / HTTP/1.0\r\n" } else { b" / HTTP/1.1\r\n" });
+    bytes.put_slice(fields);
+    bytes.freeze()
+}
+
+/// Serves an HTTP/2 connection until it ends.
+pub(super) async fn serve_h2(proxy: &Proxy, wire: Wire<ClientStream>, connection: Connection) {
+    // The header is a dummy that the type asks for.
+    let Ok(dummy) = ResponseHeader::build_no_case(StatusCode::OK, Some(0)) else { return };
+    let digest = ProxyDigest::new(Box::new(dummy), Some(Box::new(connection.clone())));
+    let facts = Arc::new(ClientFacts { connection, digest: Some(Arc::new(digest)) });
+    let slot = Arc::new(Mutex::new(None));
+    proxy.serve_h2(H2Stream::new(wire, slot.clone(), facts)).await;
+    let returned = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(mut wire) = returned {
+        linger(&mut wire).await;
+    }
+}
+
+/// Pingora's form of the drain: true from the moment on when nothing new is accepted.
+fn shutdown_watch(drain: Drain) -> watch::Receiver<bool> {
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        drain.draining().await;
+        sender.send_replace(true);
+        // Pingora takes a closed channel for a change again and again, so it stays open.
+        sender.closed().await;
+    });
+    receiver
+}

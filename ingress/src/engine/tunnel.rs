@@ -1,0 +1,124 @@
+//! Two connections after a switch of protocols: bytes pass as they are.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+use super::timer::Timer;
+use super::websocket::Away;
+use super::wire::Wire;
+
+/// Passes bytes both ways until both directions have ended, one breaks, or nothing has moved for `idle`. Returns how
+/// many bytes went to the client.
+pub(super) async fn tunnel<C, U>(
+    client: &mut Wire<C>,
+    upstream: &mut Wire<U>,
+    mut away: Option<Away>,
+    idle: Duration,
+    timer: &mut Timer,
+) -> u64
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut up, mut down) = (Direction::default(), Direction::default());
+    let mut moved_at = Instant::now();
+    poll_fn(|cx| {
+        let before = up.moved + down.moved;
+        if let Some(away) = &mut away
+            && !client.has_output()
+            && let Some(frame) = away.poll(cx)
+        {
+            client.push(Bytes::from_static(frame), b"");
+            away.closed();
+        }
+        let upward = up.poll(client, upstream, None, cx);
+        let downward = down.poll(upstream, client, away.as_mut(), cx);
+        match (upward, downward) {
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) | (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => {
+                return Poll::Ready(());
+            }
+            _ => {}
+        }
+        if up.moved + down.moved != before {
+            moved_at = Instant::now();
+        }
+        timer.poll_until(moved_at + idle, cx)
+    })
+    .await;
+    down.moved
+}
+
+/// One of the two ways.
+#[derive(Default)]
+struct Direction {
+    moved: u64,
+    /// The end was passed on.
+    over: bool,
+}
+
+impl Direction {
+    fn poll<F, T>(
+        &mut self,
+        from: &mut Wire<F>,
+        to: &mut Wire<T>,
+        mut away: Option<&mut Away>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>>
+    where
+        F: AsyncRead + AsyncWrite + Unpin,
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        loop {
+            if to.poll_room(cx)?.is_pending() {
+                return Poll::Pending;
+            }
+            if !from.input.is_empty() {
+                self.take(from, to, away.as_deref_mut());
+                continue;
+            }
+            if self.over {
+                return to.poll_flush(cx);
+            }
+            if from.ended {
+                if to.poll_shutdown(cx)?.is_pending() {
+                    return Poll::Pending;
+                }
+                self.over = true;
+                return Poll::Ready(Ok(()));
+            }
+            if from.poll_fill_body(cx)?.is_pending() {
+                // Whether or not all of it is sent by now, more is awaited.
+                let _ = to.poll_flush(cx)?;
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Moves what was read, or as much as may go before a close frame.
+    fn take<F, T>(&mut self, from: &mut Wire<F>, to: &mut Wire<T>, away: Option<&mut Away>)
+    where
+        F: AsyncRead + AsyncWrite + Unpin,
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Some(away) = away else {
+            self.moved += from.input.len() as u64;
+            to.push(from.input.split().freeze(), b"");
+            return;
+        };
+        let Some(share) = away.share(&from.input) else {
+            // After a close frame nothing may come; what the endpoint still says is dropped.
+            from.input.clear();
+            return;
+        };
+        let data = from.input.split_to(share).freeze();
+        away.passed(&data);
+        self.moved += data.len() as u64;
+        to.push(data, b"");
+    }
+}

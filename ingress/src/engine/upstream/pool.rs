@@ -1,0 +1,242 @@
+//! Connections to endpoints that wait for their next request. One pool for each worker.
+
+use std::collections::{HashMap, VecDeque};
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use rustls::crypto::CryptoProvider;
+use rustls_pki_types::ServerName;
+use socket2::SockRef;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::Upstream;
+use super::connect::{ConnectError, Connector};
+use super::http1::Http1Upstream;
+use super::http2::{Http2Upstream, Multiplexed};
+use super::stream::UpstreamStream;
+use crate::engine::wire::Wire;
+
+/// Pause between two looks for connections that have waited too long.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// The versions of HTTP that may be spoken with an endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(in crate::engine) enum Protocols {
+    /// HTTP/1.1 only.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+    /// Whichever is agreed on in the TLS handshake.
+    Either,
+}
+
+/// Everything that makes two connections different.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(in crate::engine) struct Origin {
+    /// The endpoint.
+    pub(in crate::engine) address: SocketAddr,
+    /// The name asked for in the TLS handshake; `None` in the clear.
+    pub(in crate::engine) server_name: Option<ServerName<'static>>,
+    /// The versions of HTTP.
+    pub(in crate::engine) protocol: Protocols,
+}
+
+/// How carefully a waiting connection is looked at before it is used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::engine) enum Care {
+    /// The request may be sent again if the connection turns out to be dead.
+    Repeatable,
+    /// It may not, so the kernel is asked, too.
+    Once,
+}
+
+/// A connection that waits.
+pub(in crate::engine) struct Idle {
+    wire: Wire<UpstreamStream>,
+    since: Instant,
+}
+
+impl Idle {
+    pub(super) fn new(wire: Wire<UpstreamStream>) -> Self {
+        Self { wire, since: Instant::now() }
+    }
+
+    /// The connection for another request, unless the endpoint has closed it or said something that nobody asked for.
+    pub(in crate::engine) fn resume(mut self, origin: Origin, care: Care) -> Option<Http1Upstream> {
+        let quiet = self.wire.is_quiet() && (care == Care::Repeatable || is_open(&self.wire));
+        quiet.then(|| Http1Upstream::new(self.wire, origin, true))
+    }
+}
+
+/// What the runtime has not yet heard of, the kernel may know.
+fn is_open(wire: &Wire<UpstreamStream>) -> bool {
+    let mut space = [MaybeUninit::uninit(); 1];
+    // With TLS, something to read may be a ticket; whatever it is, another connection is as good.
+    let read = SockRef::from(wire.stream().tcp()).peek(&mut space);
+    read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
+/// The connections of one worker.
+pub(in crate::engine) struct Pool {
+    connector: Connector,
+    limit: usize,
+    timeout: Duration,
+    waiting: Mutex<Waiting>,
+    /// One turn for each origin at connecting by HTTP/2, so that many requests at once share one connection.
+    turns: Mutex<HashMap<Origin, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    idle: HashMap<Origin, VecDeque<Idle>>,
+    count: usize,
+    shared: HashMap<Origin, Vec<Multiplexed>>,
+}
+
+impl Pool {
+    /// A pool of up to `limit` waiting connections, each for up to `timeout`. To be made on its runtime.
+    pub(in crate::engine) fn new(
+        provider: &Arc<CryptoProvider>,
+        limit: usize,
+        timeout: Duration,
+    ) -> Result<Arc<Self>, rustls::Error> {
+        let pool = Arc::new(Self {
+            connector: Connector::new(provider)?,
+            limit,
+            timeout,
+            waiting: Mutex::default(),
+            turns: Mutex::default(),
+        });
+        tokio::spawn(sweep(Arc::downgrade(&pool)));
+        Ok(pool)
+    }
+
+    /// A connection for one request: one that waits, or a new one within `limit`.
+    pub(in crate::engine) async fn get(
+        self: &Arc<Self>,
+        origin: &Origin,
+        care: Care,
+        limit: Duration,
+    ) -> Result<Upstream, ConnectError> {
+        if let Some(found) = self.waiting(origin, care) {
+            return Ok(found);
+        }
+        if origin.protocol == Protocols::Http1 {
+            let stream = self.connector.connect(origin, limit).await?;
+            return Ok(Upstream::Http1(Box::new(Http1Upstream::new(Wire::new(stream), origin.clone(), false))));
+        }
+        self.connect_shared(origin, care, limit).await
+    }
+
+    /// Connects where HTTP/2 may be spoken.
+    async fn connect_shared(
+        self: &Arc<Self>,
+        origin: &Origin,
+        care: Care,
+        limit: Duration,
+    ) -> Result<Upstream, ConnectError> {
+        let deadline = Instant::now() + limit;
+        let turn = self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(origin.clone()).or_default().clone();
+        let turn = timeout_at(deadline, turn.lock_owned()).await.map_err(|_| ConnectError::TimedOut)?;
+        // Whoever was here before has left a connection that can be shared.
+        if let Some(found) = self.waiting(origin, care) {
+            return Ok(found);
+        }
+        let stream = self.connector.connect(origin, limit).await?;
+        if origin.protocol == Protocols::Either && !stream.speaks_h2() {
+            return Ok(Upstream::Http1(Box::new(Http1Upstream::new(Wire::new(stream), origin.clone(), false))));
+        }
+        let begun = timeout_at(deadline, Multiplexed::begin(stream)).await.map_err(|_| ConnectError::TimedOut)?;
+        let shared = begun.map_err(ConnectError::Http2)?;
+        let used = Http2Upstream::new(&shared, origin.clone(), false);
+        self.lock().shared.entry(origin.clone()).or_default().push(shared);
+        drop(turn);
+        Ok(Upstream::Http2(Box::new(used)))
+    }
+
+    fn waiting(&self, origin: &Origin, care: Care) -> Option<Upstream> {
+        let mut waiting = self.lock();
+        if origin.protocol != Protocols::Http2 {
+            while let Some(idle) = waiting.idle.get_mut(origin).and_then(VecDeque::pop_back) {
+                waiting.count -= 1;
+                let young = idle.since.elapsed() < self.timeout;
+                if let Some(upstream) = young.then(|| idle.resume(origin.clone(), care)).flatten() {
+                    return Some(Upstream::Http1(Box::new(upstream)));
+                }
+            }
+        }
+        if origin.protocol != Protocols::Http1
+            && let Some(shared) = waiting.shared.get_mut(origin)
+        {
+            shared.retain(Multiplexed::is_open);
+            let free = shared.iter().find(|shared| shared.has_room())?;
+            return Some(Upstream::Http2(Box::new(Http2Upstream::new(free, origin.clone(), true))));
+        }
+        None
+    }
+
+    /// Takes a connection back that stands exactly behind a response.
+    pub(in crate::engine) fn put(&self, origin: Origin, idle: Idle) {
+        let mut waiting = self.lock();
+        if self.limit == 0 {
+            return;
+        }
+        if waiting.count >= self.limit {
+            waiting.drop_oldest();
+        }
+        waiting.count += 1;
+        waiting.idle.entry(origin).or_default().push_back(idle);
+    }
+
+    /// Gives all waiting connections up, when there is no room for new ones.
+    pub(in crate::engine) fn clear(&self) {
+        let mut waiting = self.lock();
+        waiting.idle.clear();
+        waiting.count = 0;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Drops what has waited too long or was closed.
+    fn sweep(&self) {
+        let mut waiting = self.lock();
+        let mut count = 0;
+        waiting.idle.retain(|_, idle| {
+            idle.retain_mut(|idle| idle.since.elapsed() < self.timeout && idle.wire.is_quiet());
+            count += idle.len();
+            !idle.is_empty()
+        });
+        waiting.count = count;
+        waiting.shared.retain(|_, shared| {
+            shared.retain(|shared| shared.is_open() && !shared.is_idle_for(self.timeout));
+            !shared.is_empty()
+        });
+        drop(waiting);
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+    }
+}
+
+impl Waiting {
+    fn drop_oldest(&mut self) {
+        let some = self.idle.iter_mut().filter(|(_, idle)| !idle.is_empty());
+        let oldest = some.min_by_key(|(_, idle)| idle.front().map(|idle| idle.since));
+        if let Some((_, idle)) = oldest
+            && idle.pop_front().is_some()
+        {
+            self.count -= 1;
+        }
+    }
+}
+
+async fn sweep(pool: Weak<Pool>) {
+    loop {
+        sleep(SWEEP).await;
+        let Some(pool) = pool.upgrade() else { return };
+        pool.sweep();
+    }
+}
