@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::engine::Carrier;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
-use landfall_ingress_model::settings::{ExternalNames, Origin, Publish, Settings};
+use landfall_ingress_model::settings::{ExternalNames, HostOwnership, Origin, Publish, Settings};
 use landfall_model::ObjectKey;
 use landfall_shared::telemetry::LogArgs;
 
@@ -52,6 +52,9 @@ pub struct ModelArgs {
     /// The Service for requests that no rule takes.
     #[arg(long, env = "LANDFALL_DEFAULT_BACKEND_SERVICE", value_name = "NS/NAME", value_parser = object_key)]
     pub default_backend_service: Option<ObjectKey>,
+    /// Whether a host belongs to the namespace of the oldest Ingress that names it; rules of others for it are refused.
+    #[arg(long, env = "LANDFALL_HOST_OWNERSHIP", value_enum, default_value_t = Ownership::None)]
+    pub host_ownership: Ownership,
     /// Which names Services of type ExternalName may have: outside allows names under the cluster's domain only in
     /// the Service's own namespace.
     #[arg(long, env = "LANDFALL_EXTERNAL_NAMES", value_enum, default_value_t = Names::Outside,
@@ -64,6 +67,15 @@ pub struct ModelArgs {
     /// The domain of the cluster's own names; read from /etc/resolv.conf by default, else cluster.local.
     #[arg(long, env = "LANDFALL_CLUSTER_DOMAIN", value_name = "NAME")]
     pub cluster_domain: Option<String>,
+}
+
+/// Whether a host belongs to somebody.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ownership {
+    /// Ingresses of all namespaces may share a host.
+    None,
+    /// A host belongs to the namespace of the oldest Ingress that names it.
+    Namespace,
 }
 
 /// Which names Services of type ExternalName may have.
@@ -87,6 +99,10 @@ impl ModelArgs {
             default_certificate: self.default_ssl_certificate.clone(),
             default_backend: self.default_backend_service.clone(),
             origin,
+            host_ownership: match self.host_ownership {
+                Ownership::None => HostOwnership::None,
+                Ownership::Namespace => HostOwnership::Namespace,
+            },
             external_names: match self.external_names {
                 _ if self.disable_svc_external_name => ExternalNames::None,
                 Names::None => ExternalNames::None,

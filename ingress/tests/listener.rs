@@ -43,7 +43,7 @@ fn certificates(exact: &[(&str, Arc<Certificate>)], wildcard: &[(&str, Arc<Certi
     CertificateTable {
         exact: exact.iter().map(|(name, certificate)| (host(name), certificate.clone())).collect(),
         wildcard: wildcard.iter().map(|(name, certificate)| (host(name), certificate.clone())).collect(),
-        default: None,
+        ..CertificateTable::default()
     }
 }
 

@@ -14,7 +14,7 @@ use landfall_ingress_model::compiler::{Built, Compiler};
 use landfall_ingress_model::host::HostName;
 use landfall_ingress_model::input::Input;
 use landfall_ingress_model::path::CanonicalPath;
-use landfall_ingress_model::settings::{ExternalNames, Origin, Publish, Settings};
+use landfall_ingress_model::settings::{ExternalNames, HostOwnership, Origin, Publish, Settings};
 use landfall_model::Change;
 use rustls_pki_types::UnixTime;
 use serde::de::DeserializeOwned;
@@ -59,6 +59,7 @@ fn settings() -> Settings {
         default_certificate: None,
         default_backend: None,
         origin: Origin::Cluster,
+        host_ownership: HostOwnership::None,
         external_names: ExternalNames::Outside,
         cluster_domain: "cluster.local".into(),
         publish: Publish::Addresses(vec!["192.0.2.1".into()]),

@@ -15,7 +15,10 @@ mod endpoints;
 mod external;
 pub(crate) mod ingress;
 pub(crate) mod link;
+mod names;
 mod notes;
+mod overlap;
+pub(crate) mod ownership;
 mod report;
 mod service;
 pub(crate) mod set;
@@ -23,7 +26,7 @@ pub(crate) mod store;
 mod suggest;
 mod tables;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Service;
@@ -44,6 +47,7 @@ use class::Classes;
 use ingress::{Age, StoredIngress};
 use link::Linked;
 use notes::Notes;
+use overlap::Overlaps;
 use report::Reports;
 use set::SmallSet;
 use store::Store;
@@ -77,11 +81,13 @@ pub struct Compiler {
     /// The Ingresses of ours.
     pub(crate) linked: HashMap<ObjectKey, Linked>,
     /// Which Ingresses have routes for a host.
-    hosts: HashMap<HostPattern, SmallSet<Age>>,
+    pub(crate) hosts: HashMap<HostPattern, SmallSet<Age>>,
     /// Which Ingresses have a TLS entry for a name.
     names: HashMap<HostPattern, SmallSet<Age>>,
-    /// Which Ingresses have a default backend; those that have nothing else come first.
-    defaults: BTreeSet<(Rank, Age)>,
+    /// Hosts for which a TLS entry may speak.
+    covered: HashSet<HostPattern>,
+    /// Which Ingresses are nothing but a default backend.
+    defaults: BTreeSet<Age>,
     /// The two policies that most routes have.
     policies: [Arc<RoutePolicy>; 2],
     /// What is wrong with the class of an Ingress, ours or not.
@@ -89,18 +95,10 @@ pub struct Compiler {
     default_certificate_problem: Option<Problem>,
     /// What became of an Ingress in competition with others.
     notes: Notes,
+    overlaps: Overlaps,
     reports: Reports,
     pub(crate) table: Arc<Table>,
     dirty: Dirty,
-}
-
-/// Precedence among default backends.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Rank {
-    /// An Ingress that is nothing but a default backend.
-    DefaultOnly,
-    /// An Ingress that has rules too.
-    WithRules,
 }
 
 /// What changes have touched since the last build.
@@ -121,8 +119,8 @@ struct Dirty {
 #[derive(Debug, Default)]
 struct Effects {
     hosts: BTreeSet<HostPattern>,
-    /// Names, and whether there was a TLS entry for them before.
-    names: BTreeMap<HostPattern, bool>,
+    /// Names whose certificate may be another one.
+    names: BTreeSet<HostPattern>,
     default: bool,
     default_certificate: bool,
     released: BTreeSet<PoolKey>,
@@ -144,12 +142,14 @@ impl Compiler {
             linked: HashMap::new(),
             hosts: HashMap::new(),
             names: HashMap::new(),
+            covered: HashSet::new(),
             defaults: BTreeSet::new(),
             policies: [HttpsRedirect::Never, HttpsRedirect::Always]
                 .map(|https_redirect| Arc::new(RoutePolicy { https_redirect, ..RoutePolicy::default() })),
             class_problems: BTreeMap::new(),
             default_certificate_problem: None,
             notes: Notes::default(),
+            overlaps: Overlaps::default(),
             reports: Reports::default(),
             table: Arc::default(),
             dirty: Dirty::default(),

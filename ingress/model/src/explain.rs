@@ -248,6 +248,9 @@ impl Question<'_> {
         if !id.host.matches(self.host) {
             return (Nearness::OtherHost, host_reason(&id.host, self.host));
         }
+        if let Some(reason) = self.ownership_reason(candidate) {
+            return (Nearness::Matching, reason);
+        }
         let Some(rule) = &id.path else {
             return (Nearness::Matching, self.default_reason(candidate));
         };
@@ -263,6 +266,15 @@ impl Question<'_> {
             self.shorter_reason(rule, winner)
         };
         (Nearness::Matching, reason)
+    }
+
+    /// That the host belongs to another namespace than the rule.
+    fn ownership_reason(&self, candidate: &Route) -> Option<String> {
+        let asked = HostPattern::Exact(self.host?.clone());
+        let owner = self.compiler.owner(&asked).or_else(|| self.compiler.owner(&HostPattern::Any))?;
+        let namespace = owner.key.namespace();
+        let foreign = namespace != candidate.id.ingress.namespace();
+        foreign.then(|| format!("the host belongs to namespace {namespace}, since ingress {} is older", owner.key))
     }
 
     fn default_reason(&self, candidate: &Route) -> String {

@@ -84,6 +84,10 @@ reasons! {
     CERTIFICATE_NAME_MISMATCH = "CertificateNameMismatch";
     /// Another, older Ingress has another Secret for the same host.
     TLS_CONFLICT = "TlsConflict";
+    /// Ingresses of several namespaces take requests of one host.
+    SHARED_HOST = "SharedHost";
+    /// A host belongs to another namespace.
+    HOST_NOT_OWNED = "HostNotOwned";
     /// An annotation that is not implemented.
     UNSUPPORTED_ANNOTATION = "UnsupportedAnnotation";
     /// An annotation whose value can't be used.

@@ -26,6 +26,16 @@ pub enum ExternalNames {
     All,
 }
 
+/// Whether a host belongs to somebody.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum HostOwnership {
+    /// Ingresses of all namespaces may share a host.
+    #[default]
+    None,
+    /// A host belongs to the namespace of the oldest Ingress that names it.
+    Namespace,
+}
+
 /// Where the addresses in `status.loadBalancer` of the Ingresses come from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Publish {
@@ -55,6 +65,8 @@ pub struct Settings {
     pub default_backend: Option<ObjectKey>,
     /// Where the objects come from.
     pub origin: Origin,
+    /// Whether a host belongs to a namespace.
+    pub host_ownership: HostOwnership,
     /// Which names a Service of type ExternalName may have.
     pub external_names: ExternalNames,
     /// The domain that the cluster's own names are under, such as `cluster.local`.

@@ -1,6 +1,6 @@
 //! The routing table: what the data path reads. Immutable; swapped whole.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -139,6 +139,10 @@ pub struct HostRoutes {
     pub prefix: HashMap<Box<str>, Arc<Route>>,
     /// `spec.defaultBackend` of an Ingress that names this host.
     pub default: Option<Arc<Route>>,
+    /// The namespace that the host belongs to, if it belongs to one: nobody else's routes take what these leave.
+    pub owner: Option<Box<str>>,
+    /// Of a wildcard and of no host: what each other namespace has here for what hosts of its own leave.
+    pub others: BTreeMap<Box<str>, HostRoutes>,
 }
 
 impl HostRoutes {
@@ -148,9 +152,19 @@ impl HostRoutes {
     /// > path. If two paths are still equally matched, precedence is given to paths with an exact path type.
     pub fn find(&self, path: &CanonicalPath) -> Option<&Arc<Route>> {
         let path = path.as_str();
-        if let Some(route) = self.exact.get(path) {
-            return Some(route);
+        self.exact.get(path).or_else(|| self.prefix_of(path))
+    }
+
+    /// What counts for a host that belongs to `owner`.
+    fn of(&self, owner: Option<&str>) -> Option<&Self> {
+        match owner {
+            Some(owner) if self.owner.as_deref() != Some(owner) => self.others.get(owner),
+            _ => Some(self),
         }
+    }
+
+    /// The route of the longest prefix of a path.
+    pub(crate) fn prefix_of(&self, path: &str) -> Option<&Arc<Route>> {
         if self.prefix.is_empty() {
             return None;
         }
@@ -175,8 +189,10 @@ pub struct Table {
     pub wildcard: HashMap<HostName, Arc<HostRoutes>>,
     /// Routes of rules without a host.
     pub any: Arc<HostRoutes>,
-    /// Takes what no rule and no host's default takes.
+    /// Takes what no rule and no host's default takes: that of an Ingress without rules.
     pub default: Option<Arc<Route>>,
+    /// Takes what is left then: `--default-backend-service`.
+    pub fallback: Option<Arc<Route>>,
     /// Certificates by server name.
     pub certificates: Arc<CertificateTable>,
 }
@@ -186,12 +202,19 @@ impl Table {
     ///
     /// Rules of the exact host come first, then those of the wildcard, then those without a host; a rule without
     /// a host "applies to all inbound HTTP traffic", so it also takes what a known host's rules leave. Only then
-    /// come the default backends, in the same order.
+    /// come the default backends, in the same order. What a host that belongs to a namespace leaves is taken only by
+    /// routes of that namespace, and by the fallback.
     pub fn find(&self, host: Option<&HostName>, path: &CanonicalPath) -> Option<&Arc<Route>> {
         let exact = host.and_then(|host| self.exact.get(host));
         let wildcard = host.and_then(HostName::parent).and_then(|domain| self.wildcard.get(domain));
         let levels = [exact, wildcard, Some(&self.any)];
-        let rule = levels.iter().flatten().find_map(|routes| routes.find(path));
-        rule.or_else(|| levels.iter().flatten().find_map(|routes| routes.default.as_ref())).or(self.default.as_ref())
+        let owner = levels.iter().flatten().next().and_then(|routes| routes.owner.as_deref());
+        let levels = || levels.iter().flatten().filter_map(|routes| routes.of(owner));
+        let allowed = |route: &&Arc<Route>| owner.is_none_or(|owner| route.id.ingress.namespace() == owner);
+        levels()
+            .find_map(|routes| routes.find(path))
+            .or_else(|| levels().find_map(|routes| routes.default.as_ref()))
+            .or_else(|| self.default.as_ref().filter(allowed))
+            .or(self.fallback.as_ref())
     }
 }

@@ -1,6 +1,6 @@
 //! Certificates by server name.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use landfall_model::ObjectKey;
@@ -29,6 +29,8 @@ pub struct CertificateTable {
     pub exact: HashMap<HostName, Arc<Certificate>>,
     /// By the domain behind the `*.`.
     pub wildcard: HashMap<HostName, Arc<Certificate>>,
+    /// Names whose rules are of another namespace than the certificate of their wildcard, which is not used for them.
+    pub closed: HashSet<HostName>,
     /// The one of `--default-ssl-certificate`.
     pub default: Option<Arc<Certificate>>,
 }
@@ -39,7 +41,10 @@ impl CertificateTable {
     /// `None`: the listener's self-signed certificate.
     pub fn find(&self, name: Option<&HostName>) -> Option<&Arc<Certificate>> {
         name.and_then(|name| {
-            self.exact.get(name).or_else(|| name.parent().and_then(|domain| self.wildcard.get(domain)))
+            self.exact.get(name).or_else(|| {
+                let domain = name.parent().filter(|_| self.closed.is_empty() || !self.closed.contains(name))?;
+                self.wildcard.get(domain)
+            })
         })
         .or(self.default.as_ref())
     }

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! A request may say `from`, the client's address, and `through`, its `X-Forwarded-For`. `settings` may say `folder`,
-//! `watch_without_class`, `default_backend`, `external_names` and `trusted_proxies`.
+//! `watch_without_class`, `default_backend`, `external_names`, `host_ownership` and `trusted_proxies`.
 //!
 //! A document with `table` instead makes one Ingress a row, as the tables of the Kubernetes documentation do.
 
@@ -30,7 +30,7 @@ use landfall_ingress_model::backend::{BackendState, Target};
 use landfall_ingress_model::compiler::Compiler;
 use landfall_ingress_model::input::Input;
 use landfall_ingress_model::pipeline::{Connection, Decision, PipelineSettings, RequestHead, Tls, decide};
-use landfall_ingress_model::settings::{ExternalNames, Origin, Publish};
+use landfall_ingress_model::settings::{ExternalNames, HostOwnership, Origin, Publish};
 use landfall_ingress_model::table::Table;
 use landfall_model::ObjectKey;
 use serde::Deserialize;
@@ -59,6 +59,7 @@ struct With {
     watch_without_class: bool,
     default_backend: Option<String>,
     external_names: Option<String>,
+    host_ownership: bool,
     trusted_proxies: Vec<String>,
 }
 
@@ -184,6 +185,7 @@ fn build(with: &With, inputs: Vec<Input>) -> (Arc<Table>, Vec<Expected>) {
     let mut settings = settings(Publish::Nothing);
     settings.origin = if with.folder { Origin::Folder } else { Origin::Cluster };
     settings.watch_without_class = with.watch_without_class;
+    settings.host_ownership = if with.host_ownership { HostOwnership::Namespace } else { HostOwnership::None };
     settings.external_names = match with.external_names.as_deref() {
         None | Some("outside") => ExternalNames::Outside,
         Some("none") => ExternalNames::None,

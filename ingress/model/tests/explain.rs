@@ -7,7 +7,7 @@ mod support;
 use http::HeaderMap;
 use landfall_ingress_model::compiler::Compiler;
 use landfall_ingress_model::explain::{Explanation, Request, explain};
-use landfall_ingress_model::settings::Publish;
+use landfall_ingress_model::settings::{HostOwnership, Publish};
 use serde_json::{Value, json};
 use support::{input, now, settings};
 
@@ -83,6 +83,41 @@ fn the_winner_and_each_loser_is_told() {
         ("foreign", "", "not ours: class \"theirs\" belongs to controller \"example.com/other\""),
     ];
     assert_eq!(found, expected);
+}
+
+#[test]
+fn a_default_backend_of_an_ingress_with_rules_is_told_of_for_its_hosts_only() {
+    let mut with_default = ingress("tenant", 6, "landfall", "tenant.example", &[path("/x", "Prefix")]);
+    with_default["spec"]["defaultBackend"] = json!({"service": {"name": "api", "port": {"number": 80}}});
+    let mut compiler = compiler();
+    compiler.apply([input(&with_default)]);
+    compiler.build(now());
+    let ask = |host: &str| {
+        let (scheme, host, path) = ("http".into(), host.into(), "/other".into());
+        explain(&compiler, &Request { scheme, host, path, client: None, headers: HeaderMap::new() })
+    };
+    assert_eq!(ask("tenant.example").winner.unwrap().path, "default backend");
+    let elsewhere = ask("elsewhere.test");
+    assert!(elsewhere.winner.is_none());
+    let told: Vec<_> = elsewhere.rejected.iter().filter(|rejected| rejected.path == "default backend").collect();
+    assert!(told.len() == 1 && told[0].reason == "host differs", "{told:?}");
+}
+
+#[test]
+fn a_rule_for_somebody_elses_host_is_told_of() {
+    let mut settings = settings(Publish::Nothing);
+    settings.host_ownership = HostOwnership::Namespace;
+    let mut compiler = Compiler::new(settings);
+    let mut theirs = ingress("theirs", 2, "landfall", "shop.example", &[path("/api", "Prefix")]);
+    theirs["metadata"]["namespace"] = json!("evil");
+    let ours = ingress("web", 1, "landfall", "shop.example", &[path("/", "Prefix")]);
+    compiler.apply([input(&ours), input(&theirs)]);
+    compiler.build(now());
+    let (scheme, host, path) = ("http".into(), "shop.example".into(), "/api".into());
+    let explanation = explain(&compiler, &Request { scheme, host, path, client: None, headers: HeaderMap::new() });
+    assert_eq!(explanation.winner.unwrap().ingress, "web");
+    let reason = "the host belongs to namespace shop, since ingress shop/web is older";
+    assert_eq!((&*explanation.rejected[0].ingress, &*explanation.rejected[0].reason), ("theirs", reason));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use landfall_ingress_model::compiler::{Built, Compiler};
 use landfall_ingress_model::host::{HostName, HostPattern};
 use landfall_ingress_model::input::Input;
 use landfall_ingress_model::path::CanonicalPath;
-use landfall_ingress_model::settings::Publish;
+use landfall_ingress_model::settings::{HostOwnership, Publish};
 use landfall_ingress_model::table::{Action, HostRoutes, Route, Table};
 use landfall_model::{Change, ObjectKey};
 use proptest::prelude::*;
@@ -59,7 +59,7 @@ fn rule() -> impl Strategy<Value = Value> {
 }
 
 fn meta(names: &'static [&'static str]) -> impl Strategy<Value = Value> {
-    (select(names), select(&["x", "x", "y"][..]), 0..3)
+    (select(names), select(&["x", "x", "y", "z"][..]), 0..3)
         .prop_map(|(name, namespace, age)| meta_of(name, Some(namespace), age))
 }
 
@@ -151,10 +151,20 @@ fn step() -> impl Strategy<Value = Step> {
 
 type Objects = BTreeMap<(String, ObjectKey), Value>;
 
+fn compiler(ownership: HostOwnership) -> Compiler {
+    let mut settings = settings(publish());
+    settings.host_ownership = ownership;
+    Compiler::new(settings)
+}
+
+fn ownership() -> impl Strategy<Value = HostOwnership> {
+    select(&[HostOwnership::None, HostOwnership::Namespace][..])
+}
+
 /// Runs a history; backends are published as a publisher does it.
-fn run(steps: &[Step]) -> (Objects, Compiler, Built) {
+fn run(steps: &[Step], ownership: HostOwnership) -> (Objects, Compiler, Built) {
     let mut objects = Objects::new();
-    let mut compiler = Compiler::new(settings(publish()));
+    let mut compiler = compiler(ownership);
     for step in steps {
         match step {
             Step::Apply(object) => {
@@ -203,19 +213,27 @@ fn dump(built: &Built) -> String {
     let mut hosts: Vec<(String, &Arc<HostRoutes>)> = vec![("*".into(), &table.any)];
     hosts.extend(table.exact.iter().map(|(host, routes)| (host.to_string(), routes)));
     hosts.extend(table.wildcard.iter().map(|(host, routes)| (format!("*.{host}"), routes)));
+    let mut all = Vec::new();
+    for (host, routes) in hosts {
+        all.push((host.clone(), &**routes));
+        all.extend(routes.others.iter().map(|(namespace, routes)| (format!("{host} for {namespace}"), routes)));
+    }
+    let mut hosts = all;
     hosts.sort_by(|a, b| a.0.cmp(&b.0));
     for (host, routes) in hosts {
         let mut all: Vec<&Arc<Route>> = routes.exact.values().chain(routes.prefix.values()).collect();
         all.extend(&routes.default);
         let mut lines: Vec<String> = all.into_iter().map(|route| route_text(route)).collect();
         lines.sort();
-        writeln!(text, "{host}: {lines:#?}").unwrap();
+        writeln!(text, "{host} ({:?}): {lines:#?}", routes.owner).unwrap();
     }
     writeln!(text, "default: {:?}", table.default.as_ref().map(|route| route_text(route))).unwrap();
+    writeln!(text, "fallback: {:?}", table.fallback.as_ref().map(|route| route_text(route))).unwrap();
     let certificates = &table.certificates;
     let mut names: Vec<String> =
         certificates.exact.iter().map(|(name, found)| format!("{name} {} {:?}", found.secret, found.names)).collect();
     names.extend(certificates.wildcard.iter().map(|(name, found)| format!("*.{name} {}", found.secret)));
+    names.extend(certificates.closed.iter().map(|name| format!("{name} closed")));
     names.sort();
     writeln!(text, "certificates: {names:#?}").unwrap();
     writeln!(text, "problems: {:#?}", built.problems).unwrap();
@@ -335,9 +353,9 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_history_leaves_nothing_behind(steps in prop::collection::vec(step(), 0..40)) {
-        let (objects, _, built) = run(&steps);
-        let mut fresh = Compiler::new(settings(publish()));
+    fn a_history_leaves_nothing_behind(steps in prop::collection::vec(step(), 0..40), ownership in ownership()) {
+        let (objects, _, built) = run(&steps, ownership);
+        let mut fresh = compiler(ownership);
         fresh.apply(KINDS.iter().map(|kind| replace(kind, &of_kind(&objects, kind))));
         let fresh = build(&mut fresh);
         pretty_eq(&dump(&built), &dump(&fresh));
@@ -345,7 +363,7 @@ proptest! {
 
     #[test]
     fn the_table_answers_as_a_scan_of_all_rules_does(steps in prop::collection::vec(step(), 0..30)) {
-        let (objects, _, built) = run(&steps);
+        let (objects, _, built) = run(&steps, HostOwnership::None);
         for host in ["a.ex", "b.ex", "z.ex", "c.a.ex", "ex", "other"] {
             let host = HostName::from_authority(host).unwrap();
             for path in ["/", "/foo", "/foo/", "/foobar", "/foo/bar", "/foo/bar/", "/foo/bar/baz/x", "/x"] {
@@ -355,14 +373,63 @@ proptest! {
     }
 
     #[test]
-    fn nothing_new_is_nothing_to_do(steps in prop::collection::vec(step(), 0..20)) {
-        let (objects, mut compiler, built) = run(&steps);
+    fn no_namespace_changes_anothers_answers(steps in prop::collection::vec(step(), 0..40)) {
+        let (objects, _, built) = run(&steps, HostOwnership::Namespace);
+        for namespace in ["x", "y", "z"] {
+            let mut alone = compiler(HostOwnership::Namespace);
+            alone.apply(KINDS.iter().map(|kind| {
+                let mut own = of_kind(&objects, kind);
+                own.retain(|object| object["metadata"]["namespace"].as_str().is_none_or(|of| of == namespace));
+                replace(kind, &own)
+            }));
+            let alone = build(&mut alone);
+            for host in ["a.ex", "b.ex", "z.ex", "c.a.ex", "d.a.ex"] {
+                let host = HostName::from_authority(host).unwrap();
+                if owner(&objects, &built, &host).as_deref() != Some(namespace) {
+                    continue;
+                }
+                for path in ["/", "/foo", "/foo/", "/foobar", "/foo/bar", "/foo/bar/baz/x", "/x"] {
+                    let path = CanonicalPath::parse(path).unwrap();
+                    let ask = |built: &Built| built.table.find(Some(&host), &path).map(|route| route_text(route));
+                    prop_assert_eq!(ask(&built), ask(&alone), "{}{} of namespace {}", host, path, namespace);
+                }
+                let shown = |built: &Built| {
+                    let found = built.table.certificates.find(Some(&host));
+                    found.map(|found| (found.secret.clone(), found.names.clone()))
+                };
+                prop_assert_eq!(shown(&built), shown(&alone), "the certificate of {} of namespace {}", host, namespace);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_new_is_nothing_to_do(steps in prop::collection::vec(step(), 0..20), ownership in ownership()) {
+        let (objects, mut compiler, built) = run(&steps, ownership);
         compiler.apply(KINDS.iter().map(|kind| replace(kind, &of_kind(&objects, kind))));
         let again = build(&mut compiler);
         prop_assert!(Arc::ptr_eq(&built.table, &again.table));
         prop_assert!(Arc::ptr_eq(&built.problems, &again.problems));
         prop_assert!(again.backends.is_empty() && again.statuses.is_empty());
     }
+}
+
+/// The namespace of the oldest Ingress of ours that has a rule for the host or for its wildcard.
+fn owner(objects: &Objects, built: &Built, host: &HostName) -> Option<String> {
+    let names = |ingress: &Value| {
+        let canary = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/canary"] == "true";
+        let has_default = !ingress["spec"]["defaultBackend"].is_null();
+        ingress["spec"]["rules"].as_array().into_iter().flatten().any(|rule| {
+            let pattern = HostPattern::parse(rule["host"].as_str().unwrap());
+            let paths = rule["http"]["paths"].as_array().into_iter().flatten();
+            let usable = paths.into_iter().any(|path| path["path"] != "bad" && path["pathType"] != "prefix");
+            let named = pattern.is_ok_and(|pattern| pattern != HostPattern::Any && pattern.matches(Some(host)));
+            !canary && named && (usable || has_default)
+        })
+    };
+    let ours = |ingress: &&Value| built.ingresses.iter().any(|view| view.ingress == key_of(ingress));
+    let age = |ingress: &&Value| (ingress["metadata"]["creationTimestamp"].to_string(), key_of(ingress));
+    let oldest = of(objects, "Ingress").filter(ours).filter(|ingress| names(ingress)).min_by_key(age)?;
+    Some(key_of(oldest).namespace().to_owned())
 }
 
 /// Compares texts of many lines by their first difference.

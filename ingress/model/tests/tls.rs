@@ -10,7 +10,8 @@ use std::time::Duration;
 use landfall_ingress_model::compiler::{Built, Compiler};
 use landfall_ingress_model::host::HostName;
 use landfall_ingress_model::input::Input;
-use landfall_ingress_model::settings::Publish;
+use landfall_ingress_model::path::CanonicalPath;
+use landfall_ingress_model::settings::{HostOwnership, Publish};
 use landfall_ingress_model::table::HttpsRedirect;
 use landfall_model::{Change, ObjectKey};
 use rustls_pki_types::UnixTime;
@@ -27,6 +28,27 @@ fn ingress(name: &str, age: u8, host: &str, tls: &Value) -> Input {
             "rules": [{"host": host, "http": {"paths": [{"path": format!("/{name}"), "pathType": "Prefix", "backend": backend}]}}],
         },
     }))
+}
+
+/// An Ingress of any namespace; without a host it has TLS entries only.
+fn tenant(namespace: &str, age: u8, host: Option<&str>, tls: &Value) -> Input {
+    let backend = json!({"service": {"name": "a", "port": {"number": 80}}});
+    let rules = host.map(
+        |host| json!({"host": host, "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}),
+    );
+    let created = format!("2026-01-0{age}T00:00:00Z");
+    let meta = json!({"name": format!("i{age}"), "namespace": namespace, "creationTimestamp": created});
+    let rules: Vec<Value> = rules.into_iter().collect();
+    input(
+        &json!({"kind": "Ingress", "metadata": meta, "spec": {"ingressClassName": "nginx", "tls": tls, "rules": rules}}),
+    )
+}
+
+fn secret_of(namespace: &str, names: &[&str]) -> Input {
+    let (certificate, key) = certificate(names, 2026, 2027);
+    let data = json!({"tls.crt": certificate, "tls.key": key});
+    let meta = json!({"name": "s", "namespace": namespace});
+    input(&json!({"kind": "Secret", "metadata": meta, "type": "kubernetes.io/tls", "stringData": data}))
 }
 
 fn service() -> [Input; 2] {
@@ -220,4 +242,60 @@ fn a_default_certificate_that_cannot_be_used_is_a_problem_of_the_secret() {
     let built = build(&mut compiler, [tls_secret("default", &certificate(&["x.example"], 2026, 2027))]);
     assert_eq!(reasons(&built), []);
     assert_eq!(served(&built, "any.example"), Some(ObjectKey::new("shop", "default")));
+}
+
+#[test]
+fn a_certificate_is_used_only_where_nobody_elses_rules_are_for_the_host() {
+    let tls = |host: &str| json!([{"hosts": [host], "secretName": "s"}]);
+    let secrets = || ["shop", "evil"].map(|namespace| secret_of(namespace, &["www.example", "*.example"]));
+    // The older Ingress's claim, the rule and the claim of the newer one, and who is served.
+    let cases: [(&str, Option<&str>, Value, Option<&str>); 7] = [
+        // Nobody has a rule.
+        ("www.example", None, json!([]), Some("evil")),
+        ("www.example", Some("www.example"), json!([]), None),
+        ("www.example", Some("*.example"), json!([]), None),
+        ("*.example", Some("www.example"), json!([]), None),
+        ("*.example", Some("www.example"), tls("*.example"), Some("shop")),
+        ("www.example", Some("www.example"), tls("www.example"), Some("shop")),
+        ("*.example", Some("other.example"), json!([]), Some("evil")),
+    ];
+    for (claimed, rule, own, expected) in cases {
+        for ownership in [HostOwnership::None, HostOwnership::Namespace] {
+            let mut settings = settings(Publish::Nothing);
+            settings.host_ownership = ownership;
+            let mut compiler = Compiler::new(settings);
+            let evil = tenant("evil", 1, None, &tls(claimed));
+            let shop = rule.map(|rule| tenant("shop", 2, Some(rule), &own));
+            let built = build(&mut compiler, secrets().into_iter().chain([evil]).chain(shop));
+            let place = format!("evil claims {claimed}, shop has a rule for {rule:?} ({ownership:?})");
+            assert_eq!(
+                served(&built, "www.example").map(|secret| secret.namespace().to_owned()).as_deref(),
+                expected,
+                "{place}"
+            );
+            // Plain requests go to HTTPS only where the certificate may be used.
+            let path = CanonicalPath::parse("/").unwrap();
+            let route = built.table.find(Some(&HostName::from_authority("www.example").unwrap()), &path);
+            let redirected = route.map(|route| route.policy.https_redirect == HttpsRedirect::Always);
+            let covered = rule.filter(|rule| *rule != "other.example").map(|_| expected == Some("shop"));
+            assert_eq!(redirected, covered, "{place}");
+        }
+    }
+}
+
+#[test]
+fn a_certificate_that_is_not_used_is_told_of() {
+    let mut compiler = Compiler::new(settings(Publish::Nothing));
+    let tls = json!([{"hosts": ["www.example"], "secretName": "s"}]);
+    let inputs = [
+        secret_of("evil", &["www.example"]),
+        tenant("evil", 1, None, &tls),
+        tenant("shop", 2, Some("www.example"), &json!([])),
+    ];
+    let built = build(&mut compiler, inputs);
+    let told = |built: &Built| reasons(built).contains(&("HostNotOwned", "spec.tls[0].hosts", "www.example"));
+    assert!(told(&built), "{:?}", built.problems);
+    // With the rule its claim goes into force.
+    let built = build(&mut compiler, [Input::Ingress(Change::Delete(ObjectKey::new("shop", "i2")))]);
+    assert!(!told(&built) && served(&built, "www.example") == Some(ObjectKey::new("evil", "s")));
 }

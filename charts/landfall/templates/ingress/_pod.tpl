@@ -89,6 +89,9 @@ yes
 {{- with $v.defaultBackend }}
 - --default-backend-service={{ . }}
 {{- end }}
+{{- if ne $v.hostOwnership "none" }}
+- --host-ownership={{ $v.hostOwnership }}
+{{- end }}
 {{- if ne $v.externalNames "outside" }}
 - --external-names={{ $v.externalNames }}
 {{- end }}

@@ -88,6 +88,14 @@ impl Place {
         }
     }
 
+    /// The path of the rule's host.
+    pub(crate) fn host(self) -> String {
+        match self {
+            Self::Default => "spec.rules".into(),
+            Self::Path { rule, .. } => format!("spec.rules[{rule}].host"),
+        }
+    }
+
     /// The path of the rule's path.
     pub(crate) fn path(self) -> String {
         match self {

@@ -8,9 +8,10 @@ use landfall_model::{ObjectKey, ObjectRef, Problem};
 use super::annotations::RedirectRule;
 use super::backends::PoolKey;
 use super::certificates::covers;
-use super::ingress::{Age, BackendSpec, ParsedIngress, Place, TlsSpec};
+use super::ingress::{BackendSpec, ParsedIngress, Place, TlsSpec};
+use super::ownership::hosts_of;
 use super::set::SmallSet;
-use super::{Compiler, Effects, Rank};
+use super::{Compiler, Effects};
 use crate::backend::BackendKey;
 use crate::host::HostPattern;
 use crate::reason;
@@ -84,7 +85,7 @@ impl Compiler {
             let old = self.linked.remove(key);
             if let Some(old) = &old {
                 self.unclaim(key, old, effects);
-                self.unroute(old, effects);
+                self.release(old, effects);
             }
             if self.claim(key, effects) {
                 let former = old.map(|old| Former { routes: old.routes, default: old.default });
@@ -93,7 +94,9 @@ impl Compiler {
             effects.views.insert(key.clone());
             effects.problems = true;
         }
-        for key in self.depending_on_cover(effects) {
+        effects.names.extend(effects.hosts.iter().cloned());
+        self.with_hosts_below(&mut effects.names);
+        for key in self.recover(&effects.names) {
             if keys.contains(&key) {
                 continue;
             }
@@ -125,10 +128,16 @@ impl Compiler {
         }
         claims.sort_by(|a, b| a.name.cmp(&b.name));
         for claim in &claims {
-            let age = parsed.age.clone();
-            let ages = self.names.entry(claim.name.clone()).or_default();
-            effects.names.entry(claim.name.clone()).or_insert(!ages.is_empty());
-            ages.insert(age);
+            self.names.entry(claim.name.clone()).or_default().insert(parsed.age.clone());
+            effects.names.insert(claim.name.clone());
+        }
+        for host in hosts_of(&parsed) {
+            self.hosts.entry(host.clone()).or_default().insert(parsed.age.clone());
+            effects.hosts.insert(host.clone());
+        }
+        if is_default_backend(&parsed) {
+            self.defaults.insert(parsed.age.clone());
+            effects.default = true;
         }
         let (routes, default, pools) = (Vec::new(), None, SmallSet::default());
         self.linked.insert(key.clone(), Linked { parsed, dialect, routes, default, claims, pools, problems });
@@ -186,7 +195,7 @@ impl Compiler {
 
     fn unclaim(&mut self, key: &ObjectKey, old: &Linked, effects: &mut Effects) {
         for claim in &old.claims {
-            effects.names.entry(claim.name.clone()).or_insert(true);
+            effects.names.insert(claim.name.clone());
             if let Some(ages) = self.names.get_mut(&claim.name) {
                 ages.remove(&old.parsed.age);
                 if ages.is_empty() {
@@ -197,40 +206,35 @@ impl Compiler {
         for secret in old.parsed.tls.iter().filter_map(|entry| entry.secret.as_ref()) {
             self.secrets.remove_user(secret, key);
         }
+        for host in hosts_of(&old.parsed) {
+            effects.hosts.insert(host.clone());
+            if let Some(ages) = self.hosts.get_mut(host) {
+                ages.remove(&old.parsed.age);
+                if ages.is_empty() {
+                    self.hosts.remove(host);
+                }
+            }
+        }
+        effects.default |= self.defaults.remove(&old.parsed.age);
     }
 
-    /// The Ingresses that have routes for hosts whose cover by a TLS entry has changed.
-    fn depending_on_cover(&self, effects: &Effects) -> BTreeSet<ObjectKey> {
+    /// Finds out anew for which of these hosts a TLS entry may speak; returns the Ingresses that have routes for those
+    /// where that changed.
+    fn recover(&mut self, hosts: &BTreeSet<HostPattern>) -> BTreeSet<ObjectKey> {
         let mut found = BTreeSet::new();
-        for (name, before) in &effects.names {
-            if self.names.contains_key(name) == *before {
-                continue;
-            }
-            let mut add = |ages: &SmallSet<Age>| found.extend(ages.iter().map(|age| age.key.clone()));
-            self.hosts.get(name).map(&mut add);
-            if matches!(name, HostPattern::Wildcard(_)) {
-                let below = |host: &HostPattern| match host {
-                    HostPattern::Exact(host) => host.wildcard().as_ref() == Some(name),
-                    _ => false,
-                };
-                self.hosts.iter().filter(|(host, _)| below(host)).for_each(|(_, ages)| add(ages));
+        for host in hosts {
+            let covered = self.hosts.contains_key(host) && self.computes_as_covered(host);
+            let changed = if covered { self.covered.insert(host.clone()) } else { self.covered.remove(host) };
+            if changed {
+                found.extend(self.hosts.get(host).into_iter().flatten().map(|age| age.key.clone()));
             }
         }
         found
     }
 
-    fn is_covered(&self, host: &HostPattern) -> bool {
-        self.names.contains_key(host)
-            || match host {
-                HostPattern::Exact(name) => name.wildcard().is_some_and(|wildcard| self.names.contains_key(&wildcard)),
-                HostPattern::Wildcard(_) | HostPattern::Any => false,
-            }
-    }
-
-    /// Makes the routes of an Ingress and enters them; a former route that says the same is kept.
+    /// Makes the routes of an Ingress ; a former route that says the same is kept.
     fn route(&mut self, key: &ObjectKey, former: &Former, effects: &mut Effects) {
         let Some(mut linked) = self.linked.remove(key) else { return };
-        let age = linked.parsed.age.clone();
         // A canary has routes only beside those of another Ingress, which is not supported.
         if !linked.parsed.annotations.canary {
             self.make_routes(&mut linked);
@@ -246,33 +250,19 @@ impl Compiler {
             if let Some(same) = same.find(|old| is_same(&old.route, &new.route)) {
                 new.route = same.route.clone();
             }
-            let host = &new.route.id.host;
-            effects.hosts.insert(host.clone());
-            self.hosts.entry(host.clone()).or_default().insert(age.clone());
+            effects.hosts.insert(new.route.id.host.clone());
         }
         if let Some(new) = &mut linked.default {
             if let Some(old) = former.default.as_ref().filter(|old| is_same(old, new)) {
                 *new = old.clone();
             }
-            self.defaults.insert((rank(&linked.parsed), age));
             effects.default = true;
         }
         self.linked.insert(key.clone(), linked);
     }
 
-    /// Takes the routes of a former state out of the indices.
-    fn unroute(&mut self, old: &Linked, effects: &mut Effects) {
-        for linked in &old.routes {
-            let host = &linked.route.id.host;
-            effects.hosts.insert(host.clone());
-            if let Some(ages) = self.hosts.get_mut(host) {
-                ages.remove(&old.parsed.age);
-                if ages.is_empty() {
-                    self.hosts.remove(host);
-                }
-            }
-        }
-        effects.default |= self.defaults.remove(&(rank(&old.parsed), old.parsed.age.clone()));
+    /// Gives the backends of a former state back.
+    fn release(&mut self, old: &Linked, effects: &mut Effects) {
         for pool in &old.pools {
             self.backends.release(pool, &old.parsed.age.key);
             effects.released.insert(pool.clone());
@@ -296,7 +286,7 @@ impl Compiler {
                 linked.routes.push(LinkedRoute { route, place: Place::Default });
             }
         }
-        if let Some(backend) = &parsed.default {
+        if let Some(backend) = parsed.default.as_ref().filter(|_| parsed.is_default_only) {
             let policy = self.policy(linked, &HostPattern::Any);
             linked.default = Some(self.make_route(linked, backend, &HostPattern::Any, None, &policy));
         }
@@ -338,7 +328,7 @@ impl Compiler {
     fn policy(&self, linked: &Linked, host: &HostPattern) -> Arc<RoutePolicy> {
         let redirect = match linked.parsed.annotations.redirect(linked.dialect) {
             RedirectRule::Always => HttpsRedirect::Always,
-            RedirectRule::WhenCovered if self.is_covered(host) => HttpsRedirect::Always,
+            RedirectRule::WhenCovered if self.covered.contains(host) => HttpsRedirect::Always,
             RedirectRule::WhenCovered | RedirectRule::Never => HttpsRedirect::Never,
         };
         self.shared(linked.parsed.annotations.policy(redirect))
@@ -351,8 +341,9 @@ impl Compiler {
     }
 }
 
-fn rank(parsed: &ParsedIngress) -> Rank {
-    if parsed.is_default_only { Rank::DefaultOnly } else { Rank::WithRules }
+/// Whether it is nothing but a default backend.
+fn is_default_backend(parsed: &ParsedIngress) -> bool {
+    parsed.is_default_only && parsed.default.is_some() && !parsed.annotations.canary
 }
 
 /// What routes are sorted by.

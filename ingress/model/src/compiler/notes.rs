@@ -15,6 +15,10 @@ pub(crate) enum Contest {
     Name(HostPattern),
     /// The default backend of everything.
     Default,
+    /// What the rules of a host leave to those of a wildcard or without a host.
+    Leftovers(HostPattern),
+    /// What an Ingress takes of other namespaces' hosts that way.
+    Taken(ObjectKey),
 }
 
 /// The outcomes of all contests.

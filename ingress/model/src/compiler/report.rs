@@ -89,7 +89,8 @@ impl Compiler {
         let (service, port) = backend.target.as_ref().ok()?;
         let key = BackendKey { service: service.clone(), port: port.clone() };
         let pool = PoolKey { key, protocol: linked.parsed.annotations.protocol, dialect: linked.dialect };
-        self.backends.get(&pool)?.fault.as_deref()
+        // A default backend that no host leads to is not used, and nobody looks after it.
+        self.backends.get(&pool).filter(|_| linked.pools.contains(&pool))?.fault.as_deref()
     }
 
     fn all_problems(&self) -> Vec<Problem> {

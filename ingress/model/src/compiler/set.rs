@@ -31,6 +31,10 @@ impl<T: Ord> SmallSet<T> {
         self.0.binary_search(item).is_ok()
     }
 
+    pub(crate) fn first(&self) -> Option<&T> {
+        self.0.first()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,19 +1,20 @@
 //! From linked Ingresses to the table: who wins where several want the same.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use landfall_model::{ObjectKey, ObjectRef, Problem};
 
 use super::backends::PoolKey;
-use super::ingress::{Age, Place};
+use super::ingress::Place;
 use super::link::{LinkedRoute, is_same};
 use super::notes::Contest;
-use super::{Compiler, Effects, Rank};
+use super::{Compiler, Effects};
 use crate::backend::{BackendKey, PortRef};
 use crate::host::HostPattern;
 use crate::reason;
+use crate::settings::HostOwnership;
 use crate::table::{Action, Dialect, HostRoutes, PathRule, Route, RouteId, Table};
-use crate::tls::{Certificate, CertificateTable};
 
 /// Uses the backend of `--default-backend-service`; no Ingress has this key.
 const FLAG: &str = "";
@@ -29,9 +30,20 @@ impl Compiler {
             wildcard: old.wildcard.clone(),
             any: old.any.clone(),
             default: old.default.clone(),
+            fallback: old.fallback.clone(),
             certificates: old.certificates.clone(),
         };
-        for host in std::mem::take(&mut effects.hosts) {
+        let mut hosts = std::mem::take(&mut effects.hosts);
+        if self.settings.host_ownership == HostOwnership::Namespace {
+            self.with_hosts_below(&mut hosts);
+            // Ingresses without a rule and rules without a host are for the same requests.
+            if effects.default {
+                hosts.insert(HostPattern::Any);
+            }
+            effects.default |= hosts.contains(&HostPattern::Any);
+        }
+        let touched = hosts.clone();
+        for host in hosts {
             let new = self.rebuild_host(&host, effects);
             let before = match &host {
                 HostPattern::Exact(name) => old.exact.get(name),
@@ -59,8 +71,12 @@ impl Compiler {
         }
         if effects.default {
             let default = self.rebuild_default(effects);
-            if !same_route(old.default.as_ref(), default.as_ref()) {
+            if !same(old.default.as_ref(), default.as_ref()) {
                 table.get_or_insert_with(copy).default = default;
+            }
+            let fallback = self.flag_default(effects);
+            if !same_route(old.fallback.as_ref(), fallback.as_ref()) {
+                table.get_or_insert_with(copy).fallback = fallback;
             }
         }
         if let Some(certificates) = self.rebuild_certificates(effects) {
@@ -70,56 +86,62 @@ impl Compiler {
             table.generation += 1;
             self.table = Arc::new(table);
         }
+        self.tell_leftovers(touched, effects);
     }
 
     /// The routes of a host.
     ///
     /// The oldest Ingress wins a path that several have, then namespace and name decide; the others are told.
     fn rebuild_host(&mut self, host: &HostPattern, effects: &mut Effects) -> HostRoutes {
-        let mut routes = HostRoutes::default();
+        let owner = self.owner(host);
+        let mut routes = HostRoutes { owner: owner.map(|owner| owner.key.namespace().into()), ..HostRoutes::default() };
+        let mut others: BTreeMap<&str, HostRoutes> = BTreeMap::new();
         let mut problems = Vec::new();
         for age in self.hosts.get(host).into_iter().flatten() {
             let Some(linked) = self.linked.get(&age.key) else { continue };
-            for candidate in linked.routes_of(host) {
-                let place = match &candidate.route.id.path {
-                    Some(PathRule::Exact(path)) => routes.exact.entry(path.clone()),
-                    Some(PathRule::Prefix(path)) => routes.prefix.entry(path.clone()),
-                    None => {
-                        let winner = routes.default.get_or_insert_with(|| candidate.route.clone());
-                        if !Arc::ptr_eq(winner, &candidate.route) {
-                            problems.push(lost(candidate, winner));
-                        }
-                        continue;
-                    }
-                };
-                let winner = place.or_insert_with(|| candidate.route.clone());
-                if !Arc::ptr_eq(winner, &candidate.route) {
-                    problems.push(lost(candidate, winner));
-                }
+            let refusing = owner.filter(|owner| owner.key.namespace() != age.key.namespace());
+            let group = match (refusing, host) {
+                (None, _) => &mut routes,
+                (Some(_), HostPattern::Exact(_)) => &mut HostRoutes::default(),
+                (Some(_), _) => others.entry(age.key.namespace()).or_default(),
+            };
+            let lost: Vec<Problem> = linked.routes_of(host).iter().filter_map(|route| group.enter(route)).collect();
+            match refusing {
+                Some(owner) => problems.extend(linked.routes_of(host).first().map(|route| refused(route, &owner.key))),
+                None => problems.extend(lost),
             }
         }
+        if let (Some(owner), HostPattern::Any) = (owner, host) {
+            for age in self.defaults.iter().filter(|age| age.key.namespace() != owner.key.namespace()) {
+                let route = self.linked.get(&age.key).and_then(|linked| linked.default.clone());
+                let own = others.entry(age.key.namespace()).or_default();
+                own.default = own.default.take().or(route);
+            }
+        }
+        routes.others = others.into_iter().map(|(namespace, routes)| (namespace.into(), routes)).collect();
+        problems.extend(self.shared_paths(host, &routes));
         self.note(&Contest::Host(host.clone()), problems, effects);
         routes
     }
 
     /// The route for what no rule and no host's default takes.
     fn rebuild_default(&mut self, effects: &mut Effects) -> Option<Arc<Route>> {
+        let owner = self.owner(&HostPattern::Any);
         let mut winner: Option<&Arc<Route>> = None;
         let mut problems = Vec::new();
-        for (rank, age) in &self.defaults {
+        for age in &self.defaults {
             let Some(route) = self.linked.get(&age.key).and_then(|linked| linked.default.as_ref()) else { continue };
-            match winner {
-                None => winner = Some(route),
-                // An Ingress with rules has its default backend for its own hosts, and loses nothing here.
-                Some(winner) if *rank == Rank::DefaultOnly => {
-                    problems.push(lost_default(&age.key, &winner.id.ingress));
+            match (winner, owner) {
+                (Some(winner), _) => problems.push(lost_default(&age.key, &winner.id.ingress)),
+                (None, Some(owner)) if owner.key.namespace() != age.key.namespace() => {
+                    problems.push(refused_default(&age.key, &owner.key));
                 }
-                Some(_) => {}
+                (None, _) => winner = Some(route),
             }
         }
         let winner = winner.cloned();
         self.note(&Contest::Default, problems, effects);
-        winner.or_else(|| self.flag_default(effects))
+        winner
     }
 
     /// The route to `--default-backend-service`, by its first port.
@@ -167,85 +189,7 @@ impl Compiler {
         problems
     }
 
-    /// The certificates, if any of them changed.
-    fn rebuild_certificates(&mut self, effects: &mut Effects) -> Option<CertificateTable> {
-        let old = self.table.certificates.clone();
-        let mut table: Option<CertificateTable> = None;
-        let copy = || CertificateTable {
-            exact: old.exact.clone(),
-            wildcard: old.wildcard.clone(),
-            default: old.default.clone(),
-        };
-        for name in std::mem::take(&mut effects.names).into_keys() {
-            let new = self.rebuild_name(&name, effects);
-            let before = match &name {
-                HostPattern::Exact(name) => old.exact.get(name),
-                HostPattern::Wildcard(domain) => old.wildcard.get(domain),
-                HostPattern::Any => None,
-            };
-            if same(before, new.as_ref()) {
-                continue;
-            }
-            let table = table.get_or_insert_with(copy);
-            let (map, name) = match name {
-                HostPattern::Exact(name) => (&mut table.exact, name),
-                HostPattern::Wildcard(domain) => (&mut table.wildcard, domain),
-                HostPattern::Any => continue,
-            };
-            match new {
-                Some(new) => map.insert(name, new),
-                None => map.remove(&name),
-            };
-        }
-        if effects.default_certificate
-            && let Some(secret) = self.settings.default_certificate.clone()
-        {
-            let default = self.secrets.certificate(&secret);
-            self.default_certificate_problem = default.as_ref().err().map(|fault| {
-                let cause = format!("--default-ssl-certificate names it, but it can't be used: {}", fault.cause);
-                let problem = Problem::new(ObjectRef::new("Secret", secret.clone()), fault.reason, cause);
-                problem.at("metadata.name", secret.name()).remedy(fault.remedy.clone())
-            });
-            effects.problems = true;
-            if !same(old.default.as_ref(), default.as_ref().ok()) {
-                table.get_or_insert_with(copy).default = default.ok();
-            }
-        }
-        table
-    }
-
-    /// The certificate of a name: that of the oldest Ingress which has one that can be used.
-    fn rebuild_name(&mut self, name: &HostPattern, effects: &mut Effects) -> Option<Arc<Certificate>> {
-        let mut winner: Option<(&Age, &Arc<Certificate>)> = None;
-        let mut problems = Vec::new();
-        for age in self.names.get(name).into_iter().flatten() {
-            let claims = self.linked.get(&age.key).map(|linked| linked.claims_to(name)).unwrap_or_default();
-            for claim in claims {
-                let Some(certificate) = &claim.certificate else { continue };
-                let Some((first, used)) = winner else {
-                    winner = Some((age, certificate));
-                    continue;
-                };
-                if used.secret != certificate.secret {
-                    let object = ObjectRef::new("Ingress", age.key.clone());
-                    let cause = if first.key == age.key {
-                        format!("host {name} has Secret {:?} by an earlier entry", used.secret.name())
-                    } else {
-                        format!("host {name} has Secret {} by ingress {}, which is older", used.secret, first.key)
-                    };
-                    let field = format!("spec.tls[{}].secretName", claim.index);
-                    let problem =
-                        Problem::new(object, reason::TLS_CONFLICT, cause).at(field, certificate.secret.name());
-                    problems.push(problem.remedy("use one Secret for one host").warning());
-                }
-            }
-        }
-        let winner = winner.map(|(_, certificate)| certificate.clone());
-        self.note(&Contest::Name(name.clone()), problems, effects);
-        winner
-    }
-
-    fn note(&mut self, contest: &Contest, problems: Vec<Problem>, effects: &mut Effects) {
+    pub(super) fn note(&mut self, contest: &Contest, problems: Vec<Problem>, effects: &mut Effects) {
         self.notes.set(contest, problems, |key| {
             effects.problems = true;
             effects.views.insert(key.clone());
@@ -254,8 +198,19 @@ impl Compiler {
 }
 
 impl HostRoutes {
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.exact.is_empty() && self.prefix.is_empty() && self.default.is_none()
+    }
+
+    /// Enters a route unless its place is taken; the Problem is that it is.
+    fn enter(&mut self, candidate: &LinkedRoute) -> Option<Problem> {
+        let route = &candidate.route;
+        let winner = match &route.id.path {
+            Some(PathRule::Exact(path)) => self.exact.entry(path.clone()).or_insert_with(|| route.clone()),
+            Some(PathRule::Prefix(path)) => self.prefix.entry(path.clone()).or_insert_with(|| route.clone()),
+            None => self.default.get_or_insert_with(|| route.clone()),
+        };
+        (!Arc::ptr_eq(winner, route)).then(|| lost(candidate, winner))
     }
 
     /// Whether both are made of the very same routes.
@@ -266,10 +221,16 @@ impl HostRoutes {
         same_map(&self.exact, &other.exact)
             && same_map(&self.prefix, &other.prefix)
             && same(self.default.as_ref(), other.default.as_ref())
+            && self.owner == other.owner
+            && self.others.len() == other.others.len()
+            && self
+                .others
+                .iter()
+                .all(|(name, routes)| other.others.get(name).is_some_and(|other| routes.is_same(other)))
     }
 }
 
-fn same<T>(a: Option<&Arc<T>>, b: Option<&Arc<T>>) -> bool {
+pub(super) fn same<T>(a: Option<&Arc<T>>, b: Option<&Arc<T>>) -> bool {
     match (a, b) {
         (Some(a), Some(b)) => Arc::ptr_eq(a, b),
         (None, None) => true,
@@ -302,6 +263,35 @@ fn lost(loser: &LinkedRoute, winner: &Arc<Route>) -> Problem {
     let cause = format!("host {} has path {path} in ingress {}, which is older", id.host, winner.id.ingress);
     let problem = Problem::new(object, reason::PATH_CONFLICT, cause).at(field, written);
     problem.remedy("use another host or path, or remove one of the two")
+}
+
+/// A rule for a host that belongs to another namespace.
+fn refused(route: &LinkedRoute, owner: &ObjectKey) -> Problem {
+    let id = &route.route.id;
+    let namespace = owner.namespace();
+    let cause = format!(
+        "host {} belongs to namespace {namespace}, whose ingress {owner} was the first to name it, so rules of this \
+         Ingress for it take {} (--host-ownership namespace)",
+        id.host,
+        match id.host {
+            HostPattern::Exact(_) => "no request",
+            HostPattern::Wildcard(_) | HostPattern::Any => "only what hosts of its own namespace leave",
+        }
+    );
+    let problem = Problem::new(ObjectRef::new("Ingress", id.ingress.clone()), reason::HOST_NOT_OWNED, cause);
+    problem
+        .at(route.place.host(), id.host.to_string())
+        .remedy(format!("use a host that namespace {namespace} has not named"))
+}
+
+fn refused_default(loser: &ObjectKey, owner: &ObjectKey) -> Problem {
+    let cause = format!(
+        "hosts that no rule names belong to namespace {}, whose ingress {owner} was the first to take them, so this \
+         default backend takes only what hosts of its own namespace leave (--host-ownership namespace)",
+        owner.namespace()
+    );
+    let problem = Problem::new(ObjectRef::new("Ingress", loser.clone()), reason::HOST_NOT_OWNED, cause);
+    problem.at("spec.defaultBackend", "").remedy("give the Ingress rules with hosts of its own")
 }
 
 fn lost_default(loser: &ObjectKey, winner: &ObjectKey) -> Problem {

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use landfall_ingress_model::input::Input;
-use landfall_ingress_model::settings::{ExternalNames, Origin, Publish, Settings};
+use landfall_ingress_model::settings::{ExternalNames, HostOwnership, Origin, Publish, Settings};
 use landfall_model::{Change, ObjectKey};
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rustls_pki_types::UnixTime;
@@ -27,6 +27,7 @@ pub fn settings(publish: Publish) -> Settings {
         default_certificate: None,
         default_backend: None,
         origin: Origin::Cluster,
+        host_ownership: HostOwnership::None,
         external_names: ExternalNames::Outside,
         cluster_domain: "cluster.local".into(),
         publish,

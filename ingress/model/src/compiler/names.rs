@@ -1,0 +1,182 @@
+//! From linked Ingresses to certificates: which one answers which server name.
+
+use std::sync::Arc;
+
+use landfall_model::{ObjectKey, ObjectRef, Problem};
+
+use super::ingress::Age;
+use super::link::Claim;
+use super::notes::Contest;
+use super::tables::same;
+use super::{Compiler, Effects};
+use crate::host::{HostName, HostPattern};
+use crate::reason;
+use crate::tls::{Certificate, CertificateTable};
+
+/// What is decided about a name.
+#[derive(Debug)]
+enum Chosen {
+    /// The wildcard over it decides, then the default.
+    Nothing,
+    /// The wildcard's certificate is somebody else's, so the default decides.
+    Closed,
+    Certificate(Arc<Certificate>),
+}
+
+impl Compiler {
+    /// The certificates, if any of them changed.
+    pub(super) fn rebuild_certificates(&mut self, effects: &mut Effects) -> Option<CertificateTable> {
+        let old = self.table.certificates.clone();
+        let mut table: Option<CertificateTable> = None;
+        let copy = || CertificateTable {
+            exact: old.exact.clone(),
+            wildcard: old.wildcard.clone(),
+            closed: old.closed.clone(),
+            default: old.default.clone(),
+        };
+        for name in std::mem::take(&mut effects.names) {
+            let chosen = self.choose(&name, effects);
+            if old.holds(&name, &chosen) {
+                continue;
+            }
+            table.get_or_insert_with(copy).set(name, chosen);
+        }
+        if effects.default_certificate
+            && let Some(secret) = self.settings.default_certificate.clone()
+        {
+            let default = self.secrets.certificate(&secret);
+            self.default_certificate_problem = default.as_ref().err().map(|fault| {
+                let cause = format!("--default-ssl-certificate names it, but it can't be used: {}", fault.cause);
+                let problem = Problem::new(ObjectRef::new("Secret", secret.clone()), fault.reason, cause);
+                problem.at("metadata.name", secret.name()).remedy(fault.remedy.clone())
+            });
+            effects.problems = true;
+            if !same(old.default.as_ref(), default.as_ref().ok()) {
+                table.get_or_insert_with(copy).default = default.ok();
+            }
+        }
+        table
+    }
+
+    /// The certificate of a name: that of the oldest Ingress which has one that can be used and may speak for it.
+    fn choose(&mut self, name: &HostPattern, effects: &mut Effects) -> Chosen {
+        let mut winner: Option<(&Age, &Arc<Certificate>)> = None;
+        let mut problems = Vec::new();
+        for (age, claim, certificate) in self.usable_claims(name) {
+            if !self.is_entitled(age, name) {
+                let ruling = self.owner(name).or_else(|| self.ruling(name)?.first());
+                problems.extend(ruling.map(|ruling| not_entitled(&age.key, claim, &ruling.key)));
+                continue;
+            }
+            match winner {
+                None => winner = Some((age, certificate)),
+                Some((first, used)) if used.secret != certificate.secret => {
+                    problems.push(lost(&age.key, claim, certificate, &first.key, used));
+                }
+                Some(_) => {}
+            }
+        }
+        let chosen = match winner {
+            Some((_, certificate)) => Chosen::Certificate(certificate.clone()),
+            None => self.choose_by_wildcard(name),
+        };
+        self.note(&Contest::Name(name.clone()), problems, effects);
+        chosen
+    }
+
+    /// For a name without a certificate of its own: whether the wildcard's may be used for it.
+    fn choose_by_wildcard(&self, name: &HostPattern) -> Chosen {
+        let HostPattern::Exact(host) = name else { return Chosen::Nothing };
+        // Where nobody has a rule for the name, everybody may speak for it.
+        if self.ruling(name).is_none() {
+            return Chosen::Nothing;
+        }
+        let Some(wildcard) = host.wildcard().filter(|wildcard| self.names.contains_key(wildcard)) else {
+            return Chosen::Nothing;
+        };
+        let entitled_to = |name: &HostPattern| {
+            let mut claims = self.usable_claims(&wildcard).filter(|(age, ..)| self.is_entitled(age, name));
+            claims.next().map(|(.., certificate)| certificate.clone())
+        };
+        match (entitled_to(&wildcard), entitled_to(name)) {
+            (Some(shared), Some(own)) if Arc::ptr_eq(&shared, &own) => Chosen::Nothing,
+            (_, Some(own)) => Chosen::Certificate(own),
+            (Some(_), None) => Chosen::Closed,
+            (None, None) => Chosen::Nothing,
+        }
+    }
+
+    /// Claims to a name that have a certificate, the oldest Ingress first.
+    fn usable_claims(&self, name: &HostPattern) -> impl Iterator<Item = (&Age, &Claim, &Arc<Certificate>)> {
+        let claims = self.names.get(name).into_iter().flatten().flat_map(move |age| {
+            let claims = self.linked.get(&age.key).map(|linked| linked.claims_to(name)).unwrap_or_default();
+            claims.iter().map(move |claim| (age, claim))
+        });
+        claims.filter_map(|(age, claim)| Some((age, claim, claim.certificate.as_ref()?)))
+    }
+}
+
+impl CertificateTable {
+    /// Whether that is what is decided about the name already.
+    fn holds(&self, name: &HostPattern, chosen: &Chosen) -> bool {
+        let (before, closed) = match name {
+            HostPattern::Exact(name) => (self.exact.get(name), self.closed.contains(name)),
+            HostPattern::Wildcard(domain) => (self.wildcard.get(domain), false),
+            HostPattern::Any => return true,
+        };
+        match chosen {
+            Chosen::Nothing => before.is_none() && !closed,
+            Chosen::Closed => closed,
+            Chosen::Certificate(certificate) => !closed && same(before, Some(certificate)),
+        }
+    }
+
+    fn set(&mut self, name: HostPattern, chosen: Chosen) {
+        let certificates = match &name {
+            HostPattern::Exact(_) => &mut self.exact,
+            HostPattern::Wildcard(_) => &mut self.wildcard,
+            HostPattern::Any => return,
+        };
+        let (HostPattern::Exact(host) | HostPattern::Wildcard(host)) = name else { return };
+        let host: HostName = host;
+        let closed = matches!(chosen, Chosen::Closed);
+        match chosen {
+            Chosen::Certificate(certificate) => certificates.insert(host.clone(), certificate),
+            Chosen::Nothing | Chosen::Closed => certificates.remove(&host),
+        };
+        if closed {
+            self.closed.insert(host);
+        } else {
+            self.closed.remove(&host);
+        }
+    }
+}
+
+fn lost(
+    loser: &ObjectKey,
+    claim: &Claim,
+    certificate: &Certificate,
+    winner: &ObjectKey,
+    used: &Certificate,
+) -> Problem {
+    let name = &claim.name;
+    let cause = if winner == loser {
+        format!("host {name} has Secret {:?} by an earlier entry", used.secret.name())
+    } else {
+        format!("host {name} has Secret {} by ingress {winner}, which is older", used.secret)
+    };
+    let problem = Problem::new(ObjectRef::new("Ingress", loser.clone()), reason::TLS_CONFLICT, cause);
+    let problem = problem.at(format!("spec.tls[{}].secretName", claim.index), certificate.secret.name());
+    problem.remedy("use one Secret for one host").warning()
+}
+
+fn not_entitled(loser: &ObjectKey, claim: &Claim, ruling: &ObjectKey) -> Problem {
+    let cause = format!(
+        "the rules for host {} are those of ingress {ruling} in another namespace, and this namespace has none that \
+         count, so this certificate is not used for it",
+        claim.name
+    );
+    let problem = Problem::new(ObjectRef::new("Ingress", loser.clone()), reason::HOST_NOT_OWNED, cause);
+    let problem = problem.at(format!("spec.tls[{}].hosts", claim.index), claim.name.to_string());
+    problem.remedy("remove the host from spec.tls, or name the certificate in the namespace of the rules").warning()
+}
