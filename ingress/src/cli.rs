@@ -52,6 +52,9 @@ pub struct ModelArgs {
     /// The Service for requests that no rule takes.
     #[arg(long, env = "LANDFALL_DEFAULT_BACKEND_SERVICE", value_name = "NS/NAME", value_parser = object_key)]
     pub default_backend_service: Option<ObjectKey>,
+    /// Read Secrets of this namespace only; repeatable. Without it, those of all namespaces that are watched.
+    #[arg(long = "secret-namespace", env = "LANDFALL_SECRET_NAMESPACE", value_name = "NAME", value_delimiter = ',')]
+    pub secret_namespaces: Vec<String>,
     /// Whether a host belongs to the namespace of the oldest Ingress that names it; rules of others for it are refused.
     #[arg(long, env = "LANDFALL_HOST_OWNERSHIP", value_enum, default_value_t = Ownership::None)]
     pub host_ownership: Ownership,
@@ -99,6 +102,11 @@ impl ModelArgs {
             default_certificate: self.default_ssl_certificate.clone(),
             default_backend: self.default_backend_service.clone(),
             origin,
+            // A folder's owner has read it all anyway.
+            secret_namespaces: match origin {
+                Origin::Cluster => self.secret_namespaces.clone(),
+                Origin::Folder => Vec::new(),
+            },
             host_ownership: match self.host_ownership {
                 Ownership::None => HostOwnership::None,
                 Ownership::Namespace => HostOwnership::Namespace,

@@ -16,11 +16,15 @@ use rustls_pki_types::UnixTime;
 use tokio::time::sleep;
 
 use crate::observe::ControlMetrics;
+use crate::secrets::NamedSecrets;
 use crate::status::StatusBoard;
 use crate::uids::Uids;
 
 /// The longest time without a build, so that the passing of time alone is noticed.
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
+
+/// How often it is looked whether the first table may be served.
+const AWAITED: Duration = Duration::from_millis(200);
 
 /// Everything that a build is published to.
 #[derive(Debug)]
@@ -33,8 +37,17 @@ pub struct Control {
     pub(crate) uids: Arc<Uids>,
     /// Counts and times of builds.
     pub metrics: ControlMetrics,
+    /// Secrets that are watched by name.
+    pub(crate) named: NamedSecrets,
     /// Dropped with the first complete table.
     pub block: Option<Block>,
+}
+
+/// The problems that were published last: those of the build and those of the source.
+#[derive(Default)]
+struct Told {
+    built: Option<Arc<[Problem]>>,
+    source: Vec<Problem>,
 }
 
 impl Control {
@@ -44,8 +57,13 @@ impl Control {
         let mut source_problems = view.changed();
         let mut pause = LONGEST_PAUSE;
         let mut complete = false;
+        let mut told = Told::default();
         loop {
             let received = tokio::select! {
+                change = self.named.changed() => {
+                    compiler.apply([change]);
+                    Instant::now()
+                }
                 batch = source.batches.recv() => match batch {
                     Some(batch) => {
                         let received = batch.received;
@@ -63,7 +81,11 @@ impl Control {
             if complete {
                 let built = compiler.build(unix_now());
                 pause = until(built.next_deadline);
-                self.publish(built, &view, received);
+                compiler.apply(self.named.watch(&built.missing_secrets));
+                self.publish(built, &view, received, &mut told);
+                if self.block.is_some() {
+                    pause = pause.min(AWAITED);
+                }
             } else {
                 // The table has holes until every kind was listed; what the source says of itself is shown.
                 self.board.source_problems(view.problems());
@@ -72,7 +94,7 @@ impl Control {
     }
 
     /// Publishes a build: backends first, so that a new table never points to a backend without its endpoints.
-    fn publish(&mut self, built: Built, view: &SourceView, received: Instant) {
+    fn publish(&mut self, built: Built, view: &SourceView, received: Instant, told: &mut Told) {
         for (backend, state) in built.backends {
             backend.publish(state);
         }
@@ -81,11 +103,18 @@ impl Control {
             self.table.store(built.table.clone());
         }
         self.metrics.built(&built.table, received.elapsed(), new_table);
-        let mut problems: Vec<Problem> = view.problems();
-        problems.extend(built.problems.iter().cloned().map(|problem| locate(problem, view)));
-        self.metrics.problems(&problems);
+        // Most changes are of endpoints and change no problem; then nothing is told anew.
+        let source = view.problems();
+        let unchanged = told.built.as_ref().is_some_and(|last| Arc::ptr_eq(last, &built.problems));
+        let problems = (!unchanged || told.source != source).then(|| {
+            let located = built.problems.iter().cloned().map(|problem| locate(problem, view));
+            let problems: Vec<Problem> = source.iter().cloned().chain(located).collect();
+            self.metrics.problems(&problems);
+            problems
+        });
+        *told = Told { built: Some(built.problems), source };
         self.board.publish(built.table.generation, built.statuses, built.ingresses, problems);
-        if self.block.take().is_some() {
+        if self.named.settled() && self.block.take().is_some() {
             tracing::info!(generation = built.table.generation, "first complete table is live");
         }
     }

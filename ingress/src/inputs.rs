@@ -23,16 +23,24 @@ pub(crate) fn folder() -> Plan<Input> {
 /// Endpoints that no controller made; those of Services with a selector have slices anyway.
 const BY_HAND: &str = "endpoints.kubernetes.io/managed-by!=endpoint-controller";
 
-/// What is read from an API server: no more than what is used, and Secrets of type `kubernetes.io/tls` only.
-pub(crate) fn cluster(namespaces: &[String], publish: &Publish, pods: PodScope) -> Plan<Input> {
+/// What is read from an API server: no more than what is used, and of Secrets those of type `kubernetes.io/tls`;
+/// others are asked for by name ([`crate::secrets`]).
+pub(crate) fn cluster(
+    namespaces: &[String],
+    secret_namespaces: &[String],
+    publish: &Publish,
+    pods: PodScope,
+) -> Plan<Input> {
     let scope = || Scope::all().namespaces(namespaces.iter().cloned());
+    let secrets = if secret_namespaces.is_empty() { namespaces } else { secret_namespaces };
+    let secrets = Scope::all().namespaces(secrets.iter().cloned());
     let plan = Plan::new()
         .watch::<IngressClass>(Scope::all(), Input::IngressClass)
         .watch::<Ingress>(scope(), Input::Ingress)
         .watch::<Service>(scope(), Input::Service)
         .watch::<EndpointSlice>(scope(), Input::EndpointSlice)
         .watch::<Endpoints>(scope().labels(BY_HAND), Input::Endpoints)
-        .watch::<Secret>(scope().fields("type=kubernetes.io/tls"), Input::Secret);
+        .watch::<Secret>(secrets.fields("type=kubernetes.io/tls"), Input::Secret);
     match publish {
         Publish::Nodes => plan
             .watch::<Node>(Scope::all(), Input::Node)

@@ -16,6 +16,7 @@ pub mod listener;
 pub mod observe;
 mod publish;
 pub mod resolve;
+mod secrets;
 pub mod serve;
 pub mod status;
 mod uids;

@@ -23,6 +23,7 @@ use crate::listener::{ConnectionLimits, DataPlane, DataPlaneConfig};
 use crate::observe::{AccessLog, ControlMetrics, Traffic};
 use crate::publish;
 use crate::resolve::Resolver;
+use crate::secrets::NamedSecrets;
 use crate::status::StatusBoard;
 use crate::uids::Uids;
 
@@ -80,7 +81,8 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     {
         publish::start(client.clone(), args, board.clone(), uids.clone(), drain.clone());
     }
-    let control = Control { table, board, uids, metrics: control_metrics, block: Some(block) };
+    let named = NamedSecrets::new(origin.client());
+    let control = Control { table, board, uids, metrics: control_metrics, named, block: Some(block) };
     tokio::spawn(control.run(Source { batches, view }, Compiler::new(model)));
     drainer.on_signals(plane.idle()).await.context("cannot wait for signals")?;
     plane.stop();
@@ -112,6 +114,13 @@ impl Origin {
         }
     }
 
+    fn client(&self) -> Option<kube::Client> {
+        match self {
+            Self::Folder(_) => None,
+            Self::Cluster(client) => Some(client.clone()),
+        }
+    }
+
     fn publish(&self, args: &ServeArgs) -> Publish {
         match (&args.publish_service, args.publish_status_address.is_empty(), self) {
             (Some(service), _, _) => Publish::Service(service.clone()),
@@ -128,7 +137,10 @@ impl Origin {
             }
             Self::Cluster(client) => {
                 let pods = PodScope { namespace: publish::own_namespace(args), selector: args.pod_selector.clone() };
-                Ok(kubernetes::start(client, &inputs::cluster(&args.watch_namespaces, publish, pods)))
+                Ok(kubernetes::start(
+                    client,
+                    &inputs::cluster(&args.watch_namespaces, &args.model.secret_namespaces, publish, pods),
+                ))
             }
         }
     }

@@ -31,24 +31,31 @@ impl Default for StatusBoard {
 }
 
 impl StatusBoard {
-    /// Takes the outcome of a build.
+    /// Takes the outcome of a build; `None`: the problems are those of before.
     pub fn publish(
         &self,
         generation: u64,
         statuses: Vec<IngressStatus>,
         ingresses: Arc<[Arc<IngressView>]>,
-        problems: Vec<Problem>,
+        problems: Option<Vec<Problem>>,
     ) {
         let mut latest = self.latest();
-        log_differences(&latest.problems, &problems);
         latest.generation = generation;
         latest.ingresses = ingresses;
-        latest.problems = problems;
+        let is_news = problems.is_some() || !statuses.is_empty();
+        let before = problems.map(|problems| std::mem::replace(&mut latest.problems, problems));
+        let now = before.as_ref().map(|_| latest.problems.clone());
         for status in statuses {
             latest.statuses.insert(status.ingress.clone(), status);
         }
         drop(latest);
-        self.changed.send_modify(|version| *version += 1);
+        // A log that is slow to take lines must not hold up whoever asks for the status.
+        if let (Some(before), Some(now)) = (before, now) {
+            log_differences(&before, &now);
+        }
+        if is_news {
+            self.changed.send_modify(|version| *version += 1);
+        }
     }
 
     /// Takes what the source says of itself while there is no complete table yet.
@@ -58,7 +65,7 @@ impl StatusBoard {
         latest.problems = problems;
     }
 
-    /// Changes whenever something was published.
+    /// Changes whenever problems or statuses were published.
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }

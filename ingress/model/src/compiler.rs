@@ -65,6 +65,9 @@ pub struct Built {
     pub ingresses: Arc<[Arc<IngressView>]>,
     /// Every Problem there is, sorted.
     pub problems: Arc<[Problem]>,
+    /// Secrets that class nginx names and that are of no known type: it takes any type, so they are to be asked for by
+    /// name. The very same set as before if nothing in it changed.
+    pub missing_secrets: Arc<BTreeSet<ObjectKey>>,
     /// When time alone will change the outcome: a certificate becomes valid or expires.
     pub next_deadline: Option<UnixTime>,
 }
@@ -137,7 +140,7 @@ impl Compiler {
             classes: Classes::default(),
             ingresses: Store::default(),
             backends: Backends::new(&settings),
-            secrets: Secrets::new(settings.crypto.clone(), settings.default_certificate.clone()),
+            secrets: Secrets::new(&settings),
             publisher: Publisher::new(settings.publish.clone()),
             linked: HashMap::new(),
             hosts: HashMap::new(),
@@ -171,6 +174,7 @@ impl Compiler {
                     self.dirty.services.extend(self.backends.endpoints.endpoints(change));
                 }
                 Input::Secret(change) => self.dirty.secrets.extend(self.secrets.apply(change)),
+                Input::NamedSecret(change) => self.dirty.secrets.extend(self.secrets.apply_named(change)),
                 // Read by the settings of the ingress-nginx dialect, of which there are none yet.
                 Input::ConfigMap(_) => {}
                 Input::Node(change) => {
@@ -242,6 +246,7 @@ impl Compiler {
             statuses,
             ingresses: self.reports.ingresses.clone(),
             problems: self.reports.problems.clone(),
+            missing_secrets: self.secrets.missing(),
             next_deadline: self.secrets.next_deadline(),
         }
     }

@@ -18,8 +18,10 @@ pub enum Input {
     EndpointSlice(Change<EndpointSlice>),
     /// Endpoints made by hand.
     Endpoints(Change<Endpoints>),
-    /// A Secret of type `kubernetes.io/tls`.
+    /// A Secret of type `kubernetes.io/tls`; from a folder, of any type.
     Secret(Change<Secret>),
+    /// One of [`Built::missing_secrets`](crate::compiler::Built), of any type.
+    NamedSecret(Change<Secret>),
     /// A `ConfigMap`.
     ConfigMap(Change<ConfigMap>),
     /// A Node; only its addresses matter.

@@ -65,6 +65,8 @@ pub struct Settings {
     pub default_backend: Option<ObjectKey>,
     /// Where the objects come from.
     pub origin: Origin,
+    /// The namespaces whose Secrets are read; empty: all.
+    pub secret_namespaces: Vec<String>,
     /// Whether a host belongs to a namespace.
     pub host_ownership: HostOwnership,
     /// Which names a Service of type ExternalName may have.

@@ -94,7 +94,7 @@ fn what_is_wrong_with_a_secret_is_said_once_and_the_default_answers() {
     let garbage = "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n";
     let cases: [(&str, Option<Input>, &str); 11] = [
         ("missing", None, "UnknownSecret"),
-        ("type", Some(secret("s", "Opaque", Some(&good.0), Some(&good.1))), "InvalidSecretType"),
+        ("type", Some(secret("s", "Opaque", None, None)), "IncompleteSecret"),
         ("no certificate", Some(secret("s", whole, None, Some(&good.1))), "IncompleteSecret"),
         ("no key", Some(secret("s", whole, Some(&good.0), None)), "IncompleteSecret"),
         ("no PEM", Some(secret("s", whole, Some("text"), Some(&good.1))), "InvalidCertificate"),
@@ -298,4 +298,66 @@ fn a_certificate_that_is_not_used_is_told_of() {
     // With the rule its claim goes into force.
     let built = build(&mut compiler, [Input::Ingress(Change::Delete(ObjectKey::new("shop", "i2")))]);
     assert!(!told(&built) && served(&built, "www.example") == Some(ObjectKey::new("evil", "s")));
+}
+
+/// An Ingress of the class with TLS for a.example from Secret `s`.
+fn with_tls(class: &str) -> Input {
+    input(&json!({
+        "kind": "Ingress", "metadata": {"name": "a", "namespace": "shop"},
+        "spec": {
+            "ingressClassName": class, "tls": [{"hosts": ["a.example"], "secretName": "s"}],
+            "rules": [{"host": "a.example"}],
+            "defaultBackend": {"service": {"name": "a", "port": {"number": 80}}},
+        },
+    }))
+}
+
+#[test]
+fn class_nginx_takes_a_secret_of_any_type() {
+    let (certificate, key) = certificate(&["a.example"], 2026, 2027);
+    let opaque = || secret("s", "Opaque", Some(&certificate), Some(&key));
+    let served = |class: &str| {
+        let built = build(&mut Compiler::new(settings(Publish::Nothing)), [with_tls(class), opaque()]);
+        let reasons = reasons(&built).iter().map(|(reason, ..)| (*reason).to_owned()).collect::<Vec<_>>();
+        (served(&built, "a.example").is_some(), reasons.contains(&"InvalidSecretType".to_owned()))
+    };
+    assert_eq!(served("nginx"), (true, false));
+    assert_eq!(served("landfall"), (false, true));
+}
+
+#[test]
+fn a_secret_that_class_nginx_names_is_asked_for_by_name_until_it_is_known_by_its_type() {
+    let mut compiler = Compiler::new(settings(Publish::Nothing));
+    let wanted = |built: &Built| built.missing_secrets.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert!(build(&mut compiler, [with_tls("landfall")]).missing_secrets.is_empty());
+    let built = build(&mut compiler, [with_tls("nginx")]);
+    assert_eq!(wanted(&built), ["shop/s"]);
+    // It is found by its name, and stays wanted, since that is how it is watched.
+    let pair = certificate(&["a.example"], 2026, 2027);
+    let Input::Secret(found) = secret("s", "Opaque", Some(&pair.0), Some(&pair.1)) else { panic!("a Secret") };
+    let built = build(&mut compiler, [Input::NamedSecret(found)]);
+    assert_eq!(
+        (served(&built, "a.example"), wanted(&built)),
+        (Some(ObjectKey::new("shop", "s")), vec!["shop/s".into()])
+    );
+    // A list of those of the right type leaves it alone.
+    let built = build(&mut compiler, [Input::Secret(Change::Replace(Vec::new()))]);
+    assert!(served(&built, "a.example").is_some());
+    let built = build(&mut compiler, [tls_secret("s", &pair)]);
+    assert!(wanted(&built).is_empty());
+    let built = build(&mut compiler, [Input::NamedSecret(Change::Delete(ObjectKey::new("shop", "s")))]);
+    assert!(served(&built, "a.example").is_some());
+    let built = build(&mut compiler, [Input::Ingress(Change::Delete(ObjectKey::new("shop", "a")))]);
+    assert!(wanted(&built).is_empty());
+}
+
+#[test]
+fn a_secret_of_a_namespace_that_is_not_read_is_told_of() {
+    let mut settings = settings(Publish::Nothing);
+    settings.secret_namespaces = vec!["certificates".into()];
+    let mut compiler = Compiler::new(settings);
+    let built = build(&mut compiler, [with_tls("nginx")]);
+    let told = built.problems.iter().find(|problem| problem.reason.as_str() == "UnknownSecret").unwrap();
+    assert!(told.cause.contains("Secrets of namespace shop are not read"), "{}", told.cause);
+    assert!(built.missing_secrets.is_empty());
 }

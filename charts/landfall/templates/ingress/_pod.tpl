@@ -44,6 +44,15 @@ yes
 {{- $namespaces | uniq | toYaml -}}
 {{- end -}}
 
+{{/* The namespaces whose Secrets it reads, as YAML; none: those that it watches. */}}
+{{- define "landfall.ingress.secretNamespaces" -}}
+{{- $namespaces := .Values.ingress.secretNamespaces -}}
+{{- if and $namespaces .Values.ingress.defaultCertificate -}}
+{{- $namespaces = append $namespaces (splitList "/" .Values.ingress.defaultCertificate | first) -}}
+{{- end -}}
+{{- $namespaces | uniq | toYaml -}}
+{{- end -}}
+
 {{/* Ports within the pod: those of the node with HostNetwork, else such as anybody may listen on. */}}
 {{- define "landfall.ingress.ports" -}}
 {{- if eq .Values.ingress.expose "HostNetwork" -}}
@@ -88,6 +97,9 @@ yes
 {{- end }}
 {{- with $v.defaultBackend }}
 - --default-backend-service={{ . }}
+{{- end }}
+{{- with include "landfall.ingress.secretNamespaces" . | fromYamlArray }}
+- --secret-namespace={{ join "," . }}
 {{- end }}
 {{- if ne $v.hostOwnership "none" }}
 - --host-ownership={{ $v.hostOwnership }}

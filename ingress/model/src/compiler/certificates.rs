@@ -1,4 +1,4 @@
-//! Secrets of type `kubernetes.io/tls` and the certificates in them.
+//! Secrets and the certificates in them: of type `kubernetes.io/tls`, in class nginx of any type.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -16,6 +16,8 @@ use super::set::SmallSet;
 use super::store::Store;
 use crate::host::HostPattern;
 use crate::reason;
+use crate::settings::Settings;
+use crate::table::Dialect;
 use crate::tls::Certificate;
 
 const TLS_TYPE: &str = "kubernetes.io/tls";
@@ -35,6 +37,8 @@ pub(crate) struct SecretFault {
 struct StoredSecret {
     /// Tells whether the Secret has changed after its text was dropped.
     digest: u64,
+    /// Its type, if that is another than `kubernetes.io/tls`.
+    other_type: Option<Box<str>>,
     content: Content,
 }
 
@@ -70,7 +74,15 @@ impl PartialEq for StoredSecret {
 pub(crate) struct Secrets {
     crypto: Arc<CryptoProvider>,
     store: Store<StoredSecret>,
+    /// Those that were asked for by name.
+    named: Store<StoredSecret>,
     users: BTreeMap<ObjectKey, SmallSet<ObjectKey>>,
+    /// Those of the users whose class takes a Secret of any type.
+    lenient: BTreeMap<ObjectKey, SmallSet<ObjectKey>>,
+    missing: BTreeSet<ObjectKey>,
+    last_missing: Arc<BTreeSet<ObjectKey>>,
+    /// The namespaces that are read; empty: all.
+    namespaces: Vec<String>,
     now: u64,
     /// Used without an Ingress: the default certificate.
     pinned: Option<ObjectKey>,
@@ -80,11 +92,17 @@ pub(crate) struct Secrets {
 }
 
 impl Secrets {
-    pub(crate) fn new(crypto: Arc<CryptoProvider>, pinned: Option<ObjectKey>) -> Self {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let pinned = settings.default_certificate.clone();
         Self {
-            crypto,
+            crypto: settings.crypto.clone(),
             store: Store::default(),
+            named: Store::default(),
             users: BTreeMap::new(),
+            lenient: BTreeMap::new(),
+            missing: pinned.iter().cloned().collect(),
+            last_missing: Arc::default(),
+            namespaces: settings.secret_namespaces.clone(),
             now: 0,
             pinned,
             deadlines: BTreeSet::new(),
@@ -98,8 +116,42 @@ impl Secrets {
         let changed: Vec<ObjectKey> = changed.into_iter().map(|(key, _)| key).collect();
         for key in &changed {
             self.set_deadline(key, None);
+            self.look_for(key);
         }
         changed
+    }
+
+    /// As [`Secrets::apply`], for Secrets that were asked for by name.
+    pub(crate) fn apply_named(&mut self, change: Change<Secret>) -> Vec<ObjectKey> {
+        let changed = self.named.apply(change, |secret| &secret.metadata, parse);
+        let changed: Vec<ObjectKey> = changed.into_iter().map(|(key, _)| key).collect();
+        for key in &changed {
+            self.set_deadline(key, None);
+        }
+        changed
+    }
+
+    /// The Secrets to ask for by name.
+    pub(crate) fn missing(&mut self) -> Arc<BTreeSet<ObjectKey>> {
+        if *self.last_missing != self.missing {
+            self.last_missing = Arc::new(self.missing.clone());
+        }
+        self.last_missing.clone()
+    }
+
+    /// Decides whether a Secret is to be asked for by name.
+    fn look_for(&mut self, key: &ObjectKey) {
+        let wanted = self.lenient.contains_key(key) || self.pinned.as_ref() == Some(key);
+        if wanted && self.is_read(key) && self.store.get(key).is_none() {
+            self.missing.insert(key.clone());
+        } else {
+            self.missing.remove(key);
+        }
+    }
+
+    /// Whether the Secrets of its namespace are read.
+    fn is_read(&self, key: &ObjectKey) -> bool {
+        self.namespaces.is_empty() || self.namespaces.iter().any(|namespace| namespace == key.namespace())
     }
 
     /// Moves the time on and returns the Secrets whose validity begins or ends with that.
@@ -130,11 +182,22 @@ impl Secrets {
         Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(*deadline)))
     }
 
-    pub(crate) fn add_user(&mut self, secret: &ObjectKey, user: &ObjectKey) {
+    pub(crate) fn add_user(&mut self, secret: &ObjectKey, user: &ObjectKey, dialect: Dialect) {
         self.users.entry(secret.clone()).or_default().insert(user.clone());
+        if dialect == Dialect::IngressNginx {
+            self.lenient.entry(secret.clone()).or_default().insert(user.clone());
+            self.look_for(secret);
+        }
     }
 
     pub(crate) fn remove_user(&mut self, secret: &ObjectKey, user: &ObjectKey) {
+        if let Some(users) = self.lenient.get_mut(secret) {
+            users.remove(user);
+            if users.is_empty() {
+                self.lenient.remove(secret);
+                self.look_for(secret);
+            }
+        }
         if let Some(users) = self.users.get_mut(secret) {
             users.remove(user);
             if users.is_empty() {
@@ -150,16 +213,28 @@ impl Secrets {
         self.users.get(secret).into_iter().flatten()
     }
 
-    /// The certificate in a Secret if it can be used now.
-    pub(crate) fn certificate(&mut self, key: &ObjectKey) -> Result<Arc<Certificate>, SecretFault> {
-        let Some(secret) = self.store.get_mut(key) else {
+    /// The certificate in a Secret if it can be used now. ingress-nginx asks for no type.
+    pub(crate) fn certificate(&mut self, key: &ObjectKey, dialect: Dialect) -> Result<Arc<Certificate>, SecretFault> {
+        let is_read = self.is_read(key);
+        let Some(secret) = self.store.get_mut(key).or_else(|| self.named.get_mut(key)) else {
             let (namespace, name) = (key.namespace(), key.name());
+            if !is_read {
+                return Err(fault(
+                    reason::UNKNOWN_SECRET,
+                    format!("Secrets of namespace {namespace} are not read, so the default certificate answers"),
+                    format!("add {namespace} to --secret-namespace (ingress.secretNamespaces in the chart)"),
+                ));
+            }
             return Err(fault(
                 reason::UNKNOWN_SECRET,
                 format!("there is no Secret {key} of type {TLS_TYPE}, so the default certificate answers"),
                 format!("kubectl -n {namespace} create secret tls {name} --cert=FILE --key=FILE"),
             ));
         };
+        if let (Some(kind), Dialect::Kubernetes) = (&secret.other_type, dialect) {
+            let cause = format!("the Secret is of type {kind:?}, so the default certificate answers");
+            return Err(fault(reason::INVALID_SECRET_TYPE, cause, format!("recreate it as type {TLS_TYPE}")));
+        }
         let read = match &secret.content {
             Content::Read(read) => read.clone(),
             Content::Unread(pem) => {
@@ -221,15 +296,12 @@ fn parse(secret: &Secret, _: &ObjectKey) -> StoredSecret {
     };
     let (certificate, key) = (part(CERTIFICATE), part(KEY));
     let content = match (certificate, key) {
-        _ if kind != TLS_TYPE => {
-            let cause = format!("the Secret is of type {kind:?}, so the default certificate answers");
-            Err(fault(reason::INVALID_SECRET_TYPE, cause, format!("make it anew with type {TLS_TYPE}")))
-        }
         (Some(certificate), Some(key)) => Ok(Pem { certificate, key }),
         (None, _) => Err(incomplete(CERTIFICATE)),
         (_, None) => Err(incomplete(KEY)),
     };
-    StoredSecret { digest: hasher.finish(), content: Content::Unread(content) }
+    let other_type = (kind != TLS_TYPE).then(|| kind.into());
+    StoredSecret { digest: hasher.finish(), other_type, content: Content::Unread(content) }
 }
 
 fn incomplete(part: &str) -> SecretFault {

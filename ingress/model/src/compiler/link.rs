@@ -124,7 +124,7 @@ impl Compiler {
         let mut problems = Vec::new();
         let mut claims = Vec::new();
         for entry in &parsed.tls {
-            self.claim_entry(&parsed, entry, &mut claims, &mut problems);
+            self.claim_entry(&parsed, dialect, entry, &mut claims, &mut problems);
         }
         claims.sort_by(|a, b| a.name.cmp(&b.name));
         for claim in &claims {
@@ -151,14 +151,15 @@ impl Compiler {
     fn claim_entry(
         &mut self,
         parsed: &ParsedIngress,
+        dialect: Dialect,
         entry: &TlsSpec,
         claims: &mut Vec<Claim>,
         problems: &mut Vec<Problem>,
     ) {
         let object = || ObjectRef::new("Ingress", parsed.age.key.clone());
         let certificate = entry.secret.as_ref().and_then(|secret| {
-            self.secrets.add_user(secret, &parsed.age.key);
-            let fault = match self.secrets.certificate(secret) {
+            self.secrets.add_user(secret, &parsed.age.key, dialect);
+            let fault = match self.secrets.certificate(secret, dialect) {
                 Ok(certificate) => return Some(certificate),
                 Err(fault) => fault,
             };

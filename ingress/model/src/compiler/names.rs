@@ -11,6 +11,7 @@ use super::tables::same;
 use super::{Compiler, Effects};
 use crate::host::{HostName, HostPattern};
 use crate::reason;
+use crate::table::Dialect;
 use crate::tls::{Certificate, CertificateTable};
 
 /// What is decided about a name.
@@ -44,7 +45,7 @@ impl Compiler {
         if effects.default_certificate
             && let Some(secret) = self.settings.default_certificate.clone()
         {
-            let default = self.secrets.certificate(&secret);
+            let default = self.secrets.certificate(&secret, Dialect::IngressNginx);
             self.default_certificate_problem = default.as_ref().err().map(|fault| {
                 let cause = format!("--default-ssl-certificate names it, but it can't be used: {}", fault.cause);
                 let problem = Problem::new(ObjectRef::new("Secret", secret.clone()), fault.reason, cause);

@@ -27,6 +27,7 @@ pub fn settings(publish: Publish) -> Settings {
         default_certificate: None,
         default_backend: None,
         origin: Origin::Cluster,
+        secret_namespaces: Vec::new(),
         host_ownership: HostOwnership::None,
         external_names: ExternalNames::Outside,
         cluster_domain: "cluster.local".into(),
