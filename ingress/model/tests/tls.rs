@@ -295,6 +295,14 @@ fn a_certificate_that_is_not_used_is_told_of() {
     let built = build(&mut compiler, inputs);
     let told = |built: &Built| reasons(built).contains(&("HostNotOwned", "spec.tls[0].hosts", "www.example"));
     assert!(told(&built), "{:?}", built.problems);
+    // The owner of a host under a foreign wildcard learns why its certificate is not used.
+    let wild = json!([{"hosts": ["*.example"], "secretName": "s"}]);
+    let inputs = [secret_of("evil", &["*.example"]), tenant("evil", 1, None, &wild)];
+    let under = build(&mut compiler, inputs);
+    let owner = under.problems.iter().find(|problem| problem.object.key == ObjectKey::new("shop", "i2")).unwrap();
+    assert_eq!((owner.reason.as_str(), &*owner.field, &*owner.value), ("HostNotOwned", "spec.tls", "www.example"));
+    let built = build(&mut compiler, [secret_of("evil", &["www.example"]), tenant("evil", 1, None, &tls)]);
+    assert!(told(&built), "{:?}", built.problems);
     // With the rule its claim goes into force.
     let built = build(&mut compiler, [Input::Ingress(Change::Delete(ObjectKey::new("shop", "i2")))]);
     assert!(!told(&built) && served(&built, "www.example") == Some(ObjectKey::new("evil", "s")));

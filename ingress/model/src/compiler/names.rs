@@ -79,30 +79,31 @@ impl Compiler {
         }
         let chosen = match winner {
             Some((_, certificate)) => Chosen::Certificate(certificate.clone()),
-            None => self.choose_by_wildcard(name),
+            None => self.choose_by_wildcard(name, &mut problems),
         };
         self.note(&Contest::Name(name.clone()), problems, effects);
         chosen
     }
 
     /// For a name without a certificate of its own: whether the wildcard's may be used for it.
-    fn choose_by_wildcard(&self, name: &HostPattern) -> Chosen {
+    fn choose_by_wildcard(&self, name: &HostPattern, problems: &mut Vec<Problem>) -> Chosen {
         let HostPattern::Exact(host) = name else { return Chosen::Nothing };
         // Where nobody has a rule for the name, everybody may speak for it.
-        if self.ruling(name).is_none() {
-            return Chosen::Nothing;
-        }
+        let Some(ruling) = self.owner(name).or_else(|| self.ruling(name)?.first()) else { return Chosen::Nothing };
         let Some(wildcard) = host.wildcard().filter(|wildcard| self.names.contains_key(wildcard)) else {
             return Chosen::Nothing;
         };
         let entitled_to = |name: &HostPattern| {
             let mut claims = self.usable_claims(&wildcard).filter(|(age, ..)| self.is_entitled(age, name));
-            claims.next().map(|(.., certificate)| certificate.clone())
+            claims.next().map(|(age, _, certificate)| (age, certificate.clone()))
         };
         match (entitled_to(&wildcard), entitled_to(name)) {
-            (Some(shared), Some(own)) if Arc::ptr_eq(&shared, &own) => Chosen::Nothing,
-            (_, Some(own)) => Chosen::Certificate(own),
-            (Some(_), None) => Chosen::Closed,
+            (Some((_, shared)), Some((_, own))) if Arc::ptr_eq(&shared, &own) => Chosen::Nothing,
+            (_, Some((_, own))) => Chosen::Certificate(own),
+            (Some((claimer, shared)), None) => {
+                problems.push(closed(name, &ruling.key, &claimer.key, &shared));
+                Chosen::Closed
+            }
             (None, None) => Chosen::Nothing,
         }
     }
@@ -169,6 +170,19 @@ fn lost(
     let problem = Problem::new(ObjectRef::new("Ingress", loser.clone()), reason::TLS_CONFLICT, cause);
     let problem = problem.at(format!("spec.tls[{}].secretName", claim.index), certificate.secret.name());
     problem.remedy("use one Secret for one host").warning()
+}
+
+/// That the wildcard's certificate is not used for a host; the owner of the host is told.
+fn closed(name: &HostPattern, ruling: &ObjectKey, claimer: &ObjectKey, certificate: &Certificate) -> Problem {
+    let cause = format!(
+        "the certificate in Secret {} covers host {name}, but ingress {claimer} in another namespace names it, so the \
+         default certificate answers",
+        certificate.secret
+    );
+    let problem = Problem::new(ObjectRef::new("Ingress", ruling.clone()), reason::HOST_NOT_OWNED, cause);
+    let remedy =
+        "to serve the host by HTTPS, name a certificate in spec.tls of this Ingress, or make it the default one";
+    problem.at("spec.tls", name.to_string()).remedy(remedy).warning()
 }
 
 fn not_entitled(loser: &ObjectKey, claim: &Claim, ruling: &ObjectKey) -> Problem {
