@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
+use landfall_lb_model::reason;
 use landfall_lb_model::speakers::SpeakerRule;
 use landfall_lb_model::world::World;
 use landfall_model::Problem;
@@ -24,6 +25,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     problems.extend(world.problems());
     problems.extend(planned.problems);
     problems.extend(duty_problems);
+    problems.extend(world.review(&[args.namespace.clone(), "metallb-system".to_owned()]));
     for problem in &mut problems {
         if problem.location.is_none() {
             problem.location = reading.locations.get(&problem.object).cloned();
@@ -31,12 +33,35 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     }
     problems.sort();
     problems.dedup();
-    match args.output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&problems)?),
-        Output::Text => problems.iter().for_each(|problem| match &problem.location {
-            Some(location) => println!("{location}: {}: {problem}", problem.reason),
-            None => println!("{}: {problem}", problem.reason),
-        }),
+    print(&world, problems, args.output)
+}
+
+fn print(world: &World, mut problems: Vec<Problem>, output: Output) -> anyhow::Result<ExitCode> {
+    let code = if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    let objects = |problem: &Problem| {
+        let outdated = problem.reason == reason::OUTDATED_CONFIGURATION;
+        world.replacement(&problem.object).filter(|text| outdated && !text.is_empty())
+    };
+    match output {
+        Output::Json => {
+            for problem in &mut problems {
+                if let Some(text) = objects(problem) {
+                    problem.remedy = format!("{}\n{text}", problem.remedy);
+                }
+            }
+            println!("{}", serde_json::to_string_pretty(&problems)?);
+        }
+        Output::Text => {
+            for problem in &problems {
+                match &problem.location {
+                    Some(location) => println!("{location}: {}: {problem}", problem.reason),
+                    None => println!("{}: {problem}", problem.reason),
+                }
+                if let Some(text) = objects(problem) {
+                    print!("{text}");
+                }
+            }
+        }
     }
-    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(code)
 }

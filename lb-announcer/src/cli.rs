@@ -224,6 +224,10 @@ pub struct CheckArgs {
     /// What is ours.
     #[command(flatten)]
     pub rules: RuleArgs,
+    /// The namespace that the announcer is to run in: pools and advertisements elsewhere are a problem, except in
+    /// metallb-system.
+    #[arg(long, env = "LANDFALL_NAMESPACE", value_name = "NAMESPACE", default_value = "landfall-system")]
+    pub namespace: String,
     /// The form of the answer.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,

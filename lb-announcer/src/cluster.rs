@@ -40,7 +40,13 @@ impl References {
             Input::BgpPeer(change) => self.note_change(change),
             Input::BfdProfile(change) => self.note_change(change),
             Input::Community(change) => self.note_change(change),
-            Input::EndpointSlice(_) | Input::Namespace(_) | Input::SpeakerPod(_) | Input::ConfigurationState(_) => {}
+            Input::EndpointSlice(_)
+            | Input::Namespace(_)
+            | Input::SpeakerPod(_)
+            | Input::ConfigurationState(_)
+            | Input::L2Status(_)
+            | Input::OldPool(_)
+            | Input::ConfigMap(_) => {}
         }
     }
 

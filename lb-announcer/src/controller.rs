@@ -34,7 +34,7 @@ use crate::inputs::{Role, cluster_plan};
 use crate::page::{self, Page, Shown, lock};
 use crate::report::{self, ConnectionLog, ProblemLog};
 use crate::wire::{Figures, View};
-use observed::Observations;
+use observed::{Observations, Wanted};
 
 const MANAGER: &str = "landfall-lb-controller";
 /// The longest time for which changes are gathered: in a large cluster, where a plan takes long.
@@ -289,17 +289,29 @@ impl Controller {
 
     /// Says what is wanted of every Service and pool.
     fn publish(&mut self, planned: &Plan, hindrances: &BTreeMap<ObjectKey, Problem>) {
+        let mut unannounced: BTreeMap<ObjectKey, Vec<IpAddr>> = BTreeMap::new();
+        for (key, ip) in self.world.unannounced() {
+            unannounced.entry(key).or_default().push(ip);
+        }
         let services = &self.services;
         for (key, service) in self.world.services() {
             if !self.pools_seen && !service.status.is_empty() {
                 continue;
             }
             let Some(observed) = self.observations.get_mut(key) else { continue };
-            let (grant, waiting, hindrance) = (planned.grant(key), planned.waiting.get(key), hindrances.get(key));
-            if !observed.is_news(grant, waiting, hindrance) {
+            let grant = planned.grant(key);
+            let wanted = Wanted {
+                grant: grant.cloned(),
+                waiting: planned.waiting.get(key).cloned(),
+                hindrance: hindrances.get(key).cloned(),
+                contested: planned.contested.get(key).cloned(),
+                remark: planned.remarks.get(key).cloned(),
+                unannounced: unannounced.get(key).cloned().unwrap_or_default(),
+            };
+            if !observed.is_news(&wanted) {
                 continue;
             }
-            let status = observed.wanted_status(grant, waiting, hindrance);
+            let status = observed.wanted_status(&wanted);
             let told = observed.has(grant);
             services.set(key.clone(), Some(observed.value()), Write::Status(status));
             // Two writes of one object at a time hinder each other, and somebody waits for the address.
@@ -310,7 +322,7 @@ impl Controller {
         }
         for key in self.world.former() {
             let Some(observed) = self.observations.get_mut(key) else { continue };
-            if !observed.is_news(None, None, None) {
+            if !observed.is_news(&Wanted::default()) {
                 continue;
             }
             services.set(key.clone(), Some(observed.value()), Write::Status(observed.cleared()));

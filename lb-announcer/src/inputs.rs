@@ -33,13 +33,23 @@ pub fn plan(namespaces: &[String], role: Role) -> Plan<Input> {
             .watch(configuration(), Input::BfdProfile)
             .watch(configuration(), Input::Community),
     };
+    let plan = match role {
+        // What was once configured, and would be looked for in vain.
+        Role::Everything => plan
+            .watch(Scope::all(), Input::OldPool)
+            .watch(Scope::all().fields("metadata.name=config"), Input::ConfigMap),
+        Role::Allocates | Role::Announces => plan,
+    };
     plan.watch(Scope::all(), Input::EndpointSlice)
 }
 
 /// The kinds to read in a cluster.
 pub fn cluster_plan(cluster: &ClusterArgs, role: Role) -> Plan<Input> {
     let own = || Scope::all().namespaces([cluster.namespace.clone()]).optional();
-    plan(&cluster.namespaces(), role)
-        .watch(own().labels(cluster.speaker_selector.clone()), Input::SpeakerPod)
+    let plan = match role {
+        Role::Allocates => plan(&cluster.namespaces(), role).watch(own(), Input::L2Status),
+        Role::Announces | Role::Everything => plan(&cluster.namespaces(), role),
+    };
+    plan.watch(own().labels(cluster.speaker_selector.clone()), Input::SpeakerPod)
         .watch(own().labels("metallb.io/component-type=speaker"), Input::ConfigurationState)
 }

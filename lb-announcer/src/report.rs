@@ -62,8 +62,9 @@ pub fn conflict_problems(world: &World, conflicts: &BTreeMap<IpAddr, (MacAddr, N
         .filter_map(|(ip, (mac, node))| {
             let pool = world.pool_of(*ip)?;
             let object = ObjectRef::new("IPAddressPool", pool.key.clone());
-            let cause =
-                format!("a host with MAC address {mac} answers for {ip}, as node {node} saw; the address isn't given");
+            let cause = format!(
+                "a host with MAC address {mac} answers for {ip}, as node {node} saw; no further Service gets it"
+            );
             let problem = Problem::new(object, reason::ADDRESS_CONFLICT, cause).at("spec.addresses", ip.to_string());
             Some(problem.remedy("give that host another address, or take this one out of the pool").warning())
         })
@@ -93,7 +94,7 @@ pub fn reserved_problems(world: &World, reserved: &BTreeMap<IpAddr, TakenBy>) ->
         .filter_map(|(ip, by)| {
             let pool = world.pool_of(*ip)?;
             let object = ObjectRef::new("IPAddressPool", pool.key.clone());
-            let cause = format!("{ip} isn't given to Services: {by}");
+            let cause = format!("no further Service gets {ip}: {by}");
             let problem = Problem::new(object, reason::RESERVED_ADDRESS, cause).at("spec.addresses", ip.to_string());
             Some(problem.remedy(format!("exclude it with \"!{ip}\"")).warning())
         })

@@ -203,6 +203,7 @@ impl Standalone {
         page: &mut Page,
         problems: &mut Vec<Problem>,
     ) -> BTreeMap<ObjectKey, Grant> {
+        self.world.note_announced(&view.announcers.keys().copied().collect());
         let taken = report::taken(&self.world, view);
         let theirs = view.leaders_table.as_ref().filter(|_| !view.leads).map(|(_, table)| read_table(table));
         if let Some(table) = theirs {

@@ -1,6 +1,6 @@
 //! L2 advertisements: which addresses are announced by which nodes, on which interfaces.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use landfall_model::{ObjectKey, ObjectRef, Problem};
@@ -86,9 +86,31 @@ impl Advert {
 }
 
 /// Reads all advertisements, in the order of their keys.
-pub fn read_adverts(objects: &[Arc<L2Advertisement>], pools: &[Pool]) -> (Vec<Advert>, Vec<Problem>) {
+///
+/// One with a query that can't be read means what it meant before, where `good` has that.
+pub fn read_adverts(
+    objects: &[Arc<L2Advertisement>],
+    pools: &[Pool],
+    good: &mut BTreeMap<ObjectKey, Arc<L2Advertisement>>,
+) -> (Vec<Advert>, Vec<Problem>) {
     let mut problems = Vec::new();
-    let mut adverts: Vec<Advert> = objects.iter().map(|object| read(object, pools, &mut problems)).collect();
+    let mut adverts = Vec::new();
+    for object in objects {
+        let mut found = Vec::new();
+        let mut advert = read(object, pools, &mut found);
+        let unreadable = found.iter().any(|p| p.reason == reason::INVALID_SELECTOR);
+        if !unreadable {
+            good.insert(advert.key.clone(), object.clone());
+        } else if let Some(before) = good.get(&advert.key) {
+            advert = read(before, pools, &mut Vec::new());
+            for problem in found.iter_mut().filter(|p| p.reason == reason::INVALID_SELECTOR) {
+                let error = problem.cause.trim_end_matches("; the query selects nothing");
+                problem.cause = format!("{error}; until it is corrected, the advertisement means what it did before");
+            }
+        }
+        adverts.push(advert);
+        problems.extend(found);
+    }
     adverts.sort_by(|a, b| a.key.cmp(&b.key));
     for pool in pools {
         if !adverts.iter().any(|a| a.covers_pool(pool)) {
@@ -110,7 +132,7 @@ fn read(object: &L2Advertisement, pools: &[Pool], problems: &mut Vec<Problem>) -
     let meta = &object.metadata;
     let key = ObjectKey::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
     let about = ObjectRef::new("L2Advertisement", key.clone());
-    let spec = &object.spec.spec;
+    let spec = &object.spec;
     problems.extend(duplicates(&about, "spec.ipAddressPools", &spec.ip_address_pools));
     problems.extend(duplicates(&about, "spec.interfaces", &spec.interfaces));
     for (index, name) in spec.ip_address_pools.iter().enumerate() {

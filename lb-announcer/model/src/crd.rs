@@ -8,7 +8,9 @@
 mod bgp;
 mod common;
 mod l2;
+mod old;
 mod pool;
+mod rules;
 mod state;
 
 pub use bgp::{
@@ -17,9 +19,10 @@ pub use bgp::{
 };
 pub use common::{Condition, LabelSelector, LabelSelectorRequirement};
 pub use l2::{
-    InterfaceName, L2Advertisement, L2AdvertisementBody, L2AdvertisementSpec, L2AdvertisementStatus, NodePreference,
-    ServiceL2Status, ServiceL2StatusSpec, ServiceL2StatusStatus,
+    InterfaceName, L2Advertisement, L2AdvertisementSpec, L2AdvertisementStatus, NodePreference, ServiceL2Status,
+    ServiceL2StatusSpec, ServiceL2StatusStatus,
 };
+pub use old::{AddressPool, AddressPoolSpec};
 pub use pool::{IPAddressPool, IPAddressPoolSpec, IPAddressPoolStatus, ServiceAllocation, TakenAddress};
 pub use state::{ConfigurationState, ConfigurationStateSpec, ConfigurationStateStatus};
 
@@ -33,7 +36,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         .expect("both versions have the same group, kind and scope");
     vec![
         IPAddressPool::crd(),
-        L2Advertisement::crd(),
+        l2::L2AdvertisementDefinition::crd(),
         ServiceL2Status::crd(),
         ConfigurationState::crd(),
         BGPAdvertisement::crd(),

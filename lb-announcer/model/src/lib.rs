@@ -18,6 +18,7 @@ mod blocked;
 pub mod crd;
 pub mod duty;
 pub mod election;
+mod metallb;
 pub mod node;
 pub mod plan;
 pub mod pool;

@@ -9,7 +9,9 @@
 //! of a Service that lost it is not given to another.
 
 mod choose;
+mod impostor;
 mod ledger;
+mod remarks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -20,13 +22,13 @@ use landfall_model::{ObjectKey, ObjectRef, Problem, Reason};
 use pnet_base::MacAddr;
 
 pub use choose::PoolDenial;
-pub use ledger::Denial;
+pub use ledger::{Denial, Shortage};
 
 use crate::address::Family;
 use crate::crd::TakenAddress;
 use crate::pool::{Namespaces, Pool};
 use crate::reason;
-use crate::service::ServiceFacts;
+use crate::service::{Families, ServiceFacts};
 use choose::{Chooser, Refusal};
 use ledger::Ledger;
 
@@ -106,6 +108,8 @@ pub struct Inputs<'a> {
     pub agreed: &'a BTreeMap<ObjectKey, Arc<ServiceFacts>>,
     /// Addresses that can't be given.
     pub taken: &'a BTreeMap<IpAddr, TakenBy>,
+    /// What Services were given that no node has announced since: exchanged if something on the network uses it.
+    pub unannounced: &'a BTreeSet<(ObjectKey, IpAddr)>,
     /// Addresses that may turn out to be a network's own: given without being asked for only when a pool has nothing
     /// else.
     pub doubtful: &'a BTreeSet<IpAddr>,
@@ -162,6 +166,12 @@ pub struct Plan {
     pub release: BTreeMap<ObjectKey, Vec<IpAddr>>,
     /// Services without an address, with the reason.
     pub waiting: BTreeMap<ObjectKey, Problem>,
+    /// Services that keep an address which something on the network uses as well.
+    pub contested: BTreeMap<ObjectKey, Problem>,
+    /// What is worth knowing of a Service that has what it needs, without anything being wrong.
+    pub remarks: BTreeMap<ObjectKey, String>,
+    /// Addresses that Services didn't hold before.
+    pub given: BTreeSet<(ObjectKey, IpAddr)>,
     /// Everything that is wrong with the Services.
     pub problems: Vec<Problem>,
     /// What happened.
@@ -191,7 +201,8 @@ impl Plan {
 
 /// Decides who has which address.
 pub fn plan(inputs: &Inputs<'_>) -> Plan {
-    let mut planner = Planner { inputs, ledger: Ledger::default(), plan: Plan::default(), lost: BTreeMap::new() };
+    let ledger = Ledger::new(impostor::impostors(inputs));
+    let mut planner = Planner { inputs, ledger, plan: Plan::default(), lost: BTreeMap::new() };
     for (ip, by) in inputs.taken {
         planner.ledger.take(*ip, by.clone());
     }
@@ -223,7 +234,8 @@ struct Planner<'a> {
 
 impl<'a> Planner<'a> {
     fn chooser(&mut self) -> Chooser<'_> {
-        Chooser { pools: self.inputs.pools, namespaces: self.inputs.namespaces, ledger: &mut self.ledger }
+        let Inputs { pools, namespaces, unannounced, .. } = *self.inputs;
+        Chooser { pools, namespaces, ledger: &mut self.ledger, unannounced }
     }
 
     /// Confirms what Services hold and returns those that need something: oldest first, and those that want to share
@@ -267,7 +279,7 @@ impl<'a> Planner<'a> {
 
     /// Gives a Service that prefers both families the one that it lacks, from the pool that it has already.
     fn add_second_family(&mut self, service: &'a ServiceFacts) {
-        let crate::service::Families::Prefer(_) = service.families else { return };
+        let Families::Prefer(_) = service.families else { return };
         let Some(grant) = self.plan.keep.get(&service.key).cloned() else { return };
         let ([first], []) = (grant.ips.as_slice(), service.wanted.as_slice()) else { return };
         let family = Family::of(*first).other();
@@ -279,11 +291,6 @@ impl<'a> Planner<'a> {
             ips.sort();
             self.note(service, reason::IP_ALLOCATED, format!("Assigned additional IP {:?}", ip.to_string()));
             self.plan.assign.insert(service.key.clone(), Grant { ips, pool: grant.pool });
-        } else {
-            let cause = format!("prefers two families, and pool {} has no free {family} address", grant.pool);
-            let problem = Problem::new(about(service), reason::ADDITIONAL_ASSIGN_FAILED, cause).warning();
-            let problem = problem.at("spec.ipFamilyPolicy", "PreferDualStack");
-            self.plan.problems.push(problem.remedy(format!("add {family} addresses to the pool")));
         }
     }
 
@@ -326,6 +333,16 @@ impl<'a> Planner<'a> {
     }
 
     fn finish(mut self) -> Plan {
+        let grants: Vec<(ObjectKey, Grant)> = self.plan.grants().map(|(k, g)| (k.clone(), g.clone())).collect();
+        for (key, grant) in grants {
+            let held = self.inputs.held.get(&key).map(Vec::as_slice).unwrap_or_default();
+            let new = grant.ips.iter().filter(|ip| !held.contains(ip));
+            self.plan.given.extend(new.map(|ip| (key.clone(), *ip)));
+            if let Some(service) = self.inputs.services.get(&key) {
+                self.remark(service, &grant);
+                self.report_contest(service, &grant);
+            }
+        }
         for (key, held) in self.inputs.held {
             let left: Vec<IpAddr> = match self.plan.grant(key) {
                 Some(grant) => held.iter().copied().filter(|ip| !grant.ips.contains(ip)).collect(),
@@ -341,6 +358,7 @@ impl<'a> Planner<'a> {
             self.plan.notes.push(Note { service: key, reason: reason::CLEAR_ASSIGNMENT, message });
         }
         for pool in self.inputs.pools {
+            self.report_impostor(pool);
             let usage = |family| {
                 let (assigned, taken) = self.ledger.usage(pool, family);
                 Usage { total: pool.size(family), assigned, taken }

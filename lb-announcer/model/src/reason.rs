@@ -6,14 +6,14 @@ use landfall_model::Reason;
 
 /// A Service got its address.
 pub const IP_ALLOCATED: Reason = Reason::new("IPAllocated");
+/// A Service was given an address that no node has announced since.
+pub const NOT_YET_ANNOUNCED: Reason = Reason::new("NotYetAnnounced");
 /// No pool has an address for the Service.
 pub const ALLOCATION_FAILED: Reason = Reason::new("AllocationFailed");
 /// What the Service asks for can't be understood or contradicts itself.
 pub const LOAD_BALANCER_FAILED: Reason = Reason::new("LoadBalancerFailed");
 /// The address that the Service had is not allowed any more.
 pub const CLEAR_ASSIGNMENT: Reason = Reason::new("ClearAssignment");
-/// The second family of a Service that prefers both isn't to be had.
-pub const ADDITIONAL_ASSIGN_FAILED: Reason = Reason::new("AdditionalAssignFailed");
 /// The Service needs two cluster addresses and has fewer.
 pub const NOT_ENOUGH_CLUSTER_IPS: Reason = Reason::new("NotEnoughClusterIPs");
 /// The Service is headless.
@@ -60,10 +60,18 @@ pub const NOT_ADVERTISED: Reason = Reason::new("NotAdvertised");
 pub const UNKNOWN_NAMESPACE: Reason = Reason::new("UnknownNamespace");
 /// An interface name that no kernel would have.
 pub const INVALID_INTERFACE: Reason = Reason::new("InvalidInterface");
+/// Configuration of `MetalLB` before 0.13, which nothing reads any more.
+pub const OUTDATED_CONFIGURATION: Reason = Reason::new("OutdatedConfiguration");
+/// A pool or advertisement in a namespace that isn't read in a cluster.
+pub const NAMESPACE_NOT_READ: Reason = Reason::new("NamespaceNotRead");
+/// A node in another network than the addresses that it is to announce.
+pub const NODE_OUTSIDE_SUBNET: Reason = Reason::new("NodeOutsideSubnet");
 /// A kind that is accepted and not served.
 pub const NOT_SERVED: Reason = Reason::new("NotServed");
 /// Something on the network uses an address of a pool.
 pub const ADDRESS_CONFLICT: Reason = Reason::new("AddressConflict");
+/// One host answers for every address of a pool.
+pub const PROXY_ARP: Reason = Reason::new("ProxyARP");
 /// An address of a pool is a node's or a subnet's own.
 pub const RESERVED_ADDRESS: Reason = Reason::new("ReservedAddress");
 /// Heartbeats are off though there are several nodes.

@@ -20,6 +20,9 @@ pub const LOAD_BALANCER_IPS: &str = "metallb.io/loadBalancerIPs";
 pub const ALLOW_SHARED_IP: &str = "metallb.io/allow-shared-ip";
 /// Annotation that the controller writes: the pool that the address came from.
 pub const ALLOCATED_FROM_POOL: &str = "metallb.io/ip-allocated-from-pool";
+/// The condition of a Service that lists the addresses that it was given and that no node has announced since. They may
+/// be exchanged for others; without the condition an address stays.
+pub const UNANNOUNCED: &str = "landfall.dev/NotYetAnnounced";
 /// The older prefix of the same annotations.
 const OLD_PREFIX: &str = "metallb.universe.tf/";
 
@@ -84,6 +87,15 @@ pub enum BackendKey {
     Local(Arc<str>),
 }
 
+impl fmt::Display for TrafficPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cluster => "Cluster",
+            Self::Local => "Local",
+        })
+    }
+}
+
 /// `spec.externalTrafficPolicy`: which nodes take traffic for a Service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TrafficPolicy {
@@ -118,6 +130,10 @@ pub struct ServiceFacts {
     pub families: Families,
     /// The addresses in its status.
     pub status: Vec<IpAddr>,
+    /// Those of them that no node has announced since the Service was given them, as its condition says.
+    pub unannounced: BTreeSet<IpAddr>,
+    /// The pool that they came from, as the annotation says.
+    pub allocated_from: Option<Arc<str>>,
     /// Why it can't have an address at all, or why what it asks for can't be understood.
     pub refused: Option<Problem>,
 }
@@ -173,6 +189,8 @@ pub fn read_service(service: &Service, class: Option<&str>) -> Reading {
         policy: policy(spec),
         families,
         status: addresses(service),
+        unannounced: unannounced(service),
+        allocated_from: reader.annotations.get(ALLOCATED_FROM_POOL).map(|pool| pool.as_str().into()),
         refused,
         key,
     };
@@ -182,7 +200,20 @@ pub fn read_service(service: &Service, class: Option<&str>) -> Reading {
 /// The addresses in the status; entries that name a host only are left out.
 fn addresses(service: &Service) -> Vec<IpAddr> {
     let status = service.status.as_ref().and_then(|s| s.load_balancer.as_ref()).and_then(|l| l.ingress.as_ref());
-    status.into_iter().flatten().filter_map(|i| i.ip.as_deref()?.parse().ok()).collect()
+    status.into_iter().flatten().filter_map(|i| address(i.ip.as_deref()?)).collect()
+}
+
+/// An address; an IPv4 one may be written as an IPv6 one (RFC 4291 section 2.5.5.2).
+fn address(text: &str) -> Option<IpAddr> {
+    text.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
+}
+
+/// What the condition [`UNANNOUNCED`] lists.
+fn unannounced(service: &Service) -> BTreeSet<IpAddr> {
+    let conditions = service.status.as_ref().and_then(|s| s.conditions.as_ref()).into_iter().flatten();
+    let held = conditions.filter(|c| c.type_ == UNANNOUNCED && c.status == "True");
+    let words = held.flat_map(|c| c.message.split([' ', ',']));
+    words.filter_map(|word| address(word.trim_matches(';'))).collect()
 }
 
 fn ports(spec: &ServiceSpec) -> BTreeSet<Port> {
@@ -267,9 +298,9 @@ impl Reader {
         };
         let mut ips: Vec<IpAddr> = Vec::new();
         for part in text.split(',').map(str::trim) {
-            match part.parse() {
-                Ok(ip) => ips.push(ip),
-                Err(_) => return refuse(field, text, format!("{part:?} is not an IP address"), "correct the address"),
+            match address(part) {
+                Some(ip) => ips.push(ip),
+                None => return refuse(field, text, format!("{part:?} is not an IP address"), "correct the address"),
             }
         }
         if ips.len() > 2 {

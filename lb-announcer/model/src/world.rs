@@ -1,27 +1,32 @@
 //! Everything that is known of the cluster, kept as parsed facts, and what follows from it.
 
+mod announced;
 mod intake;
+mod review;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use landfall_model::{Change, ObjectKey, ObjectRef, Problem};
 
 use crate::advert::{Advert, read_adverts};
 use crate::crd::{
-    BFDProfile, BGPAdvertisement, BGPPeer, Community, ConfigurationState, IPAddressPool, L2Advertisement,
+    AddressPool, BFDProfile, BGPAdvertisement, BGPPeer, Community, ConfigurationState, IPAddressPool, L2Advertisement,
+    ServiceL2Status,
 };
 use crate::duty::{Duty, Ground, Orders, duties, hindrances};
+use crate::metallb::Outdated;
 use crate::node::{ExcludeLabel, NodeFacts, SliceFacts};
 use crate::plan::{Grant, Inputs, Plan, TakenBy, plan};
-use crate::pool::{Namespaces, Pool, read_pools};
+use crate::pool::{Claims, Memory, Namespaces, Pool};
 use crate::reason;
 use crate::service::ServiceFacts;
 use crate::speakers::{SpeakerRule, Speakers};
 use crate::subnet::Subnet;
+use announced::Announced;
 
 /// A change to one of the kinds that the program reads.
 #[derive(Clone, Debug)]
@@ -42,6 +47,12 @@ pub enum Input {
     SpeakerPod(Change<Pod>),
     /// What speakers say of themselves.
     ConfigurationState(Change<ConfigurationState>),
+    /// Which nodes announce which Services.
+    L2Status(Change<ServiceL2Status>),
+    /// Pools of `MetalLB` before 0.13, which are only reported.
+    OldPool(Change<AddressPool>),
+    /// The configuration of `MetalLB` before 0.13 is in one of these; it is only reported.
+    ConfigMap(Change<ConfigMap>),
     /// Not served, only reported.
     BgpAdvertisement(Change<BGPAdvertisement>),
     /// Not served, only reported.
@@ -94,11 +105,17 @@ pub struct World {
     namespaces: Namespaces,
     pool_objects: BTreeMap<ObjectKey, Arc<IPAddressPool>>,
     advert_objects: BTreeMap<ObjectKey, Arc<L2Advertisement>>,
+    /// Advertisements as they were when they could last be read.
+    good_adverts: BTreeMap<ObjectKey, Arc<L2Advertisement>>,
     unserved: BTreeSet<ObjectRef>,
+    outdated: BTreeMap<ObjectRef, Outdated>,
     pools: Vec<Pool>,
+    /// What the pools' entries meant when they could last be read.
+    memory: Memory,
     adverts: Vec<Advert>,
     config_problems: Vec<Problem>,
     config_stale: bool,
+    announced: Announced,
     /// What Services that share asked for when that was last agreed.
     agreed: BTreeMap<ObjectKey, Arc<ServiceFacts>>,
     changes: Changes,
@@ -120,11 +137,15 @@ impl World {
             namespaces: Namespaces::new(),
             pool_objects: BTreeMap::new(),
             advert_objects: BTreeMap::new(),
+            good_adverts: BTreeMap::new(),
             unserved: BTreeSet::new(),
+            outdated: BTreeMap::new(),
             pools: Vec::new(),
+            memory: Memory::default(),
             adverts: Vec::new(),
             config_problems: Vec::new(),
             config_stale: false,
+            announced: Announced::default(),
             agreed: BTreeMap::new(),
             changes: Changes::default(),
             orders: Orders::default(),
@@ -148,9 +169,10 @@ impl World {
             return;
         }
         let objects: Vec<_> = self.pool_objects.values().cloned().collect();
-        (self.pools, self.config_problems) = read_pools(&objects, &self.namespaces);
+        (self.pools, self.config_problems) = self.memory.read(&objects, &self.namespaces, &self.claims());
         let objects: Vec<_> = self.advert_objects.values().cloned().collect();
-        let (adverts, problems) = read_adverts(&objects, &self.pools);
+        self.good_adverts.retain(|key, _| self.advert_objects.contains_key(key));
+        let (adverts, problems) = read_adverts(&objects, &self.pools, &mut self.good_adverts);
         self.adverts = adverts;
         self.config_problems.extend(problems);
     }
@@ -169,13 +191,15 @@ impl World {
             held,
             agreed: &self.agreed,
             taken,
+            unannounced: &self.unannounced(),
             doubtful: &self.speakers.doubtful(self.nodes.values().flat_map(|n| &n.addresses).copied()),
             look_ahead,
         })
     }
 
-    /// Remembers on which terms Services share addresses under this plan.
+    /// Remembers what was given under this plan, and on which terms Services share addresses.
     pub fn agree(&mut self, plan: &Plan) {
+        self.announced.agree(plan);
         let shares = |(key, service): &(&ObjectKey, &Arc<ServiceFacts>)| {
             plan.grant(key).is_some() && (service.sharing.is_some() || self.agreed.contains_key(*key))
         };
@@ -183,6 +207,27 @@ impl World {
         let terms = self.services.iter().filter(shares);
         let entry = |(key, service): (&ObjectKey, &Arc<ServiceFacts>)| (key.clone(), service.clone());
         self.agreed = terms.map(entry).collect();
+    }
+
+    /// Takes in which addresses nodes announce right now.
+    pub fn note_announced(&mut self, ips: &BTreeSet<IpAddr>) {
+        self.announced.note(&self.services, |_, ip| ips.contains(&ip));
+    }
+
+    /// Whether the Service was given the address and no node has announced it since, so that it may be exchanged.
+    pub fn unannounced(&self) -> BTreeSet<(ObjectKey, IpAddr)> {
+        self.announced.unannounced(&self.services)
+    }
+
+    /// What Services hold of which pool, as they themselves say.
+    fn claims(&self) -> Claims {
+        let mut claims = Claims::new();
+        for service in self.services.values().filter(|s| !s.status.is_empty()) {
+            if let Some(pool) = &service.allocated_from {
+                claims.entry(pool.clone()).or_default().extend(&service.status);
+            }
+        }
+        claims
     }
 
     /// Derives who is to announce what.
@@ -272,7 +317,13 @@ impl World {
             problem.remedy("announce the pool with an L2Advertisement, or keep a BGP speaker for it").warning()
         });
         let services = self.service_problems.values().flatten().cloned();
-        self.config_problems.iter().cloned().chain(services).chain(unserved).collect()
+        let outdated = self.outdated.iter().map(|(object, old)| old.problem(object));
+        self.config_problems.iter().cloned().chain(services).chain(unserved).chain(outdated).collect()
+    }
+
+    /// What to write in place of `MetalLB`'s configuration of before 0.13, as YAML.
+    pub fn replacement(&self, object: &ObjectRef) -> Option<String> {
+        self.outdated.get(object).map(Outdated::replacement)
     }
 
     /// What the speakers wrote into the pools' status: addresses that something on the network uses.

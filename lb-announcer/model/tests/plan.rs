@@ -37,6 +37,12 @@ struct Case {
     taken: BTreeMap<IpAddr, String>,
     #[serde(default)]
     doubtful: BTreeSet<IpAddr>,
+    /// Addresses that were given and that no node has announced since.
+    #[serde(default)]
+    unannounced: BTreeMap<String, Vec<IpAddr>>,
+    /// Parts of what is worth knowing of a Service that has what it needs.
+    #[serde(default)]
+    remarks: BTreeMap<String, String>,
     expect: BTreeMap<String, String>,
     #[serde(default)]
     problems: Vec<String>,
@@ -104,12 +110,21 @@ fn check(case: &Case) {
         }
     }
     let held = case.held.iter().map(|(name, ips)| (ObjectKey::new("default", name.as_str()), ips.clone())).collect();
-    let taken = case.taken.iter().map(|(ip, mac)| (*ip, TakenBy::ForeignHost(mac.parse().unwrap()))).collect();
+    let by = |text: &str| match text {
+        "network" => TakenBy::Network,
+        mac if mac.contains(':') => TakenBy::ForeignHost(mac.parse().unwrap()),
+        node => TakenBy::Node(node.into()),
+    };
+    let taken = case.taken.iter().map(|(ip, text)| (*ip, by(text))).collect();
     let agreed = case.agreed.iter().enumerate().filter_map(|(index, short)| {
         let Reading::Ours(facts, _) = read_service(&service(short, index), None) else { return None };
         Some((facts.key.clone(), Arc::new(*facts)))
     });
     let agreed = agreed.collect();
+    let unannounced = case
+        .unannounced
+        .iter()
+        .flat_map(|(name, ips)| ips.iter().map(|ip| (ObjectKey::new("default", name.as_str()), *ip)));
     let inputs = Inputs {
         pools: &pools,
         namespaces: &namespaces,
@@ -117,6 +132,7 @@ fn check(case: &Case) {
         held: &held,
         agreed: &agreed,
         taken: &taken,
+        unannounced: &unannounced.collect(),
         doubtful: &case.doubtful,
         look_ahead: 2,
     };
@@ -140,6 +156,10 @@ fn check(case: &Case) {
     }
     for problem in &problems {
         assert!(!problem.remedy.is_empty(), "{}: {problem} says what to do", case.name);
+    }
+    for (name, part) in &case.remarks {
+        let remark = plan.remarks.get(&ObjectKey::new("default", name.as_str())).map_or("", String::as_str);
+        assert!(remark.contains(part.as_str()), "{}: {name}: {remark:?}", case.name);
     }
     check_invariants(&plan, &services, &pools);
 }
@@ -239,7 +259,7 @@ proptest! {
                 }
                 Step::Take(ip) => { taken.insert(IpAddr::from([10, 0, 0, ip]), TakenBy::Network); }
             }
-            let inputs = Inputs { pools: &pools, namespaces: &namespaces, services: &services, held: &held, agreed: &agreed, taken: &taken, doubtful: &doubtful, look_ahead: 0 };
+            let inputs = Inputs { pools: &pools, namespaces: &namespaces, services: &services, held: &held, agreed: &agreed, taken: &taken, unannounced: &BTreeSet::new(), doubtful: &doubtful, look_ahead: 0 };
             let first = plan(&inputs);
             check_invariants(&first, &services, &pools);
             let next = first.held();
@@ -274,6 +294,7 @@ fn allocate(count: usize) -> f64 {
         held: &held,
         agreed: &agreed,
         taken: &taken,
+        unannounced: &BTreeSet::new(),
         doubtful: &doubtful,
         look_ahead: 4,
     };

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use landfall_lb_model::plan::Grant;
 use landfall_lb_model::reason;
-use landfall_lb_model::service::ALLOCATED_FROM_POOL;
+use landfall_lb_model::service::{ALLOCATED_FROM_POOL, UNANNOUNCED};
 use landfall_lb_model::world::Input;
 use landfall_model::{Change, ObjectKey, Problem, Reason};
 use serde_json::{Value, json};
@@ -82,8 +82,22 @@ impl Observations {
     }
 }
 
-/// What is wanted of a Service: what it is granted, why it waits, and why nobody can announce it.
-type Said = (Option<Grant>, Option<Problem>, Option<Problem>);
+/// What is wanted of a Service.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Wanted {
+    /// What it is granted.
+    pub(super) grant: Option<Grant>,
+    /// Why it waits.
+    pub(super) waiting: Option<Problem>,
+    /// Why no node can announce it.
+    pub(super) hindrance: Option<Problem>,
+    /// What else uses an address that it keeps.
+    pub(super) contested: Option<Problem>,
+    /// What is worth knowing of it without being wrong.
+    pub(super) remark: Option<String>,
+    /// What it was given that no node has announced since.
+    pub(super) unannounced: Vec<IpAddr>,
+}
 
 /// One Service.
 #[derive(Debug)]
@@ -93,7 +107,7 @@ pub(super) struct Observed {
     conditions: Vec<Condition>,
     generation: Option<i64>,
     /// What was wanted of it as it is: in a large cluster most plans change nothing for most Services.
-    said: Option<Said>,
+    said: Option<Wanted>,
 }
 
 impl Observed {
@@ -114,15 +128,11 @@ impl Observed {
     }
 
     /// Whether this wasn't already wanted of the Service as it is.
-    pub(super) fn is_news(
-        &mut self,
-        grant: Option<&Grant>,
-        waiting: Option<&Problem>,
-        hindrance: Option<&Problem>,
-    ) -> bool {
-        let said = Some((grant.cloned(), waiting.cloned(), hindrance.cloned()));
-        let news = self.said != said;
-        self.said = said;
+    pub(super) fn is_news(&mut self, wanted: &Wanted) -> bool {
+        let news = self.said.as_ref() != Some(wanted);
+        if news {
+            self.said = Some(wanted.clone());
+        }
         news
     }
 
@@ -156,22 +166,22 @@ impl Observed {
         self.patch(json!({"status": {"loadBalancer": {"ingress": null}, "conditions": others}}))
     }
 
-    /// The patch of the status that gives the Service what it is granted, or says why it waits; `hindrance` is why
-    /// no node can announce it.
-    pub(super) fn wanted_status(
-        &self,
-        grant: Option<&Grant>,
-        waiting: Option<&Problem>,
-        hindrance: Option<&Problem>,
-    ) -> Value {
+    /// The patch of the status that gives the Service what it is granted, or says why it waits.
+    pub(super) fn wanted_status(&self, wanted: &Wanted) -> Value {
+        let Wanted { grant, waiting, hindrance, contested, remark, unannounced } = wanted;
         let ingress = match grant {
             Some(grant) => grant.ips.iter().map(|ip: &IpAddr| json!({"ip": ip})).collect(),
             None => Value::Null,
         };
-        let allocated = match (grant, waiting) {
-            (Some(grant), _) => ("True", reason::IP_ALLOCATED, format!("from pool {}", grant.pool)),
-            (None, Some(problem)) => ("False", problem.reason, problem.message()),
-            (None, None) => ("Unknown", reason::ALLOCATION_FAILED, String::new()),
+        let allocated = match (grant, waiting, contested) {
+            (Some(_), _, Some(problem)) => ("True", problem.reason, problem.message()),
+            (Some(grant), ..) => {
+                let from = format!("from pool {}", grant.pool);
+                let text = remark.as_ref().map_or_else(|| from.clone(), |remark| format!("{from}, {remark}"));
+                ("True", reason::IP_ALLOCATED, text)
+            }
+            (None, Some(problem), _) => ("False", problem.reason, problem.message()),
+            (None, None, _) => ("Unknown", reason::ALLOCATION_FAILED, String::new()),
         };
         let announceable = match hindrance {
             Some(problem) => ("False", problem.reason, problem.message()),
@@ -182,11 +192,20 @@ impl Observed {
         if grant.is_some() {
             conditions.push(self.condition(ANNOUNCEABLE, announceable));
         }
+        if !unannounced.is_empty() {
+            // The addresses are read back from this text after a restart.
+            let list: Vec<String> = unannounced.iter().map(IpAddr::to_string).collect();
+            let text = format!(
+                "no node has announced {} yet; should another host turn out to use it, the service gets another one",
+                list.join(", ")
+            );
+            conditions.push(self.condition(UNANNOUNCED, ("True", reason::NOT_YET_ANNOUNCED, text)));
+        }
         self.patch(json!({"status": {"loadBalancer": {"ingress": ingress}, "conditions": conditions}}))
     }
 
     fn others(&self) -> impl Iterator<Item = &Condition> {
-        self.conditions.iter().filter(|c| c.type_ != ALLOCATED && c.type_ != ANNOUNCEABLE)
+        self.conditions.iter().filter(|c| ![ALLOCATED, ANNOUNCEABLE, UNANNOUNCED].contains(&&*c.type_))
     }
 
     fn condition(&self, kind: &str, (status, reason, message): (&str, Reason, String)) -> Value {
@@ -222,6 +241,7 @@ fn without_nulls(value: Value) -> Value {
 }
 
 #[cfg(test)]
+#[allow(clippy::panic, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 
@@ -235,12 +255,32 @@ mod tests {
     fn conditions_of_others_stay_and_ours_keeps_its_time() {
         let other = json!({"type": "example.com/Other", "status": "True", "reason": "Fine", "message": "",
             "lastTransitionTime": "2020-01-01T00:00:00Z"});
-        let grant = Grant { ips: vec![[10, 0, 0, 8].into()], pool: "a".into() };
-        let first = observe(&json!({"conditions": [other]})).wanted_status(Some(&grant), None, None);
+        let grant = Some(Grant { ips: vec![[10, 0, 0, 8].into()], pool: "a".into() });
+        let wanted = Wanted { grant, ..Wanted::default() };
+        let first = observe(&json!({"conditions": [other]})).wanted_status(&wanted);
         assert_eq!(first["status"]["loadBalancer"]["ingress"], json!([{"ip": "10.0.0.8"}]));
         assert_eq!(first["status"]["conditions"][0]["type"], "example.com/Other");
-        let again = observe(&first["status"]).wanted_status(Some(&grant), None, None);
+        let again = observe(&first["status"]).wanted_status(&wanted);
         assert_eq!(again, first, "what was written is what is wanted");
+    }
+
+    #[test]
+    fn what_was_never_announced_is_known_again_after_a_restart() {
+        let ips: Vec<IpAddr> = vec![[10, 0, 0, 8].into(), "fd00::".parse().unwrap()];
+        let grant = Some(Grant { ips: ips.clone(), pool: "a".into() });
+        let wanted = Wanted { grant: grant.clone(), unannounced: ips.clone(), ..Wanted::default() };
+        let read = |status: &Value| {
+            let service = json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {"type": "LoadBalancer"},
+                "status": status});
+            match landfall_lb_model::service::read_service(&serde_json::from_value(service).unwrap(), None) {
+                landfall_lb_model::service::Reading::Ours(facts, _) => facts.unannounced,
+                other => panic!("{other:?}"),
+            }
+        };
+        let first = observe(&json!({})).wanted_status(&wanted)["status"].clone();
+        assert_eq!(read(&first), ips.into_iter().collect());
+        let later = observe(&first).wanted_status(&Wanted { grant, ..Wanted::default() })["status"].clone();
+        assert!(read(&later).is_empty(), "once announced it stays: {later}");
     }
 
     #[test]

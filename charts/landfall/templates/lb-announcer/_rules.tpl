@@ -58,6 +58,10 @@
 - apiGroups: [metallb.io]
   resources: [configurationstates]
   verbs: [list, watch, create]
+# Which addresses have been announced.
+- apiGroups: [metallb.io]
+  resources: [servicel2statuses]
+  verbs: [list, watch]
 - apiGroups: [metallb.io]
   resources: [configurationstates, configurationstates/status]
   resourceNames: [controller]

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::rules;
+
 /// A label query: all of `matchLabels` and all of `matchExpressions`; empty selects everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -14,6 +16,7 @@ pub struct LabelSelector {
     pub match_labels: BTreeMap<String, String>,
     /// Expressions that must all hold.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), transform = rules::expressions)]
     pub match_expressions: Vec<LabelSelectorRequirement>,
 }
 
@@ -21,8 +24,10 @@ pub struct LabelSelector {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub struct LabelSelectorRequirement {
     /// The label's key.
+    #[schemars(length(min = 1))]
     pub key: String,
     /// `In`, `NotIn`, `Exists` or `DoesNotExist`.
+    #[schemars(extend("enum" = ["In", "NotIn", "Exists", "DoesNotExist"]))]
     pub operator: String,
     /// The values for `In` and `NotIn`; empty for the other two.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -2,19 +2,73 @@
 
 #![allow(unreachable_pub, reason = "the schema derive repeats each struct inside a function")]
 
-use kube::{CustomResource, KubeSchema};
+use std::borrow::Cow;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{CustomResource, KubeSchema, Resource};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::LabelSelector;
+use super::{LabelSelector, rules};
 
-/// What an `L2Advertisement` has beside its metadata: a spec, which may be left out as the documentation's own
-/// example does.
+/// Says that the addresses of the selected pools are announced on the local network.
+///
+/// The spec may be left out, as the documentation's own example does. The derived type would need it, or be flattened,
+/// and a flattened one can't tell which fields it doesn't know; so this one is made by hand.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct L2Advertisement {
+    /// Name, namespace and the like.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    /// What is announced where; absent: everything everywhere.
+    #[serde(default, deserialize_with = "null_is_absent")]
+    pub spec: L2AdvertisementSpec,
+    /// Nothing yet.
+    #[serde(default)]
+    pub status: Option<L2AdvertisementStatus>,
+}
+
+fn null_is_absent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<L2AdvertisementSpec, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+impl Resource for L2Advertisement {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        "L2Advertisement".into()
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        "metallb.io".into()
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        "v1beta1".into()
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        "l2advertisements".into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+/// From what the definition is made.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[kube(
     group = "metallb.io",
     version = "v1beta1",
     kind = "L2Advertisement",
+    root = "L2AdvertisementDefinition",
     plural = "l2advertisements",
     singular = "l2advertisement",
     namespaced,
@@ -39,21 +93,28 @@ pub struct L2AdvertisementBody {
 pub struct L2AdvertisementSpec {
     /// Names of the pools; with `ipAddressPoolSelectors` empty too: every pool.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub ip_address_pools: Vec<String>,
     /// Selects further pools by their labels.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
     pub ip_address_pool_selectors: Vec<LabelSelector>,
     /// Selects the nodes that may announce; one must match; empty: every node.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
     pub node_selectors: Vec<LabelSelector>,
     /// Names of the interfaces to announce on; empty: every interface.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024), inner(length(max = 256)), transform = rules::interfaces)]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub interfaces: Vec<String>,
     /// Selects the Services whose addresses are announced; one must match; empty: every Service.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
     pub service_selectors: Vec<LabelSelector>,
     /// Nodes that announce rather than others while they can.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
     pub preferred_node_selectors: Vec<NodePreference>,
 }
 

@@ -4,10 +4,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::LabelSelector;
-
-/// The form of an entry: a prefix, a range or an address, with `!` before it to exclude.
-const ENTRY: &str = r"^\s*!?\s*[0-9a-fA-F:.]+(/[0-9]{1,3}|\s*-\s*[0-9a-fA-F:.]+)?\s*$";
+use super::{LabelSelector, rules};
 
 /// The addresses of a pool and who may have them.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -29,8 +26,8 @@ const ENTRY: &str = r"^\s*!?\s*[0-9a-fA-F:.]+(/[0-9]{1,3}|\s*-\s*[0-9a-fA-F:.]+)
 pub struct IPAddressPoolSpec {
     /// Prefixes (`192.0.2.0/28`), ranges (`192.0.2.10-192.0.2.20`) and single addresses, of IPv4 and IPv6;
     /// an entry that begins with `!` is taken out of the others.
-    // A pattern rather than a CEL rule: the API server refuses rules over lists of any length.
-    #[schemars(length(min = 1), inner(regex(pattern = ENTRY)))]
+    // The API server takes rules over the items of lists only where it knows how long these can get.
+    #[schemars(length(min = 1, max = 1024), inner(length(max = 128)), transform = rules::entries)]
     pub addresses: Vec<String>,
     /// Whether Services that don't name the pool can get its addresses.
     #[serde(default = "yes")]
@@ -49,15 +46,19 @@ pub struct IPAddressPoolSpec {
 pub struct ServiceAllocation {
     /// Pools with a lower number are tried first; 0 or nothing comes last.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub priority: Option<i64>,
     /// Namespaces whose Services can have addresses, in addition to those that `namespaceSelectors` select.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub namespaces: Vec<String>,
     /// Selects namespaces by their labels; one of these must match.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
     pub namespace_selectors: Vec<LabelSelector>,
     /// Selects Services by their labels; one of these must match.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
     pub service_selectors: Vec<LabelSelector>,
 }
 

@@ -75,5 +75,5 @@ fn the_documentations_objects_are_read() {
          ",
     )
     .unwrap();
-    assert!(l2.spec.spec.ip_address_pools.is_empty());
+    assert!(l2.spec.ip_address_pools.is_empty());
 }

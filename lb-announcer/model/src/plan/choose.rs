@@ -1,11 +1,14 @@
 //! Which pool and which address a Service gets, and why not another.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use landfall_model::ObjectKey;
+
 use crate::address::Family;
-use crate::plan::ledger::{Denial, Ledger};
+use crate::plan::ledger::{Denial, Ledger, Shortage};
 use crate::plan::{Grant, TakenBy};
 use crate::pool::{Namespaces, Outside, Pool};
 use crate::service::{Families, ServiceFacts};
@@ -19,13 +22,8 @@ pub enum PoolDenial {
     Outside(Outside),
     /// It has no address of the family.
     NoFamily(Family),
-    /// Every address of the family is in use.
-    Full {
-        /// The family that is looked for.
-        family: Family,
-        /// Addresses of that family in the pool.
-        total: u128,
-    },
+    /// Every address of the family is in use or taken.
+    Full(Box<Shortage>),
 }
 
 impl fmt::Display for PoolDenial {
@@ -35,7 +33,16 @@ impl fmt::Display for PoolDenial {
             Self::Outside(Outside::Namespace) => f.write_str("not for the Service's namespace"),
             Self::Outside(Outside::Labels) => f.write_str("not for the Service's labels"),
             Self::NoFamily(family) => write!(f, "no {family} addresses in it"),
-            Self::Full { family, total } => write!(f, "all {total} {family} addresses are in use"),
+            Self::Full(shortage) => write!(f, "{shortage}"),
+        }
+    }
+}
+
+impl PoolDenial {
+    fn shortage(&self) -> Option<&Shortage> {
+        match self {
+            Self::Full(shortage) => Some(shortage),
+            _ => None,
         }
     }
 }
@@ -45,7 +52,7 @@ impl fmt::Display for PoolDenial {
 pub(crate) enum Refusal {
     NoPools,
     UnknownPool(Arc<str>),
-    OutsidePools(IpAddr),
+    OutsidePools(IpAddr, Option<(Arc<str>, String)>),
     OtherPool { ip: IpAddr, asked: Arc<str>, found: Arc<str> },
     SeveralPools,
     WrongFamily(Families),
@@ -54,20 +61,32 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    pub(crate) fn remedy(&self) -> &'static str {
+    pub(crate) fn remedy(&self) -> String {
+        self.advice().to_owned()
+    }
+
+    fn advice(&self) -> &'static str {
         match self {
             Self::NoPools => "create an IPAddressPool",
             Self::UnknownPool(_) => "correct the name, or create the pool",
-            Self::OutsidePools(_) => "ask for an address of a pool, or add this one to a pool",
+            Self::OutsidePools(_, None) => "ask for an address of a pool, or add this one to a pool",
+            Self::OutsidePools(_, Some(_)) => "ask for another address, or change the pool",
             Self::OtherPool { .. } => "remove one of the two annotations",
             Self::SeveralPools => "ask for two addresses of one pool",
             Self::WrongFamily(_) => "ask for one address of each family that the Service has",
             Self::Address(_, Denial::Taken(_)) => "ask for another address, or take it from what uses it",
+            Self::Address(_, Denial::Leaving(_)) => "wait a moment",
             Self::Address(..) => "ask for another address, or make the Services able to share it",
             Self::Pools(list) if list.iter().all(|(_, why)| matches!(why, PoolDenial::NotAutomatic)) => {
                 "name a pool with metallb.io/address-pool, or set autoAssign"
             }
-            Self::Pools(_) => "add addresses to a pool that the Service can use, or delete Services that need none",
+            Self::Pools(list) if list.iter().any(|(_, why)| why.shortage().is_some_and(|s| s.unshared.is_some())) => {
+                "make the Services able to share the address, or add addresses to a pool that the Service can use"
+            }
+            Self::Pools(list) if list.iter().any(|(_, why)| why.shortage().is_some_and(|s| s.in_use() > 0)) => {
+                "add addresses to a pool that the Service can use, or delete Services that need none"
+            }
+            Self::Pools(_) => "add addresses to a pool that the Service can use",
         }
     }
 }
@@ -77,7 +96,10 @@ impl fmt::Display for Refusal {
         match self {
             Self::NoPools => f.write_str("no available IPs: there is no pool"),
             Self::UnknownPool(name) => write!(f, "unknown pool {name:?}"),
-            Self::OutsidePools(ip) => write!(f, "[\"{ip}\"] is not allowed in config: no pool has it"),
+            Self::OutsidePools(ip, None) => write!(f, "[\"{ip}\"] is not allowed in config: no pool has it"),
+            Self::OutsidePools(ip, Some((pool, why))) => {
+                write!(f, "[\"{ip}\"] is not allowed in config: pool {pool} leaves it out, because {why}")
+            }
             Self::OtherPool { ip, asked, found } => write!(
                 f,
                 "requested loadBalancer IP(s) [\"{ip}\"] is not compatible with requested address pool {asked}: it is in pool {found}"
@@ -111,6 +133,8 @@ pub(crate) struct Chooser<'a> {
     pub(crate) pools: &'a [Pool],
     pub(crate) namespaces: &'a Namespaces,
     pub(crate) ledger: &'a mut Ledger,
+    /// What Services were given that no node has announced since.
+    pub(crate) unannounced: &'a BTreeSet<(ObjectKey, IpAddr)>,
 }
 
 impl<'a> Chooser<'a> {
@@ -127,15 +151,28 @@ impl<'a> Chooser<'a> {
         if !service.wanted.is_empty() && service.wanted != ips {
             return Err(format!("the Service asks for other addresses: {:?}", service.wanted));
         }
-        self.audience(service, pool).map_err(|why| format!("pool {name} not compatible for ip assignment: {why}"))?;
+        // Who is in the audience isn't known while a selector can't be read.
+        if !pool.audience.as_ref().is_some_and(|a| a.unreadable) {
+            self.audience(service, pool)
+                .map_err(|why| format!("pool {name} not compatible for ip assignment: {why}"))?;
+        }
         for ip in ips {
             match self.ledger.check(service, *ip) {
                 // Such an address works as long as nobody minds; only new Services don't get it.
                 Ok(()) | Err(Denial::Taken(TakenBy::Network | TakenBy::Broadcast | TakenBy::Service(_))) => {}
+                // What was announced, or asked for by name, is in use: it is reported, and never taken back.
+                Err(Denial::Taken(_)) if self.stays(service, pool, *ip) => {}
                 Err(denial) => return Err(format!("{ip}: {denial}")),
             }
         }
         Ok(name)
+    }
+
+    /// Whether the Service keeps an address that something on the network uses as well.
+    fn stays(&self, service: &ServiceFacts, pool: &Pool, ip: IpAddr) -> bool {
+        let announced = !self.unannounced.contains(&(service.key.clone(), ip));
+        let foreign = |mac| self.ledger.taken_by(ip) == Some(&TakenBy::ForeignHost(mac));
+        announced || service.wanted.contains(&ip) || self.ledger.impostor(pool, Family::of(ip)).is_some_and(foreign)
     }
 
     /// Finds addresses, which the caller then gives.
@@ -176,6 +213,8 @@ impl<'a> Chooser<'a> {
             match self.ledger.check(service, *ip) {
                 // Who names such an address knows what it is.
                 Ok(()) | Err(Denial::Taken(TakenBy::Network | TakenBy::Broadcast)) => {}
+                Err(Denial::Taken(TakenBy::ForeignHost(mac)))
+                    if self.ledger.impostor(pool, Family::of(*ip)) == Some(mac) => {}
                 Err(denial) => return Err(Refusal::Address(*ip, denial)),
             }
         }
@@ -219,7 +258,7 @@ impl<'a> Chooser<'a> {
             match self.ledger.find(service, pool, *family) {
                 Some(ip) => ips.push(ip),
                 None if total == 0 => return Err(PoolDenial::NoFamily(*family)),
-                None => return Err(PoolDenial::Full { family: *family, total }),
+                None => return Err(PoolDenial::Full(Box::new(self.ledger.shortage(service, pool, *family)))),
             }
         }
         Ok(ips)
@@ -244,7 +283,9 @@ impl<'a> Chooser<'a> {
     fn pool_of(&self, ips: &[IpAddr]) -> Result<&'a Pool, Refusal> {
         let mut found: Option<&'a Pool> = None;
         for ip in ips {
-            let pool = self.pools.iter().find(|p| p.contains(*ip)).ok_or(Refusal::OutsidePools(*ip))?;
+            let withheld = || self.pools.iter().find_map(|p| Some((Arc::from(p.name()), p.withholds(*ip)?)));
+            let pool = self.pools.iter().find(|p| p.contains(*ip));
+            let pool = pool.ok_or_else(|| Refusal::OutsidePools(*ip, withheld()))?;
             if found.is_some_and(|f| f.key != pool.key) {
                 return Err(Refusal::SeveralPools);
             }

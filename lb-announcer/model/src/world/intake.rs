@@ -8,6 +8,8 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Resource;
 use landfall_model::{Change, ObjectKey, ObjectRef};
 
+use crate::crd::ServiceL2Status;
+use crate::metallb::Outdated;
 use crate::node::{read_node, read_slice};
 use crate::selector::labels_of;
 use crate::service::{Reading, read_service};
@@ -25,6 +27,7 @@ impl World {
             Input::ConfigurationState(change) => {
                 self.speakers_changed(change, Speakers::set_state, Speakers::clear_states);
             }
+            Input::L2Status(change) => self.announcements_changed(change),
             Input::Namespace(change) => {
                 self.configuration_changed();
                 each(change, |event| match event {
@@ -43,11 +46,24 @@ impl World {
                 self.configuration_changed();
                 keep(&mut self.advert_objects, change);
             }
+            Input::OldPool(change) => self.outdated_changed("AddressPool", change, |pool| Some(Outdated::pool(pool))),
+            Input::ConfigMap(change) => self.outdated_changed("ConfigMap", change, Outdated::config),
             Input::BgpAdvertisement(change) => self.report_unserved("BGPAdvertisement", change),
             Input::BgpPeer(change) => self.report_unserved("BGPPeer", change),
             Input::BfdProfile(change) => self.report_unserved("BFDProfile", change),
             Input::Community(change) => self.report_unserved("Community", change),
         }
+    }
+
+    fn announcements_changed(&mut self, change: Change<ServiceL2Status>) {
+        let before = self.unannounced();
+        each(change, |event| match event {
+            Event::Clear => self.announced.clear(),
+            Event::Set(key, object) => self.announced.set(key, object.status.as_ref()),
+            Event::Gone(key) => self.announced.gone(&key),
+        });
+        self.announced.note_those_announced(&self.services);
+        self.changes.allocation |= before != self.unannounced();
     }
 
     fn configuration_changed(&mut self) {
@@ -149,6 +165,9 @@ impl World {
         });
         if changed {
             self.changes = Changes { allocation: true, announcing: true };
+            self.announced.note_those_announced(&self.services);
+            // What Services hold counts where a pool's entries can't be read.
+            self.config_stale |= self.memory.has_gaps();
         }
     }
 
@@ -159,6 +178,21 @@ impl World {
         let former = self.former.remove(key);
         let foreign = self.foreign.remove(key).is_some();
         ours || former || foreign
+    }
+
+    fn outdated_changed<K: Resource>(&mut self, kind: &str, change: Change<K>, read: fn(&K) -> Option<Outdated>) {
+        self.changes.announcing = true;
+        each(change, |event| match event {
+            Event::Clear => self.outdated.retain(|o, _| &*o.kind != kind),
+            Event::Set(key, object) => {
+                let about = ObjectRef::new(kind, key);
+                match read(object) {
+                    Some(outdated) => drop(self.outdated.insert(about, outdated)),
+                    None => drop(self.outdated.remove(&about)),
+                }
+            }
+            Event::Gone(key) => drop(self.outdated.remove(&ObjectRef::new(kind, key))),
+        });
     }
 
     fn report_unserved<K: Resource>(&mut self, kind: &str, change: Change<K>) {

@@ -1,0 +1,80 @@
+//! Which of the addresses that Services were given have been announced since.
+//!
+//! An address that was announced stays with its Service whatever anybody sees on the network. One that was not is as
+//! good as any other. What isn't known to be new counts as announced, so that a fact that got lost takes no address
+//! away.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use landfall_model::ObjectKey;
+
+use crate::crd::ServiceL2StatusStatus;
+use crate::plan::Plan;
+use crate::service::ServiceFacts;
+
+type Services = BTreeMap<ObjectKey, Arc<ServiceFacts>>;
+
+/// What was given lately, and what nodes announce.
+#[derive(Debug, Default)]
+pub(super) struct Announced {
+    /// What this process's own plans gave and nobody has announced since.
+    given: BTreeSet<(ObjectKey, IpAddr)>,
+    /// What the Services' conditions may still call new and has been announced.
+    seen: BTreeSet<(ObjectKey, IpAddr)>,
+    /// The Service of each `ServiceL2Status`.
+    now: BTreeMap<ObjectKey, ObjectKey>,
+}
+
+impl Announced {
+    pub(super) fn clear(&mut self) {
+        self.now.clear();
+    }
+
+    pub(super) fn set(&mut self, key: ObjectKey, status: Option<&ServiceL2StatusStatus>) {
+        // The object is made before its status is written.
+        match status.filter(|s| !s.service_name.is_empty()) {
+            Some(status) => {
+                let service = ObjectKey::new(status.service_namespace.as_str(), status.service_name.as_str());
+                self.now.insert(key, service);
+            }
+            None => self.gone(&key),
+        }
+    }
+
+    pub(super) fn gone(&mut self, key: &ObjectKey) {
+        self.now.remove(key);
+    }
+
+    /// Takes note of what nodes announce right now.
+    pub(super) fn note_those_announced(&mut self, services: &Services) {
+        let announced: BTreeSet<ObjectKey> = self.now.values().cloned().collect();
+        // A speaker announces what stands in the status, not what is about to.
+        self.note(services, |service, ip| announced.contains(&service.key) && service.status.contains(&ip));
+    }
+
+    /// Takes note of the addresses for which `is_announced` holds.
+    pub(super) fn note(&mut self, services: &Services, is_announced: impl Fn(&ServiceFacts, IpAddr) -> bool) {
+        for (key, ip) in self.unannounced(services) {
+            if services.get(&key).is_some_and(|service| is_announced(service, ip)) {
+                self.given.remove(&(key.clone(), ip));
+                self.seen.insert((key, ip));
+            }
+        }
+    }
+
+    /// Takes note of what a plan gives and of what it leaves nobody.
+    pub(super) fn agree(&mut self, plan: &Plan) {
+        let granted = |(key, ip): &(ObjectKey, IpAddr)| plan.grant(key).is_some_and(|g| g.ips.contains(ip));
+        self.given.extend(plan.given.iter().cloned());
+        self.given.retain(granted);
+        self.seen.retain(|pair| granted(pair) && !plan.given.contains(pair));
+    }
+
+    /// What Services hold that nobody has announced since they were given it.
+    pub(super) fn unannounced(&self, services: &Services) -> BTreeSet<(ObjectKey, IpAddr)> {
+        let said = services.values().flat_map(|s| s.unannounced.iter().map(|ip| (s.key.clone(), *ip)));
+        self.given.iter().cloned().chain(said).filter(|pair| !self.seen.contains(pair)).collect()
+    }
+}
