@@ -14,7 +14,7 @@ server() {
   mkdir "$scratch/api"
   api_start "$scratch/api"
   local step began
-  for step in ${LANDFALL_CHART_STEPS:-objects_are_taken life_of_a_release nothing_to_set metallb_came_first what_is_wrong rights_are_used}; do
+  for step in ${LANDFALL_CHART_STEPS:-objects_are_taken bad_values_are_refused life_of_a_release nothing_to_set metallb_came_first what_is_wrong rights_are_used}; do
     began=$SECONDS
     "$step"
     echo "${step//_/ }: $((SECONDS - began)) s"
@@ -37,6 +37,33 @@ upgrade() { helm upgrade landfall "$chart" --namespace landfall-system "$@" >"$s
 # Fails unless both are equal.
 same() {
   [[ $2 == "$3" ]] || fail "$1: expected \"$3\", got \"$2\""
+}
+
+# What the announcer's tests show as mistakes is refused where the API server can know it, with the message that the file
+# announces ("# Refused: PART"); everything else is taken, and so is every right form.
+bad_values_are_refused() {
+  local file part said count=0
+  kubectl apply --server-side -f "$chart/definitions" >/dev/null
+  kubectl wait --for condition=established --timeout 30s -f "$chart/definitions" >/dev/null
+  kubectl create namespace metallb-system >/dev/null
+  wait_for 20 'the forms of entries to be taken' kubectl apply --dry-run=server -f "$tests/forms.yaml"
+  mkdir -p "$scratch/mistakes"
+  for file in pools advertisements; do
+    awk -v prefix="$scratch/mistakes/$file" '/^---/ {n++; next} {print >(prefix n ".yaml")}' "lb-announcer/tests/mistakes/$file.yaml"
+  done
+  for file in "$scratch"/mistakes/*.yaml; do
+    if ! grep -q '^# Refused: ' "$file"; then
+      kubectl apply --dry-run=server -f "$file" >/dev/null || fail "the API server refuses $(<"$file")"
+      continue
+    fi
+    said=$(kubectl apply --dry-run=server -f "$file" 2>&1) && fail "the API server takes $(<"$file")"
+    while read -r part; do
+      [[ $said == *"$part"* ]] || fail "expected \"$part\", got: $said"
+      count=$((count + 1))
+    done < <(sed -n 's/^# Refused: //p' "$file")
+  done
+  ((count >= 15)) || fail "only $count messages were looked for"
+  kubectl delete namespace metallb-system --wait=false >/dev/null
 }
 
 # Every object of every values file, by a dry run of the real API server, where a field that isn't known is an error.

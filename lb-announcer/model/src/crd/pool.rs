@@ -27,7 +27,7 @@ pub struct IPAddressPoolSpec {
     /// Prefixes (`192.0.2.0/28`), ranges (`192.0.2.10-192.0.2.20`) and single addresses, of IPv4 and IPv6;
     /// an entry that begins with `!` is taken out of the others.
     // The API server takes rules over the items of lists only where it knows how long these can get.
-    #[schemars(length(min = 1, max = 1024), inner(length(max = 128)), transform = rules::entries)]
+    #[schemars(length(min = 1, max = 512), inner(length(max = 100)), transform = rules::entries)]
     pub addresses: Vec<String>,
     /// Whether Services that don't name the pool can get its addresses.
     #[serde(default = "yes")]

@@ -7,58 +7,94 @@
 use schemars::Schema;
 use serde_json::{Value, json};
 
-/// A number from 0 to 255 without leading zeros.
-const OCTET: &str = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])";
-/// The two ends of a range, or the address of a prefix.
-const ENDS: &str = "self.replace('!', '').split('/')[0].split('-').map(e, e.trim().lowerAscii())";
+/// An IPv4 address: four numbers from 0 to 255 without leading zeros.
+const V4: &str = "((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])";
+/// Whatever looks like an IPv4 address, like an IPv6 one, and like one at the end of the other.
+const LIKE_V4: &str = "[0-9a-fA-F.]+";
+const LIKE_V6: &str = "[0-9a-fA-F]*:[0-9a-fA-F:]*";
+const LIKE_MAPPED: &str = "[0-9a-fA-F]*:[0-9a-fA-F:]*[.][0-9.]*";
+/// The ends of a range. Rules can't name a value, and lists cost more than an API server allows.
+const FIRST: &str = "self.replace('!', '').substring(0, self.replace('!', '').indexOf('-')).trim()";
+const LAST: &str = "self.substring(self.indexOf('-') + 1).trim()";
 
 /// Entries of a pool.
+///
+/// Each rule has one thing to say: where another one has said it already, it holds.
 pub(super) fn entries(list: &mut Schema) {
-    let octet = OCTET;
-    let v4 = format!("^({octet}[.]){{3}}{octet}$");
+    let any = format!("({LIKE_V4}|{LIKE_V6}|{LIKE_MAPPED})");
     let v6 = ipv6();
-    let number = "e.split('.').map(o, int(o))";
-    // As 32 hexadecimal digits, which compare as the numbers do.
-    let digits = "[e.split('::').map(s, s == '' ? '' : s.split(':').map(h, '0000'.substring(size(h)) + h).join(''))]\
-        .map(s, size(s) == 1 ? s[0] : s[0] + '00000000000000000000000000000000'.substring(size(s[0]) + size(s[1])) + s[1])[0]";
+    let good_v4 = format!("({V4}|{LIKE_V6}|{LIKE_MAPPED})");
+    let good_v6 = format!("({LIKE_V4}|{LIKE_MAPPED}|{v6})");
     let rules = json!([
         rule(
-            r"self.matches('^\\s*!?\\s*[0-9a-fA-F:.]+(\\s*/[0-9]{1,3}|\\s*-\\s*[0-9a-fA-F:.]+)?\\s*$')",
+            &matches(&any),
             "write a prefix such as 192.0.2.0/28, a range such as 192.0.2.10-192.0.2.20 or an address; ! before it excludes",
         ),
         rule(
-            &format!("{ENDS}.all(e, e.contains(':') || e.matches('{v4}'))"),
+            &format!("!{} || {}", matches(&any), matches(&good_v4)),
             "an IPv4 address has four numbers from 0 to 255 with dots between them, without leading zeros",
         ),
         rule(
-            &format!("{ENDS}.all(e, !e.contains(':') || e.contains('.') || e.matches('{v6}'))"),
-            "this is not an IPv6 address: it has eight groups of hexadecimal digits, and :: once in place of groups of zeros",
+            &format!("!{} || {}", matches(&any), matches(&good_v6)),
+            "this is not an IPv6 address: it has eight groups of hexadecimal digits, or :: in place of groups of zeros",
         ),
         rule(
             r"!self.contains('/') || (self.contains(':') ? self.matches('/0*([0-9]{1,2}|1[01][0-9]|12[0-8])\\s*$') : self.matches('/0*([12]?[0-9]|3[0-2])\\s*$'))",
             "the length of a prefix goes from 0 to 32 for IPv4 and from 0 to 128 for IPv6",
         ),
         rule(
-            &format!("!self.contains('-') || [{ENDS}].all(r, r[0].contains('.') == r[1].contains('.'))"),
+            "!self.matches('^[^-]*[.][^-]*-[^-.]*$|^[^-.]*-[^-]*[.]')",
             "a range can't mix IPv4 and IPv6; use one for each family",
         ),
         rule(
-            &format!(
-                "!self.contains('-') || {ENDS}.exists(e, !e.matches('{v4}')) || [{ENDS}.map(e, {number})].all(r, \
-                 r[0][0] * 16777216 + r[0][1] * 65536 + r[0][2] * 256 + r[0][3] <= \
-                 r[1][0] * 16777216 + r[1][1] * 65536 + r[1][2] * 256 + r[1][3])"
-            ),
+            &format!("!{} || {} <= {}", range(V4), number(FIRST), number(LAST)),
             "the range ends before it begins; write the lower address first",
         ),
+        // Where only the last group differs. The rest would cost too much, and the controller finds it.
         rule(
             &format!(
-                "!self.contains('-') || {ENDS}.exists(e, !e.matches('{v6}')) || \
-                 [{ENDS}.map(e, {digits})].all(r, r[0] <= r[1])"
+                "!{} || {} != {} || {} <= {}",
+                range(&v6),
+                before_last_group(FIRST),
+                before_last_group(LAST),
+                last_group(FIRST),
+                last_group(LAST)
             ),
             "the range ends before it begins; write the lower address first",
         ),
     ]);
     of_items(list, rules);
+}
+
+/// The number of an IPv4 address.
+fn number(end: &str) -> String {
+    let first = format!("{end}.indexOf('.')");
+    let second = format!("{end}.indexOf('.', {first} + 1)");
+    let third = format!("{end}.lastIndexOf('.')");
+    format!(
+        "int({end}.substring(0, {first})) * 16777216 + int({end}.substring({first} + 1, {second})) * 65536 + \
+         int({end}.substring({second} + 1, {third})) * 256 + int({end}.substring({third} + 1))"
+    )
+}
+
+fn before_last_group(end: &str) -> String {
+    format!("{end}.lowerAscii().substring(0, {end}.lastIndexOf(':'))")
+}
+
+/// With four digits, so that texts compare as the numbers do.
+fn last_group(end: &str) -> String {
+    let group = format!("{end}.lowerAscii().substring({end}.lastIndexOf(':') + 1)");
+    format!("'0000'.substring(size({group})) + {group}")
+}
+
+/// Whether the entry has such addresses.
+fn matches(address: &str) -> String {
+    format!(r"self.matches('^\\s*!?\\s*{address}(\\s*/[0-9]{{1,3}}|\\s*-\\s*{address})?\\s*$')")
+}
+
+/// Whether it is a range of such addresses.
+fn range(address: &str) -> String {
+    format!(r"self.matches('^\\s*!?\\s*{address}\\s*-\\s*{address}\\s*$')")
 }
 
 /// Names of interfaces: the kernel's own rule (`dev_valid_name`).
@@ -90,13 +126,13 @@ fn of_items(list: &mut Schema, rules: Value) {
     }
 }
 
-/// An IPv6 address in lower case, without an IPv4 one at its end.
+/// An IPv6 address without an IPv4 one at its end.
 fn ipv6() -> String {
-    let group = "[0-9a-f]{1,4}";
+    let group = "[0-9a-fA-F]{1,4}";
     let whole = format!("({group}:){{7}}{group}");
     // So many groups before the gap, so many at most after it.
     let gaps = (1..=6).map(|before| format!("({group}:){{1,{before}}}(:{group}){{1,{}}}", 7 - before));
     let ends = [format!("({group}:){{1,7}}:"), format!(":(:{group}){{1,7}}"), "::".to_owned()];
     let all: Vec<String> = std::iter::once(whole).chain(gaps).chain(ends).collect();
-    format!("^({})$", all.join("|"))
+    format!("({})", all.join("|"))
 }

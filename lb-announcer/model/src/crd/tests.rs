@@ -42,7 +42,11 @@ fn the_schema_holds_what_it_can_check() {
     assert_eq!(spec["properties"]["autoAssign"]["default"], true);
     assert_eq!(spec["properties"]["avoidBuggyIPs"]["default"], false);
     assert_eq!(spec["required"], serde_json::json!(["addresses"]));
-    assert!(spec["properties"]["addresses"]["items"]["pattern"].is_string());
+    // The API server takes rules over the items of a list only if it knows how long both can get.
+    let addresses = &spec["properties"]["addresses"];
+    assert_eq!((addresses["minItems"].as_u64(), addresses["maxItems"].as_u64()), (Some(1), Some(512)));
+    assert_eq!(addresses["items"]["maxLength"], 100);
+    assert_eq!(addresses["items"]["x-kubernetes-validations"].as_array().unwrap().len(), 7);
     let l2 = crd("L2Advertisement");
     let spec = &l2["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
     let weight = &spec["properties"]["preferredNodeSelectors"]["items"]["properties"]["weight"];
