@@ -3,11 +3,9 @@
 
 mod support;
 
-use std::time::Duration;
-
 use support::backend::Backend;
 use support::client::Client;
-use support::plane::{Plane, rule};
+use support::plane::{Plane, rule, wait_for};
 
 fn echo_plane() -> (Plane, Backend) {
     let backend = Backend::echo();
@@ -151,7 +149,7 @@ fn a_client_that_leaves_is_logged_as_such() {
     let plane = Plane::start(vec![rule("", "/", &[backend.address])]);
     let mut client = Client::plain(plane.http());
     client.send("GET /sleep/3000 HTTP/1.1\r\nHost: a\r\n\r\n");
-    std::thread::sleep(Duration::from_millis(50));
+    wait_for(|| (backend.requests() == 1).then_some(()));
     drop(client);
     assert_eq!(plane.exchange(0).status, 499);
 }

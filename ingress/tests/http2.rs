@@ -16,7 +16,7 @@ use landfall_ingress_model::tls::CertificateTable;
 use rustls_pki_types::ServerName;
 use support::backend::Backend;
 use support::client::client_config;
-use support::plane::{Plane, rule, table};
+use support::plane::{Plane, rule, table, wait_for};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -265,7 +265,8 @@ async fn draining_says_goodbye_and_finishes_what_is_under_way() {
         let send = send.clone();
         async move { ask(&send, get("/sleep/500")).await.0 }
     });
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    let counts = backend.clone();
+    tokio::task::spawn_blocking(move || wait_for(|| (counts.requests() == 1).then_some(()))).await.unwrap();
     let Plane { data, drainer, .. } = plane;
     drainer.run(data.idle()).await;
     assert_eq!(under_way.await.unwrap(), 200);
