@@ -67,8 +67,7 @@ async fn from_nothing(testbed: &Testbed) -> Result<()> {
     stage.get_until(stage.ingress, 80, ("first.test", "/"), |answer| answer.status == 200).await?;
     let took = begun.elapsed();
     figures::print(&format!("helm install and kubectl apply to the first 200 on the LAN: {:.1} s", took.as_secs_f64()));
-    ensure!(took <= BUDGET, "it took {took:?}");
-    Ok(())
+    figures::within(took, BUDGET, 2 * PATIENCE)
 }
 
 /// What MetalLB left behind: its definitions, its objects in its namespace, and addresses in the Services' status.
