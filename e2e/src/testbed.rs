@@ -29,6 +29,8 @@ pub enum Host {
     Client,
     /// The router, which is no part of it either.
     Router,
+    /// The switch between all of them.
+    Switch,
     /// Node `n1`, `n2` or `n3`.
     Node(u8),
 }
@@ -38,6 +40,7 @@ impl fmt::Display for Host {
         match self {
             Self::Client => f.write_str("c"),
             Self::Router => f.write_str("r"),
+            Self::Switch => f.write_str("sw"),
             Self::Node(number) => write!(f, "n{number}"),
         }
     }
@@ -149,6 +152,11 @@ impl Testbed {
         receiver.await.map_err(|_| anyhow!("the work on {host} panicked"))?
     }
 
+    /// Imports the image archive at `path` into every node.
+    pub fn import_image(&self, path: &Path) -> Result<()> {
+        self.script(&["image", &path.to_string_lossy()])
+    }
+
     /// Cuts the power of a node: its link and every process are gone at once.
     pub fn power_off(&self, node: Host) -> Result<()> {
         self.script(&["off", &node.to_string()])
@@ -162,11 +170,14 @@ impl Testbed {
             (ready["status"] == "True").then(|| object["status"]["nodeInfo"]["bootID"].to_string())
         };
         self.script(&["on-again", &name])?;
-        // The API server may not have noticed that it was away; its lease is renewed when it is back.
-        let before = self.get(&["lease", "--namespace", "kube-node-lease", &name])?["spec"]["renewTime"].clone();
+        // The API server may not have noticed that it was away; its lease is renewed when it is back. A node whose object
+        // was deleted has none.
+        let renewed =
+            || Some(self.get(&["lease", "--namespace", "kube-node-lease", &name]).ok()?["spec"]["renewTime"].clone());
+        let before = renewed();
         wait::until(PATIENCE, &format!("node {name} to be ready"), || async {
-            let lease = self.get(&["lease", "--namespace", "kube-node-lease", &name])?["spec"]["renewTime"].clone();
-            ensure!(lease != before, "its lease was not renewed");
+            let lease = renewed();
+            ensure!(lease.is_some() && lease != before, "its lease was not renewed");
             heard(&self.get(&["node", &name])?).context("it is not ready")
         })
         .await?;

@@ -10,6 +10,7 @@
 #   cluster.sh on-again NODE   start it anew
 #   cluster.sh kill PROGRAM    end etcd, kube-apiserver, kube-controller-manager or kube-scheduler with SIGKILL
 #   cluster.sh start PROGRAM   start it again
+#   cluster.sh image ARCHIVE   import one more image into every node
 #
 # Environment, all of it for `up`:
 #   LANDFALL_CLUSTER_STATE     folder for keys, logs and containers; else /var/tmp/landfall-cluster
@@ -220,6 +221,11 @@ case ${1:-} in
     ;;
   kill) end "${2:?which program}" ;;
   start) runs "${2:?which program}" || launch "$2" ;;
+  image)
+    for node in "${nodes[@]}"; do
+      ctr --address "$state/nodes/$node/run/containerd.sock" --namespace k8s.io images import "${2:?which archive}"
+    done
+    ;;
   *)
     sed -n '2,/^set/p' "${BASH_SOURCE[0]}" | sed '$d; s/^# \{0,1\}//'
     exit 2

@@ -4,10 +4,15 @@
 //! They need the testbed (`make cluster`) and share it, so they run one after the other (`--test-threads 1`): `make e2e`
 //! does it all.
 
+mod certificates;
+mod crowd;
 mod expose;
+mod headers;
+mod heartbeats;
 mod lifecycle;
 mod mistakes;
 mod power;
 mod services;
+mod slips;
 mod stage;
 mod zero_drop;
