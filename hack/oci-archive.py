@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Writes an OCI archive of an image that holds one static binary.
+"""Writes an OCI archive of an image that holds one static binary, or a folder of files.
 
     oci-archive.py ARCHIVE NAME:TAG BINARY [ARGUMENT...]
+    oci-archive.py ARCHIVE NAME:TAG FOLDER PROGRAM [ARGUMENT...]
 
-The binary is the entry point, ARGUMENTs come first. Whoever runs it may choose any user; by default it is 65532, who
-owns nothing. The same input gives the same archive, byte for byte, since nothing in it tells the time.
+The binary, or PROGRAM, is the entry point, ARGUMENTs come first. Whoever runs it may choose any user; by default it is
+65532, who owns nothing, and root for a folder. The same input gives the same archive, byte for byte, since nothing in it tells the time.
 Source: OCI image format specification 1.1, https://github.com/opencontainers/image-spec
 """
 
@@ -49,13 +50,38 @@ def layer_of(binary: pathlib.Path) -> bytes:
     return packed.getvalue()
 
 
+def layer_of_folder(base: pathlib.Path) -> bytes:
+    """The same of everything below `base`, all of it root's."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for path in sorted(base.rglob("*")):
+            info = archive.gettarinfo(path, str(path.relative_to(base)))
+            info.uid = info.gid = info.mtime = 0
+            info.uname = info.gname = ""
+            if info.isreg():
+                with path.open("rb") as file:
+                    archive.addfile(info, file)
+            else:
+                archive.addfile(info)
+    return packed.getvalue()
+
+
+def full_name(name: str) -> str:
+    """The name that containerd knows an image by."""
+    host, slash, _ = name.partition("/")
+    return name if slash and "." in host else f"{DEFAULT_HOST}/{name}"
+
+
 def main() -> None:
     """Writes the archive that the arguments describe."""
     target, name, binary, *arguments = sys.argv[1:]
     binary = pathlib.Path(binary)
     architecture = ARCHITECTURES[platform.machine()]
-    layer = layer_of(binary)
-    packed = gzip.compress(layer, mtime=0)
+    if binary.is_dir():
+        layer, entry_point, user, level = layer_of_folder(binary), arguments, "0:0", 1
+    else:
+        layer, entry_point, user, level = layer_of(binary), [f"/{binary.name}", *arguments], USER, 9
+    packed = gzip.compress(layer, level, mtime=0)
     blobs: dict[str, bytes] = {}
 
     def blob(data: bytes, media_type: str) -> dict:
@@ -66,7 +92,7 @@ def main() -> None:
     config = {
         "architecture": architecture,
         "os": "linux",
-        "config": {"Entrypoint": [f"/{binary.name}", *arguments], "User": USER, "WorkingDir": "/"},
+        "config": {"Entrypoint": entry_point, "User": user, "WorkingDir": "/"},
         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]},
     }
     manifest = {
@@ -78,7 +104,7 @@ def main() -> None:
     described = blob(json.dumps(manifest).encode(), "manifest.v1+json")
     described["platform"] = {"architecture": architecture, "os": "linux"}
     described["annotations"] = {
-        "io.containerd.image.name": f"{DEFAULT_HOST}/{name}",
+        "io.containerd.image.name": full_name(name),
         "org.opencontainers.image.ref.name": name.rpartition(":")[2],
     }
     index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [described]}
