@@ -29,11 +29,11 @@ pub struct Cli {
 pub enum Command {
     /// Give addresses to Services. Several replicas are safe: one leads.
     Controller(Box<ControllerArgs>),
-    /// Announce the addresses that this node is to announce.
+    /// Announce the addresses for which this node is elected.
     Speaker(Box<SpeakerArgs>),
     /// Both in one process, from a folder of manifests, without a cluster.
     Standalone(Box<StandaloneArgs>),
-    /// Name every problem in a folder of manifests; exit with 1 if there is one.
+    /// Report every problem in a folder of manifests; exit with 1 if there is one.
     Check(CheckArgs),
     /// Print the custom resource definitions as JSON.
     Crds,
@@ -81,7 +81,7 @@ pub struct ClusterArgs {
     /// This pod's name: in whose name Events are written and the Lease is held.
     #[arg(long, env = "LANDFALL_POD_NAME", value_name = "NAME")]
     pub pod_name: Option<String>,
-    /// This pod's uid: what is written then goes when the pod does.
+    /// This pod's uid: it owns the objects that the program creates, so that they are deleted with the pod.
     #[arg(long, env = "LANDFALL_POD_UID", value_name = "UID")]
     pub pod_uid: Option<String>,
     /// The labels of the speakers' pods, which run in the announcer's own namespace.

@@ -145,12 +145,12 @@ impl Controller {
             let due = (complete && stale).then_some(next);
             tokio::select! {
                 batch = source.batches.recv() => {
-                    let Some(batch) = batch else { bail!("the API server isn't read any more") };
+                    let Some(batch) = batch else { bail!("the Kubernetes watch stopped unexpectedly") };
                     complete |= batch.complete;
                     stale |= self.take(batch);
                 }
                 changed = leads.changed() => {
-                    if changed.is_err() { bail!("the candidacy has ended") }
+                    if changed.is_err() { bail!("leader election stopped unexpectedly") }
                     stale = true;
                 }
                 changed = pools.changed(), if !*pools.borrow() => stale |= changed.is_ok(),

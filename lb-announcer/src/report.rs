@@ -136,7 +136,7 @@ pub fn log(report: &Report, node: &str) {
             tracing::warn!(
                 node,
                 after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
-                "this process had been stopped"
+                "this process did not run for a while (suspended, or starved of CPU); it checks its addresses again"
             );
         }
     }
