@@ -200,8 +200,11 @@ fn a_backend_that_does_not_read_holds_the_client_back() {
 #[test]
 fn a_websocket_ends_when_both_sides_are_silent_and_only_then() {
     let backend = Backend::echo();
-    let limit = Duration::from_millis(400);
-    let plane = Plane::start(vec![rule("", "/", &[backend.address]).policy(|policy| policy.read_timeout = limit)]);
+    let limit = Duration::from_secs(1);
+    let plane = Plane::start(vec![rule("", "/", &[backend.address]).policy(|policy| {
+        policy.read_timeout = limit / 2;
+        policy.upgrade_idle = limit;
+    })]);
     let mut client = Client::plain(plane.http());
     let upgrade = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
     assert_eq!(client.ask(upgrade).status, 101);

@@ -39,8 +39,9 @@ use crate::host::HostPattern;
 use crate::input::Input;
 use crate::settings::Settings;
 use crate::status::{IngressStatus, IngressView, Publisher};
-use crate::table::{HttpsRedirect, RoutePolicy, Table};
+use crate::table::{Dialect, HttpsRedirect, RoutePolicy, Table};
 
+use annotations::Annotations;
 use backends::{Backends, PoolKey};
 use certificates::Secrets;
 use class::Classes;
@@ -91,8 +92,8 @@ pub struct Compiler {
     covered: HashSet<HostPattern>,
     /// Which Ingresses are nothing but a default backend.
     defaults: BTreeSet<Age>,
-    /// The two policies that most routes have.
-    policies: [Arc<RoutePolicy>; 2],
+    /// The policies that most routes have: those of Ingresses without annotations.
+    policies: Vec<Arc<RoutePolicy>>,
     /// What is wrong with the class of an Ingress, ours or not.
     class_problems: BTreeMap<ObjectKey, Problem>,
     default_certificate_problem: Option<Problem>,
@@ -133,6 +134,13 @@ struct Effects {
     problems: bool,
 }
 
+/// What an Ingress without annotations can get.
+fn plain_policies() -> Vec<Arc<RoutePolicy>> {
+    let redirects = [HttpsRedirect::Never, HttpsRedirect::Always];
+    let plain = |dialect| redirects.map(|redirect| Arc::new(Annotations::default().policy(dialect, redirect)));
+    [Dialect::Kubernetes, Dialect::IngressNginx].into_iter().flat_map(plain).collect()
+}
+
 impl Compiler {
     /// A compiler that knows no object yet.
     pub fn new(settings: Settings) -> Self {
@@ -147,8 +155,7 @@ impl Compiler {
             names: HashMap::new(),
             covered: HashSet::new(),
             defaults: BTreeSet::new(),
-            policies: [HttpsRedirect::Never, HttpsRedirect::Always]
-                .map(|https_redirect| Arc::new(RoutePolicy { https_redirect, ..RoutePolicy::default() })),
+            policies: plain_policies(),
             class_problems: BTreeMap::new(),
             default_certificate_problem: None,
             notes: Notes::default(),

@@ -2,9 +2,10 @@
 
 mod text;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use http::HeaderMap;
+use http::header::HOST;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use landfall_model::ObjectKey;
 use serde::Serialize;
 
@@ -14,6 +15,7 @@ use crate::compiler::ingress::ParsedIngress;
 use crate::compiler::link::Linked;
 use crate::host::{HostName, HostPattern};
 use crate::path::CanonicalPath;
+use crate::pipeline::{Connection, Decision, PipelineSettings, RequestHead, Tls, decide};
 use crate::reason;
 use crate::table::{Action, Dialect, HttpsRedirect, PathRule, Route};
 
@@ -28,7 +30,7 @@ pub struct Request {
     pub path: String,
     /// The client's address, where access goes by it.
     pub client: Option<IpAddr>,
-    /// The fields. No rule looks at them yet.
+    /// The fields, for what the backend gets of them. No rule looks at them yet.
     pub headers: HeaderMap,
 }
 
@@ -72,6 +74,8 @@ pub struct Winner {
     pub access: Option<String>,
     /// What is answered without asking a backend, if so.
     pub answer: Option<String>,
+    /// The fields that the backend gets, where the request was given some.
+    pub headers: Vec<String>,
 }
 
 /// A rule that does not answer.
@@ -139,6 +143,11 @@ pub fn explain(compiler: &Compiler, request: &Request) -> Explanation {
     explanation.path = path.to_string();
     let route = compiler.table.find(host.as_ref(), &path);
     explanation.winner = route.map(|route| winner(route, request));
+    if let Some(winner) = &mut explanation.winner
+        && !request.headers.is_empty()
+    {
+        winner.headers = forwarded(compiler, request);
+    }
     explanation.certificate = (request.scheme == "https").then(|| certificate(compiler, host.as_ref()));
     let question = Question { compiler, host: host.as_ref(), path: &path, winner: route.map(|route| &**route) };
     explanation.rejected = question.rejected();
@@ -179,7 +188,31 @@ fn winner(route: &Route, request: &Request) -> Winner {
         endpoints,
         access: access.map(|access| format!("{access}; 403 for others")),
         answer,
+        headers: Vec::new(),
     }
+}
+
+/// The fields that the backend gets of a GET by this client, without trusted proxies in between.
+fn forwarded(compiler: &Compiler, request: &Request) -> Vec<String> {
+    let client = SocketAddr::new(request.client.unwrap_or(Ipv4Addr::LOCALHOST.into()), 0);
+    let tls = (request.scheme == "https").then_some(Tls { server_name: None });
+    let connection = Connection { client, peer: client, local: client, destination: None, tls };
+    let mut headers = request.headers.clone();
+    if let Ok(host) = HeaderValue::from_str(&request.host) {
+        headers.insert(HOST, host);
+    }
+    let (method, version) = (&Method::GET, Version::HTTP_11);
+    let head = RequestHead { method, version, target: &request.path, authority: None, headers: &headers };
+    let id = headers.get("x-request-id").cloned().unwrap_or(HeaderValue::from_static("(generated)"));
+    match decide(&head, &connection, &compiler.table, &PipelineSettings::default(), &id) {
+        Decision::Forward(forward) => forward.edits.apply(&mut headers),
+        Decision::Answer(..) => return Vec::new(),
+    }
+    let line =
+        |(name, value): (&HeaderName, &HeaderValue)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()));
+    let mut lines: Vec<String> = headers.iter().map(line).collect();
+    lines.sort();
+    lines
 }
 
 fn certificate(compiler: &Compiler, host: Option<&HostName>) -> String {

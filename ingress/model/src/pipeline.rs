@@ -3,8 +3,12 @@
 //! Nothing here knows the engine that carries the bytes. A request head, the facts of its connection and the
 //! table give a [`Decision`]; an engine carries it out.
 
+mod cookies;
 mod forwarding;
+mod hops;
+mod origin;
 mod page;
+mod response;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -18,8 +22,10 @@ use crate::host::HostName;
 use crate::path::CanonicalPath;
 use crate::table::{Action, HttpsRedirect, Route, Table};
 
-pub use forwarding::{Upgraded, is_hop_by_hop, response_edits};
+pub use cookies::field_count;
+pub use hops::may_trail;
 pub use page::{Answer, error_page};
+pub use response::{BadFraming, ResponseBody, Trailers, Upgraded, response_body, response_edits};
 
 /// What is known of the connection a request came on.
 #[derive(Clone, Debug)]
@@ -30,6 +36,8 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// Where the client connected to: the destination in the PROXY header, else our own end.
     pub local: SocketAddr,
+    /// The destination in the PROXY header; `None` without one.
+    pub destination: Option<SocketAddr>,
     /// TLS facts; `None` in the clear.
     pub tls: Option<Tls>,
 }
@@ -141,7 +149,7 @@ pub fn decide(
         return if head.method == Method::OPTIONS {
             Decision::Answer(Answer::empty(StatusCode::NO_CONTENT, request_id), None)
         } else {
-            refuse(StatusCode::BAD_REQUEST, "only OPTIONS may be asked of *")
+            refuse(StatusCode::BAD_REQUEST, "the request target \"*\" is valid only with OPTIONS")
         };
     }
     let (raw_path, query) = match head.target.split_once('?') {

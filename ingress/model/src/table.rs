@@ -88,8 +88,10 @@ pub enum HttpsRedirect {
 pub struct RoutePolicy {
     /// Time to connect to an endpoint, TLS included.
     pub connect_timeout: Duration,
-    /// Longest pause between two reads from the endpoint; also the idle limit of a WebSocket.
+    /// Longest pause between two reads from the endpoint.
     pub read_timeout: Duration,
+    /// How long an upgraded connection, as a WebSocket is, may pass no byte in either direction.
+    pub upgrade_idle: Duration,
     /// Longest pause between two writes to the endpoint.
     pub write_timeout: Duration,
     /// Attempts in all, the first included.
@@ -102,12 +104,17 @@ pub struct RoutePolicy {
     pub access: Option<Arc<Access>>,
 }
 
+/// The idle limit of upgraded connections in class landfall. Many applications send nothing over a WebSocket until
+/// something happens; TCP keep-alive finds dead clients meanwhile.
+pub(crate) const UPGRADE_IDLE: Duration = Duration::from_hours(1);
+
 impl Default for RoutePolicy {
     /// ingress-nginx's defaults for the times and tries, since its users' applications are tuned to them.
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(5),
             read_timeout: Duration::from_mins(1),
+            upgrade_idle: UPGRADE_IDLE,
             write_timeout: Duration::from_mins(1),
             tries: 3,
             max_body: None,

@@ -86,6 +86,28 @@ fn the_winner_and_each_loser_is_told() {
 }
 
 #[test]
+fn what_the_backend_gets_of_the_headers_is_told() {
+    let headers = [("x-forwarded-for", "6.6.6.6"), ("x_real_ip", "6.6.6.6"), ("cookie", "a=1"), ("cookie", "b=2")];
+    let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+    let client = Some("192.0.2.7".parse().unwrap());
+    let (scheme, host, path) = ("https".into(), "shop.example".into(), "/api/x".into());
+    let explanation = explain(&compiler(), &Request { scheme, host, path, client, headers });
+    let expected = [
+        "cookie: a=1; b=2",
+        "host: shop.example",
+        "x-forwarded-for: 192.0.2.7",
+        "x-forwarded-host: shop.example",
+        "x-forwarded-port: 443",
+        "x-forwarded-proto: https",
+        "x-real-ip: 192.0.2.7",
+        "x-request-id: (generated)",
+    ];
+    assert_eq!(explanation.winner.as_ref().unwrap().headers, expected);
+    assert!(explanation.to_string().contains("  the backend gets:\n    cookie: a=1; b=2\n"), "{explanation}");
+    assert_eq!(ask("https", "shop.example", "/api/x").winner.unwrap().headers, [""; 0]);
+}
+
+#[test]
 fn a_default_backend_of_an_ingress_with_rules_is_told_of_for_its_hosts_only() {
     let mut with_default = ingress("tenant", 6, "landfall", "tenant.example", &[path("/x", "Prefix")]);
     with_default["spec"]["defaultBackend"] = json!({"service": {"name": "api", "port": {"number": 80}}});

@@ -17,7 +17,6 @@ pub(crate) fn render(answer: &Answer) -> Vec<u8> {
     let reason = answer.status.canonical_reason().unwrap_or("Error");
     let mut head = format!("HTTP/1.1 {} {reason}\r\n", answer.status.as_u16());
     let _ = write!(head, "Date: {}\r\n", httpdate(std::time::SystemTime::now()));
-    head.push_str("Server: landfall\r\n");
     for (name, value) in &answer.headers {
         if let Ok(value) = value.to_str() {
             let _ = write!(head, "{name}: {value}\r\n");

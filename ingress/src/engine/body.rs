@@ -1,8 +1,8 @@
 //! Pieces of a body on their way, and how HTTP/1.1 writes them.
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, HOST, TRAILER, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
+use landfall_ingress_model::pipeline::may_trail;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::framing::write_field;
@@ -118,22 +118,6 @@ fn hexadecimal(number: usize, out: &mut BytesMut) {
         let value = (number >> (digit * 4)) & 0xf;
         out.extend_from_slice(&[b"0123456789abcdef"[value]]);
     }
-}
-
-/// Fields that change what a message is must not come behind it (RFC 9110 section 6.5.1).
-pub(super) fn may_trail(name: &HeaderName) -> bool {
-    const NEVER: [HeaderName; 9] = [
-        CONTENT_LENGTH,
-        TRANSFER_ENCODING,
-        TRAILER,
-        HOST,
-        http::header::CONTENT_ENCODING,
-        http::header::CONTENT_TYPE,
-        http::header::CONNECTION,
-        http::header::AUTHORIZATION,
-        http::header::SET_COOKIE,
-    ];
-    !NEVER.contains(name)
 }
 
 #[cfg(test)]

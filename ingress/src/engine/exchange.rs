@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use http::{HeaderMap, Method, StatusCode, Version};
 use landfall_ingress_model::backend::BackendKey;
 use landfall_ingress_model::pipeline::{
-    Connection, Decision, Forward, RequestHead, Upgraded, decide, error_page, request_id, response_edits,
+    Connection, Decision, Forward, RequestHead, Trailers, Upgraded, decide, error_page, request_id, response_edits,
 };
 
 use super::Shared;
@@ -169,12 +169,10 @@ async fn pass_on(
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return switch(engine, forward, client, upstream, &head, timer).await;
     }
-    let mut edits = response_edits(&head.fields.map, Upgraded::No);
-    if !head.fields.map.contains_key(http::header::SERVER) {
-        edits.set.push((http::header::SERVER, reply::OURS));
-    }
     let AnswerHead { status, fields, declared, body } = &head;
     let body = if request.method == Method::HEAD { Length::None } else { *body };
+    let trailers = if matches!(body, Length::None | Length::Known(_)) { Trailers::Drop } else { Trailers::Pass };
+    let edits = response_edits(*status, &fields.map, Upgraded::No, trailers);
     reply::begin(engine, client, &Reply { status: *status, fields, edits: &edits, declared: *declared, body })?;
     let passed = Transfer::new(engine, forward, client, &mut upstream, &mut upload, timer).body(body).await;
     record.received = upload.received();
@@ -217,11 +215,11 @@ async fn switch(
     let (Client::Http1(client), Upstream::Http1(upstream)) = (client, upstream) else {
         return Err(Failure::Upstream(UpstreamError::NoResponse));
     };
-    let edits = response_edits(&head.fields.map, Upgraded::Yes);
+    let edits = response_edits(head.status, &head.fields.map, Upgraded::Yes, Trailers::Drop);
     client.switch(&head.fields, &edits);
     let websocket = websocket::is_websocket(head.fields.map.get(http::header::UPGRADE));
     let away = websocket.then(|| websocket::Away::behind_head(engine.drain.clone()));
-    let limit = forward.route.policy.read_timeout;
+    let limit = forward.route.policy.upgrade_idle;
     let mut wire = upstream.into_wire();
     let moved = tunnel(&mut client.wire, &mut wire, away, limit, timer).await;
     client.passed(moved);

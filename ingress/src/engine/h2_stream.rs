@@ -5,8 +5,9 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::{Error, Reason, RecvStream, SendStream};
 use http::HeaderMap;
+use landfall_ingress_model::pipeline::may_trail;
 
-use super::body::{Part, may_trail};
+use super::body::Part;
 
 /// The next part of a body.
 ///

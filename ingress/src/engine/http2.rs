@@ -12,8 +12,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream};
-use http::header::{CONTENT_LENGTH, COOKIE};
+use http::header::CONTENT_LENGTH;
 use http::{Method, StatusCode, Version};
+use landfall_ingress_model::pipeline::field_count;
 use tokio::time::{Instant, timeout};
 
 use super::body::Length;
@@ -151,15 +152,13 @@ fn understand(parts: http::request::Parts, ended: bool, limits: &EngineLimits) -
     let http::request::Parts { method, uri, headers, .. } = parts;
     let target = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
     let authority = uri.authority().map(|authority| authority.as_str().to_owned());
-    // A cookie that came in crumbs is one (RFC 9113 section 8.2.3).
-    let crumbs = headers.get_all(COOKIE).iter().count().saturating_sub(1);
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let length = lengths.next().map(|length| parse_length(length.as_bytes()));
     let violation = if method == Method::CONNECT {
         Some(Violation::new(StatusCode::NOT_IMPLEMENTED, "CONNECT is not supported"))
     } else if target.len() > limits.head.target {
         Some(Violation::new(StatusCode::URI_TOO_LONG, "the request target is too long"))
-    } else if headers.len() - crumbs > limits.head.fields {
+    } else if field_count(&headers) > limits.head.fields {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         Some(Violation::new(status, "the request has too many header fields"))
     } else if lengths.next().is_some() {

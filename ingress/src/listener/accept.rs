@@ -129,7 +129,7 @@ impl Acceptor {
         let begun = Instant::now();
         let deadline = begun + HANDSHAKE_TIMEOUT;
         let Ok(local) = tcp.local_addr() else { return Ok(None) };
-        let mut connection = Connection { client: peer, peer, local, tls: None };
+        let mut connection = Connection { client: peer, peer, local, destination: None, tls: None };
         let mut ahead = BytesMut::new();
         let mut tcp = tcp;
         if self.is_proxy(peer) {
@@ -137,6 +137,7 @@ impl Acceptor {
             if let Some(addresses) = read.map_err(|_| Rejected::ProxyProtocol)?? {
                 connection.client = addresses.source;
                 connection.local = addresses.destination;
+                connection.destination = Some(addresses.destination);
             }
         }
         if !admission.of_client(connection.client.ip(), &self.limits) {

@@ -146,12 +146,18 @@ impl Annotations {
         }
     }
 
-    /// The policy of a route.
-    pub(crate) fn policy(&self, https_redirect: HttpsRedirect) -> RoutePolicy {
+    /// The policy of a route. ingress-nginx ends an idle WebSocket after `proxy-read-timeout`, set or not; here only
+    /// where it is set.
+    pub(crate) fn policy(&self, dialect: Dialect, https_redirect: HttpsRedirect) -> RoutePolicy {
         let default = RoutePolicy::default();
+        let read_timeout = self.read_timeout.unwrap_or(default.read_timeout);
         RoutePolicy {
             connect_timeout: self.connect_timeout.unwrap_or(default.connect_timeout),
-            read_timeout: self.read_timeout.unwrap_or(default.read_timeout),
+            read_timeout,
+            upgrade_idle: match dialect {
+                Dialect::Kubernetes => self.read_timeout.unwrap_or(default.upgrade_idle),
+                Dialect::IngressNginx => read_timeout,
+            },
             write_timeout: self.write_timeout.unwrap_or(default.write_timeout),
             tries: self.tries.unwrap_or(default.tries),
             max_body: self.max_body.map_or(default.max_body, |limit| limit.0),
@@ -272,7 +278,7 @@ mod tests {
         let policy = |name, value| {
             let (annotations, problems) = parse(name, value);
             assert_eq!(problems, [], "{name}: {value}");
-            annotations.policy(HttpsRedirect::Never)
+            annotations.policy(Dialect::Kubernetes, HttpsRedirect::Never)
         };
         assert_eq!(policy("proxy-connect-timeout", "7").connect_timeout, Duration::from_secs(7));
         assert_eq!(policy("proxy-read-timeout", "3600").read_timeout, Duration::from_hours(1));
@@ -287,6 +293,17 @@ mod tests {
         assert_eq!(parse("backend-protocol", "grpc").0.protocol, Some(Protocol::H2c));
         assert_eq!(parse("backend-protocol", "HTTPS").0.protocol, Some(Protocol::Https));
         assert_eq!(policy("proxy-read-timeout", "").read_timeout, Duration::from_mins(1));
+    }
+
+    #[test]
+    fn an_upgraded_connection_may_be_idle_for_an_hour_unless_ingress_nginx_decides() {
+        let idle = |value, dialect| {
+            parse("proxy-read-timeout", value).0.policy(dialect, HttpsRedirect::Never).upgrade_idle.as_secs()
+        };
+        assert_eq!(idle("", Dialect::Kubernetes), 3600);
+        assert_eq!(idle("", Dialect::IngressNginx), 60);
+        assert_eq!(idle("120", Dialect::Kubernetes), 120);
+        assert_eq!(idle("120", Dialect::IngressNginx), 120);
     }
 
     #[test]

@@ -182,7 +182,7 @@ impl Compiler {
             if let (None, Some(certificate)) = (&covering, &certificate) {
                 let list: Vec<&str> = certificate.names.iter().map(AsRef::as_ref).collect();
                 let cause = format!(
-                    "the certificate in Secret {} is for {}, so the default certificate answers",
+                    "the certificate in Secret {} is for {}, so clients get the default certificate instead",
                     certificate.secret,
                     if list.is_empty() { "no name".into() } else { list.join(", ") }
                 );
@@ -323,7 +323,7 @@ impl Compiler {
         if policy.https_redirect == HttpsRedirect::Never || !path.starts_with(ACME_CHALLENGE) {
             return policy.clone();
         }
-        self.shared(linked.parsed.annotations.policy(HttpsRedirect::Never))
+        self.shared(linked.parsed.annotations.policy(linked.dialect, HttpsRedirect::Never))
     }
 
     fn policy(&self, linked: &Linked, host: &HostPattern) -> Arc<RoutePolicy> {
@@ -332,11 +332,11 @@ impl Compiler {
             RedirectRule::WhenCovered if self.covered.contains(host) => HttpsRedirect::Always,
             RedirectRule::WhenCovered | RedirectRule::Never => HttpsRedirect::Never,
         };
-        self.shared(linked.parsed.annotations.policy(redirect))
+        self.shared(linked.parsed.annotations.policy(linked.dialect, redirect))
     }
 
     fn shared(&self, policy: RoutePolicy) -> Arc<RoutePolicy> {
-        // Most routes have one of two policies, which they share.
+        // Most routes have one of four policies, which they share.
         let shared = self.policies.iter().find(|shared| ***shared == policy);
         shared.cloned().unwrap_or_else(|| Arc::new(policy))
     }

@@ -40,6 +40,12 @@ impl fmt::Display for Winner {
         if let Some(answer) = &self.answer {
             writeln!(f, "  answer: {answer}")?;
         }
+        if !self.headers.is_empty() {
+            writeln!(f, "  the backend gets:")?;
+        }
+        for line in &self.headers {
+            writeln!(f, "    {line}")?;
+        }
         Ok(())
     }
 }

@@ -1,11 +1,13 @@
-//! Header edits on the way to a backend and back: forwarding headers and hop-by-hop fields.
+//! Header edits on the way to a backend: forwarding headers, and what ends here.
 
 use std::net::IpAddr;
 
-use http::header::{CONNECTION, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderName, HeaderValue, Version};
 
-use super::{Connection, HeaderEdits, PipelineSettings, RequestHead};
+use super::hops::{connection_tokens, remove_aliases, remove_hop_by_hop};
+use super::origin::{self, Origin};
+use super::{Connection, HeaderEdits, PipelineSettings, RequestHead, cookies};
 use crate::table::Dialect;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -16,25 +18,20 @@ const X_FORWARDED_SCHEME: HeaderName = HeaderName::from_static("x-forwarded-sche
 const X_SCHEME: HeaderName = HeaderName::from_static("x-scheme");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const PROXY_AUTHENTICATE: HeaderName = HeaderName::from_static("proxy-authenticate");
-const PROXY_AUTHORIZATION: HeaderName = HeaderName::from_static("proxy-authorization");
 /// Requests with this field are read by CGI-like backends as if a proxy were configured (httpoxy).
 const PROXY: HeaderName = HeaderName::from_static("proxy");
 
-/// Fields of one hop (RFC 9110 section 7.6.1). `Transfer-Encoding` and `Trailer` belong to the framing.
-const HOP_BY_HOP: [HeaderName; 5] = [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, UPGRADE];
-
-/// Fields that a `Connection` field may name but that are never dropped for it, since the request would mean
-/// something else without them.
-const NEVER_NOMINATED: [HeaderName; 6] =
-    [HOST, http::header::CONTENT_LENGTH, TRANSFER_ENCODING, TRAILER, http::header::AUTHORIZATION, http::header::COOKIE];
-
-/// Whether a field is for one hop only, whatever `Connection` says.
-pub fn is_hop_by_hop(name: &HeaderName) -> bool {
-    HOP_BY_HOP.contains(name)
-}
+/// The fields that are set here, or removed where a dialect sets none.
+pub(super) const SET: [HeaderName; 8] = [
+    X_FORWARDED_FOR,
+    X_FORWARDED_HOST,
+    X_FORWARDED_PORT,
+    X_FORWARDED_PROTO,
+    X_FORWARDED_SCHEME,
+    X_SCHEME,
+    X_REAL_IP,
+    X_REQUEST_ID,
+];
 
 /// What the edits are made from.
 pub(super) struct Facts<'a> {
@@ -59,7 +56,7 @@ impl Facts<'_> {
     /// Whether the client came by HTTPS, here or at a trusted proxy.
     pub(super) fn secure(&self) -> bool {
         match self.given(&X_FORWARDED_PROTO) {
-            Some(value) => value.as_bytes().eq_ignore_ascii_case(b"https"),
+            Some(value) => origin::first(value).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")),
             None => self.connection.tls.is_some(),
         }
     }
@@ -96,11 +93,25 @@ impl Facts<'_> {
         (!h2c).then_some(token)
     }
 
+    /// What the client asked for, as it wrote it.
+    fn origin(&self) -> Origin {
+        let destination = self.connection.destination.map(|destination| destination.port());
+        origin::Facts {
+            secure: self.secure(),
+            authority: self.authority,
+            given_host: self.given(&X_FORWARDED_HOST),
+            given_port: self.given(&X_FORWARDED_PORT),
+            destination: destination.filter(|port| *port != 0),
+        }
+        .origin()
+    }
+
     /// Edits to the request: forwarding headers set, hop-by-hop fields removed, `Forwarded` left alone.
     pub(super) fn request_edits(&self, dialect: Dialect) -> HeaderEdits {
         let mut edits = HeaderEdits::default();
         let headers = self.head.headers;
         remove_hop_by_hop(headers, &mut edits);
+        remove_aliases(headers, &mut edits);
         edits.remove.extend([X_FORWARDED_SCHEME, X_SCHEME, PROXY]);
         if let Some(token) = self.upgrade() {
             edits.set.push((CONNECTION, HeaderValue::from_static("upgrade")));
@@ -110,24 +121,44 @@ impl Facts<'_> {
         if headers.get(TE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers")) {
             edits.set.push((TE, HeaderValue::from_static("trailers")));
         }
+        if !self.may_have_trailers() {
+            edits.remove.push(TRAILER);
+        }
+        if let Some(cookies) = cookies::joined(headers) {
+            edits.set.push((COOKIE, cookies));
+        }
+        self.forwarding_fields(dialect, &mut edits);
+        edits
+    }
+
+    /// In HTTP/1.1 trailers follow the last chunk, so there are none without chunks.
+    fn may_have_trailers(&self) -> bool {
+        let headers = self.head.headers;
+        match self.head.version {
+            Version::HTTP_2 => !headers.contains_key(CONTENT_LENGTH),
+            _ => headers.contains_key(TRANSFER_ENCODING),
+        }
+    }
+
+    fn forwarding_fields(&self, dialect: Dialect, edits: &mut HeaderEdits) {
         if let Some(host) = self.authority.and_then(|authority| HeaderValue::from_str(authority).ok()) {
-            edits.set.push((HOST, host.clone()));
-            edits.set.push((X_FORWARDED_HOST, self.given(&X_FORWARDED_HOST).cloned().unwrap_or(host)));
-        } else {
-            edits.remove.push(X_FORWARDED_HOST);
+            edits.set.push((HOST, host));
+        }
+        let origin = self.origin();
+        match origin.host {
+            Some(host) => edits.set.push((X_FORWARDED_HOST, host)),
+            None => edits.remove.push(X_FORWARDED_HOST),
         }
         let scheme = HeaderValue::from_static(if self.secure() { "https" } else { "http" });
         if dialect == Dialect::IngressNginx {
             edits.set.push((X_FORWARDED_SCHEME, scheme.clone()));
             edits.set.push((X_SCHEME, scheme.clone()));
         }
-        let port = HeaderValue::from(self.connection.local.port());
         edits.set.push((X_FORWARDED_PROTO, scheme));
-        edits.set.push((X_FORWARDED_PORT, self.given(&X_FORWARDED_PORT).cloned().unwrap_or(port)));
+        edits.set.push((X_FORWARDED_PORT, HeaderValue::from(origin.port)));
         edits.set.push((X_FORWARDED_FOR, self.forwarded_for()));
         edits.set.push((X_REAL_IP, address_value(self.client())));
         edits.set.push((X_REQUEST_ID, self.request_id.clone()));
-        edits
     }
 
     /// `X-Forwarded-For`: the list of a trusted proxy with that proxy added, else the client alone.
@@ -144,48 +175,6 @@ impl Facts<'_> {
         list.extend_from_slice(direct.as_bytes());
         HeaderValue::from_bytes(&list).unwrap_or(direct)
     }
-}
-
-/// Edits to a response: its hop-by-hop fields are removed; `upgraded` keeps those of a 101.
-pub fn response_edits(headers: &HeaderMap, upgraded: Upgraded) -> HeaderEdits {
-    let mut edits = HeaderEdits::default();
-    remove_hop_by_hop(headers, &mut edits);
-    edits.remove.extend([PROXY_AUTHENTICATE]);
-    if upgraded == Upgraded::Yes
-        && let Some(token) = headers.get(UPGRADE)
-    {
-        edits.set.push((CONNECTION, HeaderValue::from_static("upgrade")));
-        edits.set.push((UPGRADE, token.clone()));
-    }
-    edits
-}
-
-/// Whether a response is the 101 that an upgrade was asked for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Upgraded {
-    /// It is.
-    Yes,
-    /// It is an ordinary response.
-    No,
-}
-
-/// The names in the `Connection` fields.
-fn connection_tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
-}
-
-fn remove_hop_by_hop(headers: &HeaderMap, edits: &mut HeaderEdits) {
-    for token in connection_tokens(headers) {
-        if let Ok(name) = HeaderName::from_bytes(token.as_bytes())
-            && headers.contains_key(&name)
-            && !NEVER_NOMINATED.contains(&name)
-        {
-            edits.remove.push(name);
-        }
-    }
-    edits.remove.extend(HOP_BY_HOP);
-    edits.remove.push(PROXY_AUTHORIZATION);
 }
 
 /// An entry of `X-Forwarded-For`: an address, with or without a port.

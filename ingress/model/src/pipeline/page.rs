@@ -1,7 +1,9 @@
 //! Answers of our own: error pages in the format the client accepts.
 
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, SERVER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use super::response::SERVER_NAME;
 
 /// A whole answer made here.
 #[derive(Clone, PartialEq, Debug)]
@@ -17,7 +19,8 @@ pub struct Answer {
 impl Answer {
     /// An answer without a body.
     pub fn empty(status: StatusCode, request_id: &HeaderValue) -> Self {
-        Self { status, headers: vec![(X_REQUEST_ID, request_id.clone())], body: String::new() }
+        let headers = vec![(X_REQUEST_ID, request_id.clone()), (SERVER, SERVER_NAME)];
+        Self { status, headers, body: String::new() }
     }
 }
 

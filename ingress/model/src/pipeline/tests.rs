@@ -64,8 +64,9 @@ fn ask(table: &Table, client: &str, tls: Option<Tls>, text: &str) -> Decision {
     let Request { method, target, version, headers } = request(text);
     let head = RequestHead { method: &method, version, target: &target, authority: None, headers: &headers };
     let client: SocketAddr = format!("{client}:4711").parse().unwrap();
-    let local = if tls.is_some() { "192.0.2.1:443" } else { "192.0.2.1:80" }.parse().unwrap();
-    let connection = Connection { client, peer: client, local, tls };
+    // The ports that a pod listens on, which no client knows.
+    let local = if tls.is_some() { "192.0.2.1:8443" } else { "192.0.2.1:8080" }.parse().unwrap();
+    let connection = Connection { client, peer: client, local, destination: None, tls };
     let settings = PipelineSettings { trusted_proxies: vec!["10.9.0.0/16".parse().unwrap()] };
     decide(&head, &connection, table, &settings, &HeaderValue::from_static("id"))
 }
@@ -114,7 +115,7 @@ fn a_strangers_forwarding_headers_are_replaced_and_forwarded_is_left_alone() {
                 "host: shop.example:8080",
                 "x-forwarded-for: 198.51.100.7",
                 "x-forwarded-host: shop.example:8080",
-                "x-forwarded-port: 80",
+                "x-forwarded-port: 8080",
                 "x-forwarded-proto: http",
                 "x-real-ip: 198.51.100.7",
                 "x-request-id: id",
@@ -143,6 +144,53 @@ fn a_trusted_proxys_forwarding_headers_are_kept_and_extended() {
                 "x-forwarded-port: 8443",
                 "x-forwarded-proto: https",
                 "x-real-ip: 203.0.113.9",
+                "x-request-id: id",
+            ],
+        )),
+    );
+}
+
+#[test]
+fn the_ports_of_the_listeners_are_nobodys_business() {
+    let table = table(RoutePolicy::default(), Dialect::Kubernetes);
+    let text = "GET /app HTTP/1.1\nHost: shop.example";
+    for (tls, scheme, port) in [(None, "http", "80"), (Some(Tls { server_name: None }), "https", "443")] {
+        let (_, fields) = outcome(ask(&table, "198.51.100.7", tls, text), text).unwrap();
+        for expected in [
+            "host: shop.example".to_owned(),
+            "x-forwarded-host: shop.example".to_owned(),
+            format!("x-forwarded-port: {port}"),
+            format!("x-forwarded-proto: {scheme}"),
+        ] {
+            assert!(fields.contains(&expected), "{expected}: {fields:?}");
+        }
+    }
+}
+
+#[test]
+fn fields_that_a_backend_would_take_for_ours_are_removed() {
+    check(
+        "10.9.0.1",
+        "GET /app HTTP/1.1
+         Host: shop.example
+         X_Forwarded_For: 6.6.6.6
+         X-Forwarded_Proto: https
+         X.Real.IP: 6.6.6.6
+         my_header: kept
+         Cookie: theme=dark
+         Cookie: session=abc
+         Trailer: Digest",
+        Ok((
+            "/app",
+            &[
+                "cookie: theme=dark; session=abc",
+                "host: shop.example",
+                "my_header: kept",
+                "x-forwarded-for: 10.9.0.1",
+                "x-forwarded-host: shop.example",
+                "x-forwarded-port: 80",
+                "x-forwarded-proto: http",
+                "x-real-ip: 10.9.0.1",
                 "x-request-id: id",
             ],
         )),

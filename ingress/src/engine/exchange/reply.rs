@@ -18,8 +18,8 @@ use crate::engine::client::{Client, Reply};
 use crate::engine::framing::Fields;
 use crate::engine::timer::Timer;
 
-/// What a response says that has no server of its own.
-pub(super) const OURS: HeaderValue = HeaderValue::from_static("landfall");
+/// What a call's answer says of its server.
+const OURS: HeaderValue = HeaderValue::from_static("landfall");
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -51,8 +51,7 @@ pub(in crate::engine) async fn answer(
     if client.is_http2() && is_grpc(&request.fields.map) {
         return answer_grpc(client, page.status, page_reason(page), record.id);
     }
-    let mut map: HeaderMap = page.headers.iter().cloned().collect();
-    map.entry(SERVER).or_insert(OURS);
+    let map: HeaderMap = page.headers.iter().cloned().collect();
     let bodiless = page.status == StatusCode::NO_CONTENT;
     let body = if bodiless || request.method == Method::HEAD || page.body.is_empty() {
         Length::None

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::StatusCode;
-use landfall_ingress_model::pipeline::{Forward, Upgraded, response_edits};
+use landfall_ingress_model::pipeline::{Forward, Trailers, Upgraded, response_edits};
 use tokio::time::Instant;
 
 use super::{Failure, Record, Shared};
@@ -231,7 +231,7 @@ impl<'t, 'c> Transfer<'t, 'c> {
         loop {
             match self.upstream.poll_answer(cx) {
                 Poll::Ready(Ok(Answer::Interim(status, fields))) => {
-                    let edits = response_edits(&fields.map, Upgraded::No);
+                    let edits = response_edits(status, &fields.map, Upgraded::No, Trailers::Drop);
                     self.client.inform(status, &fields, &edits);
                     self.down_at = Instant::now();
                 }

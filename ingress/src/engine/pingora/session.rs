@@ -70,7 +70,7 @@ pub(super) struct ExchangeStream {
     /// Set once a whole answer of our own was written, after which the client may ask again.
     kept: AtomicBool,
     /// Longest pause of an exchange that may be upgraded.
-    idle_limit: OnceLock<Duration>,
+    idle_limits: OnceLock<(Duration, Duration)>,
     idle: Option<Pin<Box<Sleep>>>,
     half_closed: Option<Pin<Box<Sleep>>>,
     violation: OnceLock<Violation>,
@@ -97,7 +97,7 @@ impl ExchangeStream {
             upgraded: AtomicBool::new(false),
             away: OnceLock::new(),
             kept: AtomicBool::new(false),
-            idle_limit: OnceLock::new(),
+            idle_limits: OnceLock::new(),
             idle: None,
             half_closed: None,
             violation: OnceLock::new(),
@@ -121,9 +121,14 @@ impl ExchangeStream {
         self.kept.store(true, Ordering::Release);
     }
 
-    /// Ends the exchange when no byte moves in either direction for this long.
-    pub(super) fn limit_idle(&self, limit: Duration) {
-        let _ = self.idle_limit.set(limit);
+    /// Ends the exchange when no byte moves in either direction for so long: before and after the upgrade.
+    pub(super) fn limit_idle(&self, before: Duration, upgraded: Duration) {
+        let _ = self.idle_limits.set((before, upgraded));
+    }
+
+    fn idle_limit(&self) -> Option<Duration> {
+        let (before, upgraded) = *self.idle_limits.get()?;
+        Some(if self.is_upgraded() { upgraded } else { before })
     }
 
     /// The breach of framing that ended the body, if there was one.
@@ -142,15 +147,16 @@ impl ExchangeStream {
 
     /// Notes that bytes move.
     fn touch(&mut self) {
-        if let (Some(idle), Some(limit)) = (&mut self.idle, self.idle_limit.get()) {
-            idle.as_mut().reset(Instant::now() + *limit);
+        let limit = self.idle_limit();
+        if let (Some(idle), Some(limit)) = (&mut self.idle, limit) {
+            idle.as_mut().reset(Instant::now() + limit);
         }
     }
 
     /// Ready when nothing has moved for too long.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(limit) = self.idle_limit.get() else { return Poll::Pending };
-        let idle = self.idle.get_or_insert_with(|| Box::pin(sleep(*limit)));
+        let Some(limit) = self.idle_limit() else { return Poll::Pending };
+        let idle = self.idle.get_or_insert_with(|| Box::pin(sleep(limit)));
         ready!(idle.as_mut().poll(cx));
         self.idled_out = true;
         Poll::Ready(())

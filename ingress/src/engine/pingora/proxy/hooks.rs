@@ -9,7 +9,9 @@ use bytes::Bytes;
 use http::{StatusCode, Version, header};
 use landfall_ingress_model::backend::Target;
 use landfall_ingress_model::balance::{Balancer, Choice, Pick};
-use landfall_ingress_model::pipeline::{Decision, Forward, Upgraded, error_page, response_edits};
+use landfall_ingress_model::pipeline::{
+    Decision, Forward, Trailers, Upgraded, error_page, response_body, response_edits,
+};
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
@@ -111,7 +113,8 @@ impl ProxyHttp for Hooks {
                 if forward.upgrade
                     && let Some(stream) = exchange_stream(session)
                 {
-                    stream.limit_idle(forward.route.policy.read_timeout);
+                    let policy = &forward.route.policy;
+                    stream.limit_idle(policy.read_timeout, policy.upgrade_idle);
                 }
                 context.forward = Some(forward);
                 Ok(false)
@@ -177,13 +180,14 @@ impl ProxyHttp for Hooks {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         _end_of_stream: bool,
         context: &mut Context,
     ) -> Result<()> {
-        // To an HTTP/1.1 backend an empty piece would be a chunk of size 0: the end of the body, in front of its end.
-        if body.as_ref().is_some_and(Bytes::is_empty) {
+        // From HTTP/2 an empty piece would be sent as a chunk of size 0: the end of the body, in front of its end. From
+        // HTTP/1.1 it only says that there is more to come.
+        if exchange_stream(session).is_none() && body.as_ref().is_some_and(Bytes::is_empty) {
             *body = None;
         }
         context.received += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
@@ -206,7 +210,10 @@ impl ProxyHttp for Hooks {
         let upgrade = context.forward.as_ref().is_some_and(|forward| forward.upgrade);
         let switching = response.status == StatusCode::SWITCHING_PROTOCOLS;
         let upgraded = if switching && upgrade { Upgraded::Yes } else { Upgraded::No };
-        let edits = response_edits(&response.headers, upgraded);
+        if let Err(error) = response_body(&session.req_header().method, response.status, &response.headers) {
+            return Error::e_explain(ErrorType::InvalidHTTPHeader, error.to_string());
+        }
+        let edits = response_edits(response.status, &response.headers, upgraded, Trailers::Pass);
         for name in &edits.remove {
             response.remove_header(name);
         }

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Version, header};
-use landfall_ingress_model::pipeline::{Answer, Connection, Decision, RequestHead, decide, error_page, request_id};
+use landfall_ingress_model::pipeline::{
+    Answer, Connection, Decision, RequestHead, decide, error_page, field_count, request_id,
+};
 use landfall_shared::drain::Phase;
 use pingora_core::Result;
 use pingora_http::ResponseHeader;
@@ -84,7 +86,7 @@ impl Hooks {
         if seen.target.len() > self.limits.head.target {
             return Some(Violation::new(StatusCode::URI_TOO_LONG, "the request target is too long"));
         }
-        if headers.len() > self.limits.head.fields {
+        if field_count(headers) > self.limits.head.fields {
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
             return Some(Violation::new(status, "the request has too many header fields"));
         }

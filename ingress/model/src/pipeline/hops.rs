@@ -1,0 +1,134 @@
+//! Fields that end here: those of one hop, and those that the next server would take for ours.
+
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, PROXY_AUTHORIZATION,
+    SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderName};
+
+use super::HeaderEdits;
+use super::forwarding::SET;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Fields of one hop (RFC 9110 section 7.6.1). `Transfer-Encoding` and `Trailer` belong to the framing.
+const HOP_BY_HOP: [HeaderName; 5] = [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, UPGRADE];
+
+/// Fields that a `Connection` field may name but that are never dropped for it, since the request would mean
+/// something else without them.
+const NEVER_NOMINATED: [HeaderName; 6] = [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, TRAILER, AUTHORIZATION, COOKIE];
+
+/// Fields that say where a message ends.
+const FRAMING: [HeaderName; 3] = [CONTENT_LENGTH, TRANSFER_ENCODING, TRAILER];
+
+/// The names in the `Connection` fields.
+pub(super) fn connection_tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
+}
+
+/// Removes the fields of one hop, and those that `Connection` names.
+pub(super) fn remove_hop_by_hop(headers: &HeaderMap, edits: &mut HeaderEdits) {
+    for token in connection_tokens(headers) {
+        if let Ok(name) = HeaderName::from_bytes(token.as_bytes())
+            && headers.contains_key(&name)
+            && !NEVER_NOMINATED.contains(&name)
+        {
+            edits.remove.push(name);
+        }
+    }
+    edits.remove.extend(HOP_BY_HOP);
+    edits.remove.push(PROXY_AUTHORIZATION);
+}
+
+/// Removes the fields that CGI, WSGI, PHP and the like make into the same variable as one that is set here: to them
+/// `X_Forwarded_For` and `X.Forwarded.For` are `X-Forwarded-For`.
+///
+/// RFC 3875 section 4.1.18 changes `-` to `_`; common servers do so with every character that is no letter or digit.
+pub(super) fn remove_aliases(headers: &HeaderMap, edits: &mut HeaderEdits) {
+    edits.remove.extend(headers.keys().filter(|name| is_alias(name)).cloned());
+}
+
+fn is_alias(name: &HeaderName) -> bool {
+    let name = name.as_str().as_bytes();
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
+    if name.iter().all(plain) {
+        return false;
+    }
+    let is_variable_of = |other: &HeaderName| {
+        let other = other.as_str().as_bytes();
+        let same = |(byte, other): (&u8, &u8)| byte == other || (!byte.is_ascii_alphanumeric() && *other == b'-');
+        name.len() == other.len() && name.iter().zip(other).all(same)
+    };
+    SET.iter().chain(&FRAMING).any(is_variable_of)
+}
+
+/// Whether a field may stand behind the body of a request or a response.
+///
+/// A receiver may merge trailers into the header section, so what may not come from a client there may not come from
+/// it here; nor may what changes what the message is (RFC 9110 section 6.5.1).
+pub fn may_trail(name: &HeaderName) -> bool {
+    let others = [HOST, AUTHORIZATION, COOKIE, SET_COOKIE, CONTENT_ENCODING, CONTENT_TYPE, PROXY_AUTHORIZATION];
+    let never = HOP_BY_HOP.iter().chain(&FRAMING).chain(&SET).chain(&others).any(|other| other == name);
+    !never && !is_alias(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_become_one_variable_with_ours_are_removed() {
+        for alias in [
+            "x_forwarded_for",
+            "x-forwarded_for",
+            "x.forwarded.for",
+            "x-forwarded_proto",
+            "x_forwarded_host",
+            "x!forwarded~port",
+            "x_real_ip",
+            "x.real.ip",
+            "x_request_id",
+            "x_scheme",
+            "x_forwarded_scheme",
+            "content_length",
+            "transfer_encoding",
+        ] {
+            assert!(is_alias(&HeaderName::from_static(alias)), "{alias}");
+        }
+        for other in [
+            "x-forwarded-for",
+            "my_header",
+            "x_api_key",
+            "session_id",
+            "x_forwarded_forr",
+            "x-forwarded-f_r",
+            "xrealip",
+        ] {
+            assert!(!is_alias(&HeaderName::from_static(other)), "{other}");
+        }
+    }
+
+    #[test]
+    fn trailers_change_nothing_that_was_decided() {
+        for name in ["grpc-status", "digest", "server-timing", "my_field"] {
+            assert!(may_trail(&HeaderName::from_static(name)), "{name}");
+        }
+        for name in [
+            "x-forwarded-for",
+            "x_forwarded_for",
+            "x.real.ip",
+            "host",
+            "cookie",
+            "authorization",
+            "content-length",
+            "content_length",
+            "transfer-encoding",
+            "connection",
+            "upgrade",
+        ] {
+            assert!(!may_trail(&HeaderName::from_static(name)), "{name}");
+        }
+    }
+}
