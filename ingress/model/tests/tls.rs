@@ -119,6 +119,49 @@ fn what_is_wrong_with_a_secret_is_said_once_and_the_default_answers() {
     }
 }
 
+/// The problem that an Ingress with this Secret has.
+fn problem_with(certificate: &str, key: &str) -> String {
+    let mut compiler = Compiler::new(settings(Publish::Nothing));
+    let tls = json!([{"hosts": ["a.example"], "secretName": "s"}]);
+    let secret = secret("s", "kubernetes.io/tls", Some(certificate), Some(key));
+    let built = build(&mut compiler, service().into_iter().chain([ingress("a", 1, "a.example", &tls), secret]));
+    built.problems.iter().map(landfall_model::Problem::message).collect()
+}
+
+#[test]
+fn a_key_that_cannot_be_used_is_named() {
+    for (pem, name) in [
+        (include_str!("keys/secp256k1.pem"), "a key on the curve secp256k1, which can't be used"),
+        (include_str!("keys/rsa-1024.pem"), "an RSA key of 1024 bits, which can't be used"),
+        (include_str!("keys/ed448.pem"), "a key of the algorithm Ed448, which can't be used"),
+    ] {
+        let problem = problem_with(pem, pem);
+        assert!(problem.contains(name) && problem.contains("P-256, P-384"), "{problem}");
+    }
+}
+
+#[test]
+fn a_pem_file_is_read_as_people_have_it_or_the_line_is_named() {
+    let (certificate, key) = certificate(&["a.example"], 2026, 2027);
+    for end in [" \n", "\t\n", " \t\r\n", "\r\n"] {
+        let ends = |pem: &str| pem.replace('\n', end);
+        assert_eq!(problem_with(&ends(&certificate), &ends(&key)), "", "{end:?}");
+    }
+    let broken = format!("# mine\n{}", key.replace("KEY-----\n", "KEY----\n"));
+    let problem = problem_with(&certificate, &broken);
+    assert!(problem.contains("line 2 begins with -----BEGIN but does not end in -----"), "{problem}");
+    let encrypted = key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+    assert!(problem_with(&certificate, &encrypted).contains("it is encrypted"));
+}
+
+#[test]
+fn a_chain_that_clients_refuse_is_a_problem() {
+    let (certificate, key) = certificate(&["a.example"], 2026, 2027);
+    assert_eq!(problem_with(&certificate.repeat(20), &key), "");
+    let problem = problem_with(&certificate.repeat(40_000), &key);
+    assert!(problem.contains("the chain is longer than 64 KiB"), "{problem}");
+}
+
 #[test]
 fn names_are_matched_exactly_then_by_wildcard() {
     let mut compiler = Compiler::new(settings(Publish::Nothing));

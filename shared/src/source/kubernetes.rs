@@ -46,10 +46,10 @@ const WAITING: usize = 1024;
 #[derive(Debug, Error)]
 pub enum ClientError {
     /// Neither the service account's files nor a kubeconfig can be read.
-    #[error("cannot find out how to reach the api server")]
+    #[error("no Kubernetes configuration: not in a pod and no KUBECONFIG")]
     Config(#[from] kube::config::InferConfigError),
     /// The configuration can't be used, for example a broken certificate.
-    #[error("cannot use the api server's configuration")]
+    #[error("the Kubernetes configuration can't be used")]
     Client(#[from] kube::Error),
 }
 

@@ -1,7 +1,7 @@
 //! A folder of ordinary Kubernetes YAML as a source.
 //!
 //! Every `*.yaml`, `*.yml` and `*.json` file below the folder is read in lexical order of its path; hidden files are
-//! skipped and symbolic links followed, so that a mounted `ConfigMap` works. What an API server would have filled in
+//! skipped and symbolic links followed, so that a mounted `ConfigMap` works. Each folder is read once. What an API server would have filled in
 //! or refused, `document` and `defaults` do. A change is noticed by the kernel's notification and, for file
 //! systems that send none, by looking again every two seconds.
 //!
@@ -12,12 +12,11 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::path::PathBuf;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use landfall_model::{Location, ObjectRef, Problem};
-use notify::{RecursiveMode, Watcher};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
@@ -30,12 +29,14 @@ mod folder;
 mod lines;
 mod split;
 mod state;
+mod watch;
 
 #[cfg(test)]
 mod tests;
 
 use folder::Folder;
 use state::State;
+use watch::Watch;
 
 pub use document::{DUPLICATE_OBJECT, INVALID_MANIFEST, UNKNOWN_FIELD, UNSUPPORTED_API_VERSION};
 
@@ -100,24 +101,20 @@ struct Worker<C> {
 
 impl<C: Send + 'static> Worker<C> {
     fn run(mut self) {
-        let (signal, signals) = channel();
         // The watch is set up before the first look, so that nothing falls between the two.
-        let watcher = watch(self.folder.path(), move || {
-            // Nobody listens any more only when this thread is about to end.
-            let _ = signal.send(());
-        });
-        if let Err(error) = &watcher {
-            tracing::warn!(%error, "no notification of changes, looking every two seconds instead");
-        }
+        let mut watch = Watch::start(self.folder.path());
         let mut received = Instant::now();
-        while self.look(received) {
-            received = await_change(&signals, watcher.is_ok(), &self.batches);
+        while self.look(received, &mut watch) {
+            received = await_change(&watch, &self.batches);
         }
     }
 
     /// Reads what has changed and hands it on; says whether there is still a consumer.
-    fn look(&mut self, received: Instant) -> bool {
-        let scan = self.folder.scan(self.state.signatures());
+    fn look(&mut self, received: Instant, watch: &mut Watch) -> bool {
+        let mut scan = self.folder.scan(self.state.signatures());
+        if watch.follow(std::mem::take(&mut scan.places)) {
+            scan = self.folder.scan(self.state.signatures());
+        }
         match &scan.failure {
             Some(error) => {
                 if self.view.failing("folder", error) {
@@ -140,34 +137,20 @@ impl<C: Send + 'static> Worker<C> {
     }
 }
 
-/// Calls `signal` on every change below `folder`.
-fn watch(folder: &Path, signal: impl Fn() + Send + 'static) -> notify::Result<notify::RecommendedWatcher> {
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Reading a file is reported too, and would make our own look the cause of the next one.
-        if !matches!(event, Ok(notify::Event { kind: notify::EventKind::Access(access), .. })
-            if !matches!(access, notify::event::AccessKind::Close(notify::event::AccessMode::Write)))
-        {
-            signal();
-        }
-    })?;
-    watcher.watch(folder, RecursiveMode::Recursive)?;
-    Ok(watcher)
-}
-
 /// Waits for a sign of change and then for quiet; returns when the change was first noticed.
-fn await_change<C>(signals: &Receiver<()>, notified: bool, batches: &mpsc::Sender<Batch<C>>) -> Instant {
+fn await_change<C>(watch: &Watch, batches: &mpsc::Sender<Batch<C>>) -> Instant {
     let rescan = Instant::now() + RESCAN;
     // Short waits, so that the thread ends soon after its consumer.
     let step = Duration::from_millis(200);
     while !batches.is_closed() && Instant::now() < rescan {
-        if !notified {
+        if !watch.is_notified() {
             std::thread::sleep(step);
             continue;
         }
-        match signals.recv_timeout(step) {
+        match watch.recv_timeout(step) {
             Ok(()) => {
                 let received = Instant::now();
-                while received.elapsed() + QUIET <= AT_LATEST && signals.recv_timeout(QUIET).is_ok() {}
+                while received.elapsed() + QUIET <= AT_LATEST && watch.recv_timeout(QUIET).is_ok() {}
                 return received;
             }
             Err(RecvTimeoutError::Timeout) => {}

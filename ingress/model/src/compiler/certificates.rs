@@ -12,6 +12,9 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+mod keys;
+mod pem;
+
 use super::set::SmallSet;
 use super::store::Store;
 use crate::host::HostPattern;
@@ -23,6 +26,10 @@ use crate::tls::Certificate;
 const TLS_TYPE: &str = "kubernetes.io/tls";
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
+/// Bytes of a chain as TLS sends it. OpenSSL takes 100 KiB by default, rustls and older Go 64 KiB.
+const LONGEST_CHAIN: usize = 64 << 10;
+/// Bytes of one certificate's length and extensions in that message (RFC 8446 section 4.4.2).
+const CHAIN_ENTRY: usize = 5;
 
 /// Why a Secret can't be used; becomes a Problem of each Ingress that names it.
 #[derive(Clone, PartialEq, Debug)]
@@ -221,18 +228,20 @@ impl Secrets {
             if !is_read {
                 return Err(fault(
                     reason::UNKNOWN_SECRET,
-                    format!("Secrets of namespace {namespace} are not read, so the default certificate answers"),
+                    format!(
+                        "Secrets of namespace {namespace} are not read; clients get the default certificate instead"
+                    ),
                     format!("add {namespace} to --secret-namespace (ingress.secretNamespaces in the chart)"),
                 ));
             }
             return Err(fault(
                 reason::UNKNOWN_SECRET,
-                format!("there is no Secret {key} of type {TLS_TYPE}, so the default certificate answers"),
+                format!("there is no Secret {key} of type {TLS_TYPE}; clients get the default certificate instead"),
                 format!("kubectl -n {namespace} create secret tls {name} --cert=FILE --key=FILE"),
             ));
         };
         if let (Some(kind), Dialect::Kubernetes) = (&secret.other_type, dialect) {
-            let cause = format!("the Secret is of type {kind:?}, so the default certificate answers");
+            let cause = format!("the Secret is of type {kind:?}; clients get the default certificate instead");
             return Err(fault(reason::INVALID_SECRET_TYPE, cause, format!("recreate it as type {TLS_TYPE}")));
         }
         let read = match &secret.content {
@@ -247,13 +256,15 @@ impl Secrets {
         let deadline = if self.now < pair.not_before { pair.not_before } else { pair.not_after };
         self.set_deadline(key, (self.now < deadline).then_some(deadline));
         if self.now < pair.not_before {
-            let cause = "the certificate is not valid yet, so the default certificate answers";
+            let cause = "the certificate is not valid yet; clients get the default certificate instead";
             let remedy = format!("wait until {}, or correct the clock", date(pair.not_before));
             return Err(fault(reason::CERTIFICATE_NOT_YET_VALID, cause, remedy));
         }
         if self.now >= pair.not_after {
-            let cause =
-                format!("the certificate has expired at {}, so the default certificate answers", date(pair.not_after));
+            let cause = format!(
+                "the certificate expired at {}; clients get the default certificate instead",
+                date(pair.not_after)
+            );
             return Err(fault(reason::CERTIFICATE_EXPIRED, cause, "renew the certificate"));
         }
         Ok(pair.certificate.clone())
@@ -305,35 +316,43 @@ fn parse(secret: &Secret, _: &ObjectKey) -> StoredSecret {
 }
 
 fn incomplete(part: &str) -> SecretFault {
-    let cause = format!("the Secret has no {part}, so the default certificate answers");
+    let cause = format!("the Secret has no {part}; clients get the default certificate instead");
     fault(reason::INCOMPLETE_SECRET, cause, format!("add data[{part}] in PEM form"))
 }
 
 fn read(secret: &ObjectKey, pem: &Pem, crypto: &CryptoProvider) -> Result<Pair, SecretFault> {
     let bad_certificate = |cause: String| {
-        let cause = format!("{CERTIFICATE} of the Secret can't be read: {cause}; the default certificate answers");
+        let cause =
+            format!("{CERTIFICATE} of the Secret can't be read: {cause}; clients get the default certificate instead");
         fault(reason::INVALID_CERTIFICATE, cause, "put the certificate, then its intermediates, in PEM form")
     };
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&pem.certificate)
-        .collect::<Result<_, _>>()
-        .map_err(|error| bad_certificate(error.to_string()))?;
+    let chain = chain(&pem.certificate).map_err(bad_certificate)?;
     let first = chain.first().ok_or_else(|| bad_certificate("it has no certificate".into()))?;
     let (_, parsed) = X509Certificate::from_der(first).map_err(|error| bad_certificate(error.to_string()))?;
     let names = names(&parsed);
     let time = |time: x509_parser::time::ASN1Time| u64::try_from(time.timestamp()).unwrap_or(0);
     let (not_before, not_after) = (time(parsed.validity().not_before), time(parsed.validity().not_after));
     let bad_key = |cause: String| {
-        let cause = format!("{KEY} of the Secret can't be read: {cause}; the default certificate answers");
+        let cause = format!("{KEY} of the Secret can't be read: {cause}; clients get the default certificate instead");
         fault(reason::INVALID_KEY, cause, "put the unencrypted private key in PEM form")
     };
-    let key = PrivateKeyDer::from_pem_slice(&pem.key).map_err(|error| bad_key(error.to_string()))?;
-    let key = crypto.key_provider.load_private_key(key).map_err(|error| bad_key(error.to_string()))?;
+    let text = pem::trimmed(&pem.key);
+    let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| bad_key(pem::cause(&error, &text)))?;
+    let key = crypto.key_provider.load_private_key(key).map_err(|error| match keys::unusable(&parsed) {
+        Some(what) => {
+            let cause =
+                format!("the certificate has {what}, which can't be used; clients get the default certificate instead");
+            fault(reason::INVALID_KEY, cause, format!("issue it for another key: {}", keys::USABLE))
+        }
+        None => bad_key(error.to_string()),
+    })?;
     let key = CertifiedKey::new(chain, key);
     match key.keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
         Err(rustls::Error::InconsistentKeys(_)) => {
-            let cause =
-                format!("{KEY} of the Secret does not belong to {CERTIFICATE}; the default certificate answers");
+            let cause = format!(
+                "{KEY} of the Secret does not belong to {CERTIFICATE}; clients get the default certificate instead"
+            );
             return Err(fault(reason::KEY_MISMATCH, cause, "put the key that the certificate was made for"));
         }
         Err(error) => return Err(bad_certificate(error.to_string())),
@@ -341,6 +360,22 @@ fn read(secret: &ObjectKey, pem: &Pem, crypto: &CryptoProvider) -> Result<Pair, 
     let until = UnixTime::since_unix_epoch(std::time::Duration::from_secs(not_after));
     let certificate = Certificate { secret: secret.clone(), key: Arc::new(key), names, not_after: until };
     Ok(Pair { certificate: Arc::new(certificate), not_before, not_after })
+}
+
+/// The certificates of `tls.crt`.
+fn chain(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let text = pem::trimmed(text);
+    let mut chain = Vec::new();
+    let mut length = 0;
+    for certificate in CertificateDer::pem_slice_iter(&text) {
+        let certificate: CertificateDer<'static> = certificate.map_err(|error| pem::cause(&error, &text))?;
+        length += certificate.len() + CHAIN_ENTRY;
+        if length > LONGEST_CHAIN {
+            return Err(format!("the chain is longer than {} KiB, which clients refuse", LONGEST_CHAIN >> 10));
+        }
+        chain.push(certificate);
+    }
+    Ok(chain)
 }
 
 /// The DNS names, else the common name, in lower case (RFC 6125 section 6.4.4).

@@ -94,6 +94,9 @@ fn endpoints(object: &mut Map<String, Value>) {
 /// `stringData` is written plain and overrides `data`, which holds Base64.
 fn secret(object: &mut Map<String, Value>) {
     set(object, "type", json!("Opaque"));
+    if let Some(Value::Object(data)) = object.get_mut("data") {
+        data.values_mut().for_each(unwrap_lines);
+    }
     let Some(Value::Object(plain)) = object.get_mut("stringData") else { return };
     if !plain.values().all(Value::is_string) {
         // Left for decoding to report.
@@ -107,6 +110,13 @@ fn secret(object: &mut Map<String, Value>) {
             let bytes = k8s_openapi::ByteString(text.as_str().unwrap_or_default().as_bytes().to_vec());
             data.insert(key, serde_json::to_value(bytes).unwrap_or_default());
         }
+    }
+}
+
+/// Base64 may be wrapped, as kustomize and `base64` write it: the API server's decoder ignores line ends.
+fn unwrap_lines(value: &mut Value) {
+    if let Value::String(text) = value {
+        text.retain(|character| !matches!(character, '\r' | '\n'));
     }
 }
 
@@ -142,6 +152,11 @@ mod tests {
             "Secret",
             json!({"data": {"a": "YQ==", "b": "Yg=="}, "stringData": {"b": "hello"}}),
             json!({"type": "Opaque", "data": {"a": "YQ==", "b": "aGVsbG8="}}),
+        );
+        check(
+            "Secret",
+            json!({"data": {"a": "YWFh\nYWFh\r\nYQ==\n"}}),
+            json!({"type": "Opaque", "data": {"a": "YWFhYWFhYQ=="}}),
         );
         check("ConfigMap", json!({"data": {"a": null}}), json!({"data": {"a": ""}}));
     }

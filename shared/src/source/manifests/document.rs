@@ -81,13 +81,15 @@ enum Refusal {
 impl<C: Send + 'static> Reader<'_, C> {
     /// Reads a whole file.
     pub(super) fn file(&self, text: &str) -> Vec<Slot> {
-        if self.file.ends_with(".json") { self.json(text) } else { self.yaml(text) }
+        let extension = std::path::Path::new(&**self.file).extension();
+        let json = extension.is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+        if json { self.json(text) } else { self.yaml(text) }
     }
 
     /// The slot of a file that can't be read at all.
     pub(super) fn unreadable(&self, cause: &str) -> Slot {
         let problem = Problem::new(self.itself(), INVALID_MANIFEST, format!("cannot be read: {cause}"))
-            .remedy("make the file readable text; what it said before stays in force")
+            .remedy("make the file readable text; until then its last good content stays in force")
             .in_file(Location { file: self.file.clone(), line: 0 });
         Slot { entries: Vec::new(), problem: Some(problem), keeps: Keeps::Everything }
     }
@@ -258,16 +260,21 @@ impl<C: Send + 'static> Reader<'_, C> {
     }
 
     fn mismatch(&self, place: &Place<'_>, reference: ObjectRef, mismatch: Mismatch) -> Refusal {
+        let encoded = matches!(&mismatch.path.0[..], [Step::Field(field), Step::Key(_)] if field == "data");
         let cause = match &*reference.kind {
             // The decoder's message may quote what the Secret holds.
+            "Secret" if encoded => "is not Base64".to_owned(),
             "Secret" => "does not have the form the field takes".to_owned(),
             _ => mismatch.cause,
         };
-        let remedy = if cause.contains("expected a string") {
-            "put the value in quotation marks; until then the object's last good version stays in force"
+        let what = if cause.contains("expected a string") {
+            "put the value in quotation marks"
+        } else if cause == "is not Base64" {
+            "encode it with base64, or write it as it is below stringData"
         } else {
-            "correct it; until then the object's last good version stays in force"
+            "correct it"
         };
+        let remedy = format!("{what}; until then the object's last good version stays in force");
         let problem = Problem::new(reference.clone(), INVALID_MANIFEST, cause)
             .at(mismatch.path.to_string(), shown(&reference, mismatch.value))
             .remedy(remedy)
@@ -278,7 +285,7 @@ impl<C: Send + 'static> Reader<'_, C> {
     fn unparsed(&self, part: Part<'_>, line: usize, cause: &str) -> Slot {
         let object = guess::object(part.text, self.plan).unwrap_or_else(|| self.itself());
         let problem = Problem::new(object, INVALID_MANIFEST, format!("cannot be read: {cause}"))
-            .remedy("correct the document; until then what it said before stays in force")
+            .remedy("correct the document; until then its last good content stays in force")
             .in_file(Location { file: self.file.clone(), line: part.line + line - 1 });
         Slot { entries: Vec::new(), problem: Some(problem), keeps: Keeps::Everything }
     }

@@ -1,6 +1,6 @@
 //! The files of a folder: which there are, and which have changed since the last look.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::ManifestsError;
 
-/// How deep folders may be nested; a symbolic link to a parent ends here.
+/// How deep folders may be nested.
 const DEPTH: usize = 16;
 /// A larger file is not a manifest; the API server refuses an object of 1.5 MiB.
 const LARGEST: u64 = 64 << 20;
@@ -54,7 +54,12 @@ pub(super) struct Scan {
     pub(super) files: BTreeMap<Arc<str>, Found>,
     /// Why part of the folder could not be read. Files missing from `files` may still be there then.
     pub(super) failure: Option<String>,
+    /// The outermost folder and those behind symbolic links. Where one is replaced, others are to be watched.
+    pub(super) places: BTreeSet<Place>,
 }
+
+/// Device and inode of a folder.
+pub(super) type Place = (u64, u64);
 
 /// What was found at a path.
 #[derive(Debug)]
@@ -86,45 +91,88 @@ impl Folder {
 
     /// Finds all manifests and reads those whose signature is not in `known`.
     pub(super) fn scan(&self, known: &HashMap<Arc<str>, Signature>) -> Scan {
-        let mut scan = Scan::default();
-        walk(&self.path, "", DEPTH, known, &mut scan);
-        scan
+        let mut walk = Walk { known, scan: Scan::default(), seen: HashSet::new(), links: VecDeque::new() };
+        if let Ok(meta) = fs::metadata(&self.path) {
+            walk.enter(&meta);
+            walk.scan.places.insert(place(&meta));
+        }
+        walk.folder(&self.path, "", DEPTH);
+        // What is not behind a link comes first, so that a folder has one name whatever links to it.
+        while let Some(Link { path, prefix, depth }) = walk.links.pop_front() {
+            let Ok(meta) = fs::metadata(&path) else { continue };
+            if walk.enter(&meta) {
+                walk.scan.places.insert(place(&meta));
+                walk.folder(&path, &prefix, depth);
+            }
+        }
+        walk.scan
     }
 }
 
-fn walk(folder: &Path, prefix: &str, depth: usize, known: &HashMap<Arc<str>, Signature>, scan: &mut Scan) {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        // Between listing and opening, a folder may well have been removed; but the outermost must be there.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !prefix.is_empty() => return,
-        Err(error) => {
-            scan.failure = Some(format!("{}: {error}", folder.display()));
-            return;
-        }
-    };
-    for entry in entries {
-        let entry = match entry {
-            Ok(entry) => entry,
+pub(super) fn place(meta: &Metadata) -> Place {
+    (meta.dev(), meta.ino())
+}
+
+/// A look at a folder while it goes on.
+struct Walk<'a> {
+    known: &'a HashMap<Arc<str>, Signature>,
+    scan: Scan,
+    /// Folders that were read. A folder may link to itself, or two to each other.
+    seen: HashSet<Place>,
+    links: VecDeque<Link>,
+}
+
+/// A symbolic link to a folder.
+struct Link {
+    path: PathBuf,
+    prefix: String,
+    depth: usize,
+}
+
+impl Walk<'_> {
+    /// Whether a folder is still to be read.
+    fn enter(&mut self, meta: &Metadata) -> bool {
+        self.seen.insert(place(meta))
+    }
+
+    fn folder(&mut self, folder: &Path, prefix: &str, depth: usize) {
+        let entries = fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        let mut entries = match entries {
+            Ok(entries) => entries,
+            // Between listing and opening, a folder may well have been removed; but the outermost must be there.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !prefix.is_empty() => return,
             Err(error) => {
-                scan.failure = Some(format!("{}: {error}", folder.display()));
+                self.scan.failure = Some(format!("{}: {error}", folder.display()));
                 return;
             }
         };
-        let name = entry.file_name();
-        let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
-        let path = entry.path();
-        let relative = format!("{prefix}{name}");
-        match fs::metadata(&path) {
-            Ok(meta) if meta.is_dir() && depth > 0 => walk(&path, &format!("{relative}/"), depth - 1, known, scan),
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let name = entry.file_name();
+            let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
+            let linked = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+            self.entry(&entry.path(), name, linked, format!("{prefix}{name}"), depth);
+        }
+    }
+
+    fn entry(&mut self, path: &Path, name: &str, linked: bool, relative: String, depth: usize) {
+        match fs::metadata(path) {
+            Ok(meta) if meta.is_dir() && depth > 0 => {
+                let prefix = relative + "/";
+                if linked {
+                    self.links.push_back(Link { path: path.to_owned(), prefix, depth: depth - 1 });
+                } else if self.enter(&meta) {
+                    self.folder(path, &prefix, depth - 1);
+                }
+            }
             Ok(meta) if meta.is_file() && is_manifest(name) => {
                 let relative: Arc<str> = relative.into();
-                let found = look(&path, &meta, known.get(&relative));
-                if let Some(found) = found {
-                    scan.files.insert(relative, found);
+                if let Some(found) = look(path, &meta, self.known.get(&relative)) {
+                    self.scan.files.insert(relative, found);
                 }
             }
             Err(error) if is_manifest(name) && error.kind() != io::ErrorKind::NotFound => {
-                scan.files.insert(relative.into(), Found::Unreadable(error.to_string()));
+                self.scan.files.insert(relative.into(), Found::Unreadable(error.to_string()));
             }
             Ok(_) | Err(_) => {}
         }
@@ -132,8 +180,8 @@ fn walk(folder: &Path, prefix: &str, depth: usize, known: &HashMap<Arc<str>, Sig
 }
 
 fn is_manifest(name: &str) -> bool {
-    let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
-    extension.is_some_and(|extension| matches!(extension, "yaml" | "yml" | "json"))
+    let extension = Path::new(name).extension();
+    extension.is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known)))
 }
 
 fn look(path: &Path, meta: &Metadata, known: Option<&Signature>) -> Option<Found> {

@@ -101,10 +101,12 @@ fn files_are_read_in_order_and_others_are_skipped() {
     check(
         &[
             ("b.yml", &ingress("b", "b.test")),
+            ("D.YAML", &ingress("d", "d.test")),
+            ("E.Json", "{\"apiVersion\": \"v1\", \"kind\": \"Service\", \"metadata\": {\"name\": \"e\"}}"),
             ("a.yaml", &ingress("a", "a.test")),
             ("sub/c.yaml", &ingress("c", "c.test")),
-            (".hidden.yaml", &ingress("d", "d.test")),
-            (".sub/e.yaml", &ingress("e", "e.test")),
+            (".hidden.yaml", &ingress("h", "h.test")),
+            (".sub/e.yaml", &ingress("i", "i.test")),
             ("f.yaml~", &ingress("f", "f.test")),
             ("g.yaml.swp", &ingress("g", "g.test")),
             ("deployment.yaml", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\n"),
@@ -112,9 +114,47 @@ fn files_are_read_in_order_and_others_are_skipped() {
             ("README.md", "kind: {"),
             ("empty.yaml", "# nothing\n---\n"),
         ],
-        &["= Ingress default/a default/b default/c"],
+        &["= Ingress default/a default/b default/c default/d", "= Service default/e"],
         &[],
     );
+}
+
+/// What `kustomize build` prints for a Secret that it generates: 70 columns in a block.
+#[test]
+fn base64_may_be_wrapped() {
+    let text =
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata:\n  key: |\n    aGVs\n    bG8=\n  other: aGVsbG8=\n";
+    let dir = folder(&[("a.yaml", text)]);
+    let reading = read(dir.path(), &plan()).unwrap();
+    assert_eq!(problems(&reading.problems), [""; 0]);
+    let secrets = reading.changes.iter().find_map(|change| match change {
+        Input::Secret(Change::Replace(secrets)) => Some(secrets.clone()),
+        _ => None,
+    });
+    let data = secrets.unwrap()[0].data.clone().unwrap();
+    assert_eq!((&*data["key"].0, &*data["other"].0), (&b"hello"[..], &b"hello"[..]));
+}
+
+#[test]
+fn a_folder_is_read_once_whatever_links_to_it() {
+    use std::os::unix::fs::symlink;
+    let dir = folder(&[("a.yaml", &ingress("a", "a.test")), ("z/b.yaml", &ingress("b", "b.test"))]);
+    let elsewhere = folder(&[("c.yaml", &ingress("c", "c.test"))]);
+    for name in ["one", "two", "z/up"] {
+        symlink(dir.path(), dir.path().join(name)).unwrap();
+    }
+    symlink("z", dir.path().join("b")).unwrap();
+    for name in ["e", "f"] {
+        symlink(elsewhere.path(), dir.path().join(name)).unwrap();
+    }
+    let reading = read(dir.path(), &plan()).unwrap();
+    assert_eq!(briefs(&reading.changes), ["= Ingress default/a default/b default/c"]);
+    assert_eq!(problems(&reading.problems), [""; 0]);
+    let place = |name: &str| {
+        let object = ObjectRef::new("Ingress", landfall_model::ObjectKey::new("default", name));
+        reading.locations[&object].to_string()
+    };
+    assert_eq!([place("a"), place("b"), place("c")], ["a.yaml:1", "z/b.yaml:1", "e/c.yaml:1"]);
 }
 
 #[test]
@@ -203,7 +243,7 @@ fn what_is_wrong_is_said_with_file_line_field_and_remedy() {
     check(
         &[("a.yaml", secret)],
         &[],
-        &["a.yaml:5 InvalidManifest secret default/s: data[key]: does not have the form the field takes"],
+        &["a.yaml:5 InvalidManifest secret default/s: data[key]: is not Base64; encode it with base64"],
     );
     let dir = folder(&[]);
     fs::write(dir.path().join("a.yaml"), b"\xff\xfe").unwrap();

@@ -132,6 +132,37 @@ fn a_config_map_is_swapped_as_a_whole() {
     assert_eq!(problems(&source.view.problems()), [""; 0]);
 }
 
+/// git-sync and the like: the folder is a link that is swapped, or lies below one. No look every two seconds is needed.
+#[test]
+fn a_link_is_followed_when_it_is_swapped() {
+    let dir = folder(&[]);
+    let link = |target: &str| {
+        let path = dir.path().join("tmp");
+        std::os::unix::fs::symlink(target, &path).unwrap();
+        fs::rename(path, dir.path().join("current")).unwrap();
+    };
+    write(dir.path(), "1/manifests/web.yaml", &ingress("web", "old.test"));
+    link("1");
+    let mut source = start(dir.path().join("current/manifests"), &plan()).unwrap();
+    assert_eq!(briefs(&source.batches.blocking_recv().unwrap().changes), ["= Ingress default/web"]);
+    let mut times = Vec::new();
+    for number in 2..5 {
+        let target = number.to_string();
+        write(dir.path(), &format!("{target}/manifests/web.yaml"), &ingress("web", &format!("{target}.test")));
+        let begun = Instant::now();
+        link(&target);
+        assert_eq!(briefs(&source.batches.blocking_recv().unwrap().changes), ["+ Ingress default/web"]);
+        times.push(begun.elapsed());
+        let begun = Instant::now();
+        write(dir.path(), &format!("{target}/manifests/web.yaml"), &ingress("web", &format!("{target}.again.test")));
+        assert_eq!(briefs(&source.batches.blocking_recv().unwrap().changes), ["+ Ingress default/web"]);
+        times.push(begun.elapsed());
+    }
+    times.sort();
+    println!("from swap or write to batch: {times:?}");
+    assert!(times[3] < Duration::from_secs(1), "{times:?}");
+}
+
 #[test]
 fn a_thousand_files_are_read_and_one_edit_is_seen_at_once() {
     let dir = folder(&[]);
