@@ -25,20 +25,20 @@ pub struct Cli {
 pub enum Command {
     /// Serve traffic, from an API server or from a folder of manifests.
     Serve(Box<ServeArgs>),
-    /// Name every problem in a folder of manifests; exit with 1 if there is one.
+    /// Print every problem in a folder of manifests; exit with 1 if there is one.
     Check(CheckArgs),
-    /// Say which rule of a folder of manifests answers a URL, and why no other does.
+    /// Print which rule of a folder of manifests answers a URL, and why no other does.
     Explain(ExplainArgs),
 }
 
 /// What decides which Ingresses are ours and what stands behind them.
 #[derive(Args, Clone, Debug)]
 pub struct ModelArgs {
-    /// A value of `IngressClass.spec.controller` that is ours.
+    /// A value of `IngressClass.spec.controller` that is served.
     #[arg(long = "controller-class", env = "LANDFALL_CONTROLLER_CLASS", value_name = "NAME", value_delimiter = ',',
           default_values = ["landfall.dev/ingress", "k8s.io/ingress-nginx"])]
     pub controller_classes: Vec<String>,
-    /// A value of the annotation `kubernetes.io/ingress.class` that is ours; also a class taken as ours while no
+    /// A value of the annotation `kubernetes.io/ingress.class` that is served; also a class that is served while no
     /// `IngressClass` of that name exists.
     #[arg(long = "ingress-class", env = "LANDFALL_INGRESS_CLASS", value_name = "NAME", value_delimiter = ',',
           default_values = ["landfall", "nginx"])]
@@ -46,10 +46,10 @@ pub struct ModelArgs {
     /// Serve Ingresses that name no class.
     #[arg(long, env = "LANDFALL_WATCH_INGRESS_WITHOUT_CLASS")]
     pub watch_ingress_without_class: bool,
-    /// The certificate for server names that have none.
+    /// The certificate for host names without one.
     #[arg(long, env = "LANDFALL_DEFAULT_SSL_CERTIFICATE", value_name = "NS/NAME", value_parser = object_key)]
     pub default_ssl_certificate: Option<ObjectKey>,
-    /// The Service for requests that no rule takes.
+    /// The Service for requests that match no rule.
     #[arg(long, env = "LANDFALL_DEFAULT_BACKEND_SERVICE", value_name = "NS/NAME", value_parser = object_key)]
     pub default_backend_service: Option<ObjectKey>,
     /// Read Secrets of this namespace only; repeatable. Without it, those of all namespaces that are watched.
@@ -177,19 +177,20 @@ pub struct ServeArgs {
     /// Write no status, no Events and no Lease; for running beside another controller.
     #[arg(long, env = "LANDFALL_NO_STATUS")]
     pub no_status: bool,
-    /// The `ConfigMap` with global options.
+    /// The `ConfigMap` with ingress-nginx's global options. Accepted so that its command lines work, and ignored: use
+    /// flags.
     #[arg(long, env = "LANDFALL_CONFIG_MAP", value_name = "NS/NAME", value_parser = object_key)]
     pub config_map: Option<ObjectKey>,
     /// Watch this namespace only; repeatable.
     #[arg(long = "watch-namespace", env = "LANDFALL_WATCH_NAMESPACE", value_name = "NAME", value_delimiter = ',')]
     pub watch_namespaces: Vec<String>,
-    /// Our own namespace, for the Lease.
+    /// Our own namespace, for the Lease; by default `POD_NAMESPACE`, else that of the service account, else default.
     #[arg(long, env = "LANDFALL_NAMESPACE", value_name = "NAME")]
     pub namespace: Option<String>,
     /// The name of the Lease whose holder writes status.
     #[arg(long, env = "LANDFALL_LEASE", value_name = "NAME", default_value = "landfall-ingress")]
     pub lease: String,
-    /// How this replica is called in the Lease.
+    /// The name of this replica in the Lease; by default `POD_NAME`, else the host name and a random suffix.
     #[arg(long, env = "LANDFALL_IDENTITY", value_name = "NAME")]
     pub identity: Option<String>,
     /// How traffic is carried.
@@ -209,7 +210,8 @@ pub struct TrafficArgs {
     /// What carries requests to backends; `pingora` is there for comparison and as a way back.
     #[arg(long, env = "LANDFALL_ENGINE", value_name = "ENGINE", value_enum, default_value_t)]
     pub engine: Carrier,
-    /// Connections from clients at one time; more are closed at once.
+    /// Connections from clients at one time; more are closed at once. Fewer where the limit of open files allows no
+    /// more.
     #[arg(long, env = "LANDFALL_MAX_CONNECTIONS", value_name = "N", default_value_t = 65_536)]
     pub max_connections: usize,
     /// Connections from one client address at one time; 0 is no limit.
@@ -218,20 +220,20 @@ pub struct TrafficArgs {
     /// Peers that must begin each connection with a PROXY header, version 1 or 2.
     #[arg(long, env = "LANDFALL_PROXY_PROTOCOL", value_name = "CIDR", value_delimiter = ',')]
     pub proxy_protocol: Vec<IpNet>,
-    /// Proxies in front of us whose X-Forwarded-* fields are believed.
+    /// Proxies in front whose X-Forwarded-* headers are trusted.
     #[arg(long, env = "LANDFALL_TRUSTED_PROXIES", value_name = "CIDR", value_delimiter = ',')]
     pub trusted_proxies: Vec<IpNet>,
     /// Idle connections kept to backends, for each worker.
     #[arg(long, env = "LANDFALL_UPSTREAM_KEEPALIVE", value_name = "N", default_value_t = 320)]
     pub upstream_keepalive: usize,
-    /// How long to go on accepting after SIGTERM, so that nobody is sent to a closed port.
+    /// Time after SIGTERM in which connections are still accepted, so that no client is sent to a closed port.
     #[arg(long, env = "LANDFALL_LAME_DUCK", value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub lame_duck: Duration,
-    /// How long new connections are then left without an answer instead of refused: clients try again after a second, and
-    /// by then an address that followed this pod has moved to another node.
+    /// Time after the lame-duck period in which new connections get no answer instead of a refusal: clients try again
+    /// after a second, when an address that followed this pod has moved to another node.
     #[arg(long, env = "LANDFALL_HANDOVER", value_name = "SECONDS", default_value = "0", value_parser = seconds)]
     pub handover: Duration,
-    /// How long after the lame duck requests and WebSockets may go on.
+    /// Time after the lame-duck period in which open requests and WebSockets may finish.
     #[arg(long, env = "LANDFALL_DRAIN_TIMEOUT", value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub drain_timeout: Duration,
     /// Log no access line for each request.
@@ -277,7 +279,7 @@ pub struct ExplainArgs {
     /// The client's address, for rules that are for some clients only.
     #[arg(long, value_name = "ADDRESS")]
     pub client: Option<IpAddr>,
-    /// A request header.
+    /// A request header. With one, the headers that the backend gets are printed. Host replaces the URL's host.
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     pub headers: Vec<String>,
     /// Which Ingresses are ours.

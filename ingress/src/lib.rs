@@ -9,6 +9,7 @@ use rustls::crypto::CryptoProvider;
 pub mod check;
 pub mod cli;
 pub mod control;
+mod debug;
 pub mod engine;
 pub mod explain;
 mod inputs;

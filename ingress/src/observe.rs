@@ -2,6 +2,8 @@
 
 mod access;
 mod control;
+mod labels;
+mod series;
 mod traffic;
 
 pub use access::log_exchange;

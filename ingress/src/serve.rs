@@ -17,6 +17,7 @@ use landfall_shared::telemetry;
 
 use crate::cli::{ServeArgs, TrafficArgs};
 use crate::control::Control;
+use crate::debug;
 use crate::engine::EngineLimits;
 use crate::inputs::{self, PodScope};
 use crate::listener::{ConnectionLimits, DataPlane, DataPlaneConfig};
@@ -52,13 +53,18 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let (drainer, drain) = Drain::new(DrainTimes { lame_duck, handover, timeout: drain_timeout });
     let readiness = Readiness::new();
     let running = drain.clone();
-    readiness
-        .provider(move || if running.phase() == Phase::Running { vec![] } else { vec!["nothing: going away".into()] });
+    readiness.provider(move || {
+        if running.phase() == Phase::Running {
+            vec![]
+        } else {
+            vec!["shutting down: waiting for connections to drain".into()]
+        }
+    });
     let block = readiness.block("the first complete table");
 
     let registry = SharedRegistry::default();
-    let (control_metrics, traffic) = register(&registry, args);
     let table = Arc::new(ArcSwap::from_pointee(Table::default()));
+    let (control_metrics, traffic) = register(&registry, args, table.clone());
     let board = Arc::new(StatusBoard::default());
     let uids = Arc::new(Uids::default());
     let origin = Origin::of(args).await?;
@@ -72,7 +78,9 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let awaited = view.clone();
     readiness.provider(move || awaited.awaited().into_iter().map(|kind| format!("the list of {kind}")).collect());
     let (shown, source_view, ready) = (board.clone(), view.clone(), readiness.clone());
-    let admin = Admin::new(readiness, registry, move || shown.to_json(ready.is_ready(), &source_view));
+    let in_force = table.clone();
+    let admin = Admin::new(readiness, registry, move || shown.to_json(ready.is_ready(), &source_view))
+        .debug("routes", move || debug::routes(&in_force.load()));
     let address = admin.serve(args.admin).await.with_context(|| format!("cannot listen on {}", args.admin))?;
     tracing::info!(%address, "admin port is open");
 
@@ -166,9 +174,9 @@ fn data_plane(defaults: DataPlaneConfig, args: &ServeArgs, origin: settings::Ori
     }
 }
 
-fn register(registry: &SharedRegistry, args: &ServeArgs) -> (ControlMetrics, Traffic) {
+fn register(registry: &SharedRegistry, args: &ServeArgs, table: Arc<ArcSwap<Table>>) -> (ControlMetrics, Traffic) {
     let mut registry = registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     telemetry::register_build_info(&mut registry);
     let access_log = if args.traffic.no_access_log { AccessLog::Off } else { AccessLog::On };
-    (ControlMetrics::register(&mut registry), Traffic::register(&mut registry, access_log))
+    (ControlMetrics::register(&mut registry), Traffic::register(&mut registry, access_log, table))
 }

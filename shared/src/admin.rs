@@ -1,7 +1,8 @@
 //! The admin port: health, metrics, status and debugging by plain HTTP.
 //!
 //! `/healthz` and `/livez` answer 200 as long as the process runs; `/readyz` answers 200, or 503 with what is
-//! awaited, one a line; `/metrics` is Prometheus text; `/status` is JSON; `/debug/` lists what else there is.
+//! awaited, one a line; `/metrics` is Prometheus text; `/status` is JSON; `/debug/` lists
+//! what else there is, where a program has more.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -128,20 +129,25 @@ impl Admin {
             return answer;
         }
         match request.uri().path() {
-            "/" => page(StatusCode::OK, TEXT, "/healthz\n/livez\n/readyz\n/metrics\n/status\n/debug/\n".into()),
+            "/" => page(
+                StatusCode::OK,
+                TEXT,
+                format!("/healthz\n/livez\n/readyz\n/metrics\n/status\n{}", self.debug_pages()),
+            ),
             "/healthz" | "/livez" => page(StatusCode::OK, TEXT, "ok\n".into()),
             "/readyz" => self.ready(),
             "/metrics" => self.metrics(),
             "/status" => page(StatusCode::OK, "application/json", format!("{}\n", (self.status)())),
-            "/debug" | "/debug/" => {
-                let names = self.debug.keys().fold(String::new(), |names, name| names + "/debug/" + name + "\n");
-                page(StatusCode::OK, TEXT, names)
-            }
+            "/debug" | "/debug/" if !self.debug.is_empty() => page(StatusCode::OK, TEXT, self.debug_pages()),
             path => match path.strip_prefix("/debug/").and_then(|name| self.debug.get(name)) {
                 Some(text) => page(StatusCode::OK, TEXT, text()),
                 None => page(StatusCode::NOT_FOUND, TEXT, "no such page; / lists them\n".into()),
             },
         }
+    }
+
+    fn debug_pages(&self) -> String {
+        self.debug.keys().fold(String::new(), |names, name| names + "/debug/" + name + "\n")
     }
 
     fn ready(&self) -> Response<Full<Bytes>> {
@@ -213,7 +219,9 @@ mod tests {
         assert!(get(address, "GET /readyz").await.starts_with("HTTP/1.1 200"));
         assert!(get(address, "GET /metrics").await.contains("landfall_build_info{version="));
         assert!(get(address, "GET /status").await.contains("\"ready\":false"));
-        assert!(get(address, "GET /debug/").await.contains("/debug/table"));
+        for index in ["/", "/debug/"] {
+            assert!(get(address, &format!("GET {index}")).await.contains("/debug/table"));
+        }
         assert!(get(address, "GET /debug/table").await.contains("one route"));
         assert!(get(address, "GET /nothing").await.starts_with("HTTP/1.1 404"));
         assert!(get(address, "POST /status").await.starts_with("HTTP/1.1 405"));

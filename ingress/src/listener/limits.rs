@@ -16,6 +16,22 @@ pub struct ConnectionLimits {
     pub per_client: Option<usize>,
 }
 
+/// Files that are no connections: listeners, the admin port, watches, name queries, what the runtimes need.
+const OTHER_FILES: usize = 256;
+
+impl ConnectionLimits {
+    /// The limits as far as this many open files allow them; `idle` connections are kept to endpoints by all workers.
+    ///
+    /// Each client needs a file, and another one for the connection to its endpoint. A client over HTTP/2 may need
+    /// more than one of those, so that the files may run out all the same; then newcomers wait.
+    pub(super) fn within(self, files: usize, idle: usize) -> Self {
+        // Where there are few files, idle connections give way to clients.
+        let rest = files.saturating_sub(OTHER_FILES.min(files / 2));
+        let clients = rest.saturating_sub(idle.min(rest / 2)) / 2;
+        Self { total: self.total.min(clients.max(1)), ..self }
+    }
+}
+
 impl Default for ConnectionLimits {
     /// 20,000 in all: at 15 KB for an idle TLS connection that is 300 MB at worst.
     fn default() -> Self {
@@ -136,6 +152,19 @@ mod tests {
         drop((second, third));
         assert_eq!(live.connections(), 0);
         assert!(live.clients.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn there_are_no_more_connections_than_files_for_them() {
+        let within = |total, files, idle| ConnectionLimits { total, per_client: None }.within(files, idle).total;
+        assert_eq!(within(65_536, 1 << 20, 640), 65_536);
+        assert_eq!(within(65_536, 20_000, 640), 9_552);
+        assert_eq!(within(100, 20_000, 640), 100);
+        assert_eq!(within(65_536, 1_024, 640), 192);
+        assert_eq!(within(65_536, 64, 640), 8);
+        for files in [0, 1, 16, 256, 300, 1024, 4096, 65_536] {
+            assert!(2 * within(usize::MAX, files, 640) <= files.max(2), "{files}");
+        }
     }
 
     #[tokio::test]

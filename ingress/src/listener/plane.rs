@@ -96,16 +96,16 @@ pub struct DataPlane {
 impl DataPlane {
     /// Opens the listeners and starts the workers: each is a thread with a runtime, sockets and an engine of its
     /// own, so that no request crosses from one core to another.
-    pub fn start(config: DataPlaneConfig) -> Result<Self, StartError> {
-        raise_file_limit();
-        let config = Arc::new(config);
-        let provider = crate::crypto_provider();
-        // Pingora takes the process's provider for its own connections; whoever installed one before keeps it.
-        let _ = rustls::crypto::CryptoProvider::install_default((*provider).clone());
+    pub fn start(mut config: DataPlaneConfig) -> Result<Self, StartError> {
         let count = match config.workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             count => count,
         };
+        config.connections = limit_connections(config.connections, config.limits.upstream_idle * count);
+        let config = Arc::new(config);
+        let provider = crate::crypto_provider();
+        // Pingora takes the process's provider for its own connections; whoever installed one before keeps it.
+        let _ = rustls::crypto::CryptoProvider::install_default((*provider).clone());
         let tls = Arc::new(Tls::new(config.table.clone(), &provider)?);
         let live = Arc::new(Live::default());
         let mut sockets: Vec<Vec<(TcpListener, Scheme)>> = (0..count).map(|_| Vec::new()).collect();
@@ -223,14 +223,32 @@ impl Worker {
     }
 }
 
-/// Each connection takes a file descriptor or two. The limit that a shell sets is meant for programs that use
-/// `select`, so it is raised as far as it may be.
-fn raise_file_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < hard
-        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
-    {
-        tracing::warn!(%error, soft, "cannot raise the limit of open files");
+/// The limit of connections that the limit of open files allows.
+fn limit_connections(wanted: ConnectionLimits, idle: usize) -> ConnectionLimits {
+    let Some(files) = raise_file_limit() else { return wanted };
+    let limits = wanted.within(files, idle);
+    if limits.total < wanted.total {
+        tracing::warn!(
+            files,
+            wanted = wanted.total,
+            max_connections = limits.total,
+            "the limit of open files (ulimit -n) allows fewer connections than --max-connections"
+        );
     }
+    limits
+}
+
+/// The limit that a shell sets is meant for programs that use `select`, so it is raised as far as it may be. Returns
+/// what it is then.
+fn raise_file_limit() -> Option<usize> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (mut soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    if soft < hard {
+        match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+            Ok(()) => soft = hard,
+            Err(error) => tracing::warn!(%error, soft, "cannot raise the limit of open files"),
+        }
+    }
+    // Without a limit there is no number of files to derive one from.
+    (soft != nix::sys::resource::RLIM_INFINITY).then(|| usize::try_from(soft).unwrap_or(usize::MAX))
 }

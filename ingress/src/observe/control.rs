@@ -1,8 +1,8 @@
 //! Metrics of the control work: tables, problems, certificates.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use landfall_ingress_model::table::Table;
@@ -39,7 +39,8 @@ pub struct ControlMetrics {
     hosts: Gauge<i64, AtomicI64>,
     problems: Family<ReasonLabels, Gauge>,
     expiry: Family<SecretLabels, Gauge>,
-    /// The certificates of the last table, to see when the expiry gauges are to be made anew.
+    /// The reasons and certificates that have a gauge.
+    reasons: Mutex<BTreeSet<&'static str>>,
     certificates: Mutex<BTreeMap<String, i64>>,
 }
 
@@ -54,6 +55,7 @@ impl ControlMetrics {
             hosts: Gauge::default(),
             problems: Family::default(),
             expiry: Family::default(),
+            reasons: Mutex::default(),
             certificates: Mutex::default(),
         };
         let r = registry;
@@ -98,10 +100,15 @@ impl ControlMetrics {
         for problem in problems {
             *counts.entry(problem.reason.as_str()).or_default() += 1;
         }
-        self.problems.clear();
-        for (reason, count) in counts {
-            self.problems.get_or_create(&ReasonLabels { reason }).set(count);
+        for (reason, count) in &counts {
+            self.problems.get_or_create(&ReasonLabels { reason }).set(*count);
         }
+        // Only what is gone is removed, so that a scrape in the middle finds no hole.
+        let mut last = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        for reason in last.iter().filter(|reason| !counts.contains_key(*reason)) {
+            self.problems.remove(&ReasonLabels { reason });
+        }
+        *last = counts.into_keys().collect();
     }
 
     fn certificates(&self, table: &Table) {
@@ -110,15 +117,16 @@ impl ControlMetrics {
         let expiry = |certificate: &Certificate| i64::try_from(certificate.not_after.as_secs()).unwrap_or(i64::MAX);
         let now: BTreeMap<String, i64> =
             used.map(|certificate| (certificate.secret.to_string(), expiry(certificate))).collect();
-        let mut last = self.certificates.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if *last == now {
-            return;
-        }
-        self.expiry.clear();
-        for (key, seconds) in &now {
+        let labels = |key: &str| {
             let (namespace, secret) = key.split_once('/').unwrap_or(("", key));
-            let labels = SecretLabels { namespace: namespace.into(), secret: secret.into() };
-            self.expiry.get_or_create(&labels).set(*seconds);
+            SecretLabels { namespace: namespace.into(), secret: secret.into() }
+        };
+        let mut last = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        for (key, seconds) in now.iter().filter(|(key, seconds)| last.get(*key) != Some(*seconds)) {
+            self.expiry.get_or_create(&labels(key)).set(*seconds);
+        }
+        for key in last.keys().filter(|key| !now.contains_key(*key)) {
+            self.expiry.remove(&labels(key));
         }
         *last = now;
     }

@@ -1,0 +1,50 @@
+//! `/debug/routes`: the table in force, a line for each route.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Instant;
+
+use landfall_ingress_model::backend::{BackendState, Target};
+use landfall_ingress_model::table::{Action, HostRoutes, Route, Table};
+
+/// The routes by host and path: the rule, the Ingress it is from, and what it leads to now.
+pub(crate) fn routes(table: &Table) -> String {
+    let hosts = table.exact.values().chain(table.wildcard.values()).chain([&table.any]);
+    let mut routes: Vec<&Arc<Route>> = hosts.flat_map(|routes| all(routes)).chain(&table.default).collect();
+    routes.sort_by(|one, other| one.id.cmp(&other.id));
+    let mut page =
+        format!("# table {}, {} routes: host, path, ingress, backend, endpoints\n", table.generation, routes.len());
+    for route in routes {
+        let path = route.id.path.as_ref().map_or_else(|| "default backend".to_owned(), ToString::to_string);
+        let _ = writeln!(page, "{}\t{path}\t{}\t{}", route.id.host, route.id.ingress, action(&route.action));
+    }
+    page
+}
+
+fn all(routes: &HostRoutes) -> impl Iterator<Item = &Arc<Route>> {
+    routes.exact.values().chain(routes.prefix.values()).chain(&routes.default)
+}
+
+fn action(action: &Action) -> String {
+    match action {
+        Action::Forward(backend) => format!("{}\t{}", backend.key, endpoints(&backend.state())),
+        Action::Unavailable(why) => format!("503\t{why}"),
+    }
+}
+
+fn endpoints(state: &BackendState) -> String {
+    if let Some(why) = &state.unavailable {
+        return why.to_string();
+    }
+    match &state.target {
+        Target::Dns { name, port } => format!("{name}:{port}"),
+        Target::Endpoints(balancer) => {
+            let now = Instant::now();
+            let shown = |address| {
+                let ejected = if balancer.is_ejected(address, now) { " (left out)" } else { "" };
+                format!("{address}{ejected}")
+            };
+            balancer.addresses().map(shown).collect::<Vec<_>>().join(", ")
+        }
+    }
+}

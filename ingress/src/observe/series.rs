@@ -1,0 +1,265 @@
+//! Metrics of rules and backends: one series for each that there is, and none for those that are gone.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::hash::Hash;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use arc_swap::ArcSwap;
+use landfall_ingress_model::backend::BackendKey;
+use landfall_ingress_model::host::HostPattern;
+use landfall_ingress_model::table::{Action, HostRoutes, Route, RouteId, Table};
+use landfall_model::ObjectKey;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Unit;
+
+use super::labels::{Status, known_method};
+use super::traffic::latency;
+use crate::engine::Exchange;
+
+/// Series beyond twice the number that was left last time lead to a look at what is gone, and so many more.
+const SLACK: usize = 64;
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct RouteLabels {
+    namespace: String,
+    ingress: String,
+    host: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct RequestLabels {
+    namespace: String,
+    ingress: String,
+    host: String,
+    method: &'static str,
+    status: Status,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct BackendLabels {
+    namespace: String,
+    service: String,
+    port: String,
+}
+
+/// Whom a series is of. Requests that no rule took share one.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Owner(Option<(ObjectKey, HostPattern)>);
+
+impl Owner {
+    fn of(route: Option<&RouteId>) -> Self {
+        Self(route.map(|route| (route.ingress.clone(), route.host.clone())))
+    }
+
+    fn labels(&self) -> RouteLabels {
+        match &self.0 {
+            Some((ingress, host)) => RouteLabels {
+                namespace: ingress.namespace().into(),
+                ingress: ingress.name().into(),
+                host: host.to_string(),
+            },
+            None => RouteLabels { namespace: String::new(), ingress: String::new(), host: String::new() },
+        }
+    }
+
+    /// Whether the table still has a rule of this Ingress for this host.
+    fn is_in(&self, table: &Table) -> bool {
+        let Some((ingress, host)) = &self.0 else { return true };
+        let is_of = |route: &Arc<Route>| route.id.ingress == *ingress;
+        let routes = match host {
+            HostPattern::Exact(host) => table.exact.get(host),
+            HostPattern::Wildcard(domain) => table.wildcard.get(domain),
+            HostPattern::Any => Some(&table.any),
+        };
+        routes.is_some_and(|routes| all(routes).any(is_of)) || table.default.as_ref().is_some_and(is_of)
+    }
+}
+
+fn all(routes: &HostRoutes) -> impl Iterator<Item = &Arc<Route>> {
+    routes.exact.values().chain(routes.prefix.values()).chain(&routes.default)
+}
+
+/// The metrics of one owner.
+#[derive(Debug, Default)]
+struct RouteSeries {
+    requests: RwLock<BTreeMap<(&'static str, Status), Counter>>,
+    duration: OnceLock<Histogram>,
+    upstream: OnceLock<Histogram>,
+    retries: Counter,
+    received: Counter,
+    sent: Counter,
+}
+
+impl RouteSeries {
+    fn count(&self, exchange: &Exchange) {
+        let key = (known_method(&exchange.method), Status::of(exchange.status));
+        let known = self.requests.read().unwrap_or_else(PoisonError::into_inner).get(&key).map(Counter::inc);
+        if known.is_none() {
+            self.requests.write().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().inc();
+        }
+        self.duration.get_or_init(latency).observe(exchange.duration.as_secs_f64());
+        if let Some(first_byte) = exchange.upstream.and_then(|upstream| upstream.first_byte) {
+            self.upstream.get_or_init(latency).observe(first_byte.as_secs_f64());
+        }
+        self.retries.inc_by(u64::from(exchange.tries.saturating_sub(1)));
+        self.received.inc_by(exchange.received);
+        self.sent.inc_by(exchange.sent);
+    }
+}
+
+/// Values by what they are of, which are forgotten once that is gone.
+#[derive(Debug)]
+struct Kept<K, V> {
+    values: RwLock<HashMap<K, Arc<V>>>,
+    /// How many were left when what is gone was last looked for.
+    left: AtomicUsize,
+}
+
+impl<K, V> Default for Kept<K, V> {
+    fn default() -> Self {
+        Self { values: RwLock::default(), left: AtomicUsize::default() }
+    }
+}
+
+impl<K: Eq + Hash + Clone, V: Default> Kept<K, V> {
+    /// The value of `key`; where it is new and there are many, those that are gone are dropped first.
+    fn get(&self, key: &K, is_there: impl Fn(&K) -> bool) -> Arc<V> {
+        if let Some(value) = self.values.read().unwrap_or_else(PoisonError::into_inner).get(key) {
+            return value.clone();
+        }
+        let mut values = self.values.write().unwrap_or_else(PoisonError::into_inner);
+        if values.len() > 2 * self.left.load(Ordering::Relaxed) + SLACK {
+            values.retain(|key, _| is_there(key));
+            self.left.store(values.len(), Ordering::Relaxed);
+        }
+        values.entry(key.clone()).or_default().clone()
+    }
+
+    /// Those that are there, without those that are gone.
+    fn sweep(&self, is_there: impl Fn(&K) -> bool) -> Vec<(K, Arc<V>)> {
+        let mut values = self.values.write().unwrap_or_else(PoisonError::into_inner);
+        values.retain(|key, _| is_there(key));
+        self.left.store(values.len(), Ordering::Relaxed);
+        values.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.values.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+}
+
+/// The metrics of everything that the table names. What the table has no more is dropped with the next scrape.
+#[derive(Debug)]
+pub(super) struct Series {
+    table: Arc<ArcSwap<Table>>,
+    routes: Kept<Owner, RouteSeries>,
+    ejections: Kept<BackendKey, Counter>,
+}
+
+impl Series {
+    pub(super) fn new(table: Arc<ArcSwap<Table>>) -> Self {
+        Self { table, routes: Kept::default(), ejections: Kept::default() }
+    }
+
+    pub(super) fn count(&self, exchange: &Exchange) {
+        let owner = Owner::of(exchange.route.as_ref());
+        self.routes.get(&owner, |owner| owner.is_in(&self.table.load())).count(exchange);
+    }
+
+    pub(super) fn ejected(&self, backend: &BackendKey) {
+        // Few are ever ejected, so that a look at the whole table waits for a scrape.
+        self.ejections.get(backend, |_| true).inc();
+    }
+}
+
+/// The backends that routes lead to.
+fn backends(table: &Table) -> HashSet<&BackendKey> {
+    let hosts = table.exact.values().chain(table.wildcard.values()).chain([&table.any]);
+    let routes = hosts.flat_map(|routes| all(routes)).chain(&table.default);
+    routes
+        .filter_map(|route| match &route.action {
+            Action::Forward(backend) => Some(&backend.key),
+            Action::Unavailable(_) => None,
+        })
+        .collect()
+}
+
+impl Collector for Series {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let table = self.table.load();
+        let series = self.routes.sweep(|owner| owner.is_in(&table));
+        let series: Vec<_> = series.into_iter().map(|(owner, series)| (owner.labels(), series)).collect();
+        requests(&mut encoder, &series)?;
+        let histogram = |of: fn(&RouteSeries) -> Option<&Histogram>| move |series: &RouteSeries| of(series).cloned();
+        let (name, help) = ("request_duration", "From the request's head to the last byte of its answer");
+        family(&mut encoder, (name, help, Some(&Unit::Seconds)), &series, histogram(|series| series.duration.get()))?;
+        let (name, help) = ("upstream_response", "From the choice of an endpoint to the head of its response");
+        family(&mut encoder, (name, help, Some(&Unit::Seconds)), &series, histogram(|series| series.upstream.get()))?;
+        let counter = |of: fn(&RouteSeries) -> &Counter| {
+            move |series: &RouteSeries| Some(of(series)).filter(|counter| counter.get() > 0).cloned()
+        };
+        let (name, help) = ("retries", "Attempts at an endpoint after the first");
+        family(&mut encoder, (name, help, None), &series, counter(|series| &series.retries))?;
+        let (name, help) = ("request_body", "Bytes of request bodies");
+        family(&mut encoder, (name, help, Some(&Unit::Bytes)), &series, counter(|series| &series.received))?;
+        let (name, help) = ("response_body", "Bytes of response bodies");
+        family(&mut encoder, (name, help, Some(&Unit::Bytes)), &series, counter(|series| &series.sent))?;
+        if self.ejections.is_empty() {
+            return Ok(());
+        }
+        let there = backends(&table);
+        let ejections = self.ejections.sweep(|backend| there.contains(backend));
+        let labels = |backend: &BackendKey| BackendLabels {
+            namespace: backend.service.namespace().into(),
+            service: backend.service.name().into(),
+            port: backend.port.to_string(),
+        };
+        let ejections: Vec<_> = ejections.iter().map(|(backend, count)| (labels(backend), count.clone())).collect();
+        let (name, help) = ("endpoint_ejections", "Endpoints left out after failures");
+        family(&mut encoder, (name, help, None), &ejections, |counter: &Counter| Some(counter.clone()))
+    }
+}
+
+fn requests(encoder: &mut DescriptorEncoder<'_>, series: &[(RouteLabels, Arc<RouteSeries>)]) -> fmt::Result {
+    let help = "Requests by the rule that took them";
+    let mut metric = encoder.encode_descriptor("requests", help, None, MetricType::Counter)?;
+    for (route, series) in series {
+        let counts = series.requests.read().unwrap_or_else(PoisonError::into_inner);
+        for ((method, status), count) in &*counts {
+            let labels = RequestLabels {
+                namespace: route.namespace.clone(),
+                ingress: route.ingress.clone(),
+                host: route.host.clone(),
+                method,
+                status: *status,
+            };
+            count.encode(metric.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes one metric of all owners that have it.
+fn family<L: EncodeLabelSet, S, M: EncodeMetric>(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help, unit): (&str, &str, Option<&Unit>),
+    series: &[(L, Arc<S>)],
+    of: impl Fn(&S) -> Option<M>,
+) -> fmt::Result {
+    let metrics: Vec<_> = series.iter().filter_map(|(labels, series)| Some((labels, of(series)?))).collect();
+    let Some((_, first)) = metrics.first() else { return Ok(()) };
+    let mut metric = encoder.encode_descriptor(name, help, unit, first.metric_type())?;
+    for (labels, found) in &metrics {
+        found.encode(metric.encode_family(*labels)?)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! What is scraped while rules come and go.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, SystemTime};
+
+use http::Version;
+use landfall_ingress_model::backend::{Affinity, Backend, BackendState, PortRef, Protocol, Target};
+use landfall_ingress_model::balance::{Balance, Balancer};
+use landfall_ingress_model::host::HostName;
+use landfall_ingress_model::table::{Dialect, RoutePolicy};
+use prometheus_client::registry::Registry;
+
+use super::*;
+use crate::engine::Scheme;
+
+fn backend(name: &str) -> BackendKey {
+    BackendKey { service: ObjectKey::new("shop", name), port: PortRef::Number(80) }
+}
+
+/// A table with one host and Ingress for each name.
+fn table(names: &[String]) -> Table {
+    let host = |name: &String| {
+        let state = BackendState {
+            protocol: Protocol::default(),
+            affinity: Affinity::None,
+            balance: Balance::RoundRobin,
+            target: Target::Endpoints(Arc::new(Balancer::new([], None))),
+            unavailable: None,
+        };
+        let route = Route {
+            id: route(name),
+            dialect: Dialect::Kubernetes,
+            action: Action::Forward(Arc::new(Backend::new(backend(name), Arc::new(state)))),
+            policy: Arc::new(RoutePolicy::default()),
+        };
+        let routes = HostRoutes { prefix: HashMap::from([("".into(), Arc::new(route))]), ..HostRoutes::default() };
+        (HostName::from_authority(&format!("{name}.example")).unwrap(), Arc::new(routes))
+    };
+    Table { exact: names.iter().map(host).collect(), ..Table::default() }
+}
+
+fn route(name: &str) -> RouteId {
+    let host = HostPattern::parse(&format!("{name}.example")).unwrap();
+    RouteId { ingress: ObjectKey::new("shop", name), host, path: None }
+}
+
+fn exchange(route: Option<RouteId>, status: u16) -> Exchange {
+    Exchange {
+        start: SystemTime::UNIX_EPOCH,
+        duration: Duration::from_millis(3),
+        request_id: String::new(),
+        client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        peer: "127.0.0.1:1".parse().unwrap(),
+        method: "GET".into(),
+        scheme: Scheme::Http,
+        host: String::new(),
+        target: "/".into(),
+        version: Version::HTTP_11,
+        status,
+        received: 1,
+        sent: 2,
+        route,
+        backend: None,
+        upstream: None,
+        tries: 2,
+        user_agent: None,
+        referer: None,
+        error: None,
+    }
+}
+
+fn names(range: std::ops::Range<u32>) -> Vec<String> {
+    range.map(|number| format!("h{number}")).collect()
+}
+
+fn scrape(registry: &Registry) -> String {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+    text
+}
+
+fn registered(names: &[String]) -> (Registry, Arc<Series>, Arc<ArcSwap<Table>>) {
+    let table = Arc::new(ArcSwap::from_pointee(table(names)));
+    let series = Arc::new(Series::new(table.clone()));
+    let mut registry = Registry::default();
+    registry.sub_registry_with_prefix("landfall_ingress").register_collector(Box::new(series.clone()));
+    (registry, series, table)
+}
+
+#[test]
+fn a_rule_has_its_metrics_under_their_names() {
+    let (registry, series, _) = registered(&names(0..1));
+    series.count(&exchange(Some(route("h0")), 200));
+    series.count(&exchange(None, 404));
+    series.ejected(&backend("h0"));
+    let text = scrape(&registry);
+    let of = r#"namespace="shop",ingress="h0",host="h0.example""#;
+    for line in [
+        format!(r#"landfall_ingress_requests_total{{{of},method="GET",status="200"}} 1"#),
+        format!(r#"landfall_ingress_request_duration_seconds_count{{{of}}} 1"#),
+        format!(r#"landfall_ingress_request_duration_seconds_bucket{{le="0.005",{of}}} 1"#),
+        format!("landfall_ingress_retries_total{{{of}}} 1"),
+        format!("landfall_ingress_request_body_bytes_total{{{of}}} 1"),
+        format!("landfall_ingress_response_body_bytes_total{{{of}}} 2"),
+        r#"landfall_ingress_endpoint_ejections_total{namespace="shop",service="h0",port="80"} 1"#.to_owned(),
+        r#"landfall_ingress_requests_total{namespace="",ingress="",host="",method="GET",status="404"} 1"#.to_owned(),
+    ] {
+        assert!(text.contains(&line), "{line}\n{text}");
+    }
+}
+
+#[test]
+fn what_is_gone_from_the_table_is_gone_from_the_metrics() {
+    let (registry, series, published) = registered(&names(0..3));
+    for name in names(0..3) {
+        series.count(&exchange(Some(route(&name)), 200));
+        series.ejected(&backend(&name));
+    }
+    published.store(Arc::new(table(&names(1..2))));
+    // A request that was under way when its rule went brings nothing back.
+    series.count(&exchange(Some(route("h2")), 200));
+    let text = scrape(&registry);
+    assert!(!text.contains("\"h0\"") && !text.contains("\"h2\"") && text.contains("\"h1\""), "{text}");
+    assert!(text.contains("ejections_total{namespace=\"shop\",service=\"h1\""), "{text}");
+}
+
+#[test]
+fn hosts_that_come_and_go_unseen_take_no_memory() {
+    let (_, series, published) = registered(&[]);
+    for round in 0..100 {
+        let names = names(round * 10..round * 10 + 10);
+        published.store(Arc::new(table(&names)));
+        for name in names {
+            series.count(&exchange(Some(route(&name)), 200));
+        }
+    }
+    let held = series.routes.values.read().unwrap().len();
+    assert!(held < 3 * SLACK, "{held}");
+}
+
+#[test]
+fn a_backend_cannot_make_hundreds_of_series() {
+    let (registry, series, _) = registered(&names(0..1));
+    for status in 100..=999 {
+        series.count(&exchange(Some(route("h0")), status));
+    }
+    let lines = scrape(&registry).lines().filter(|line| line.starts_with("landfall_ingress_requests_total")).count();
+    assert!(lines < 60, "{lines}");
+}
