@@ -47,7 +47,7 @@ pub enum LogError {
 const DEFAULT: &str = "info,kube_client=off,tower=off";
 
 impl LogArgs {
-    /// Starts the log on standard output. `RUST_LOG` is heeded where no filter is given; the default is `info`.
+    /// Starts the log on standard output. `RUST_LOG` is used where no filter is given; the default is `info`.
     pub fn init(&self) -> Result<(), LogError> {
         self.init_without("")
     }

@@ -102,32 +102,32 @@ networkPolicy.enabled: networkPolicy.enabled
 {{/* What to do about what is refused, by the beginning of its path. */}}
 {{- define "landfall.compat.hints" -}}
 image: it names another program; see ingress.image
-config: the options of ingress-nginx's ConfigMap have no counterpart but use-forwarded-headers, use-proxy-protocol, proxy-real-ip-cidr and log-format-escape-json; see docs/ingress.md
-extraArgs: write the flags of landfall-ingress to ingress.extraArgs; see docs/ingress.md
-autoscaling: set ingress.replicas, or make a HorizontalPodAutoscaler of your own
-keda: set ingress.replicas, or make a ScaledObject of your own
+config: only the options use-forwarded-headers, use-proxy-protocol, proxy-real-ip-cidr and log-format-escape-json of ingress-nginx's ConfigMap are supported; see docs/ingress.md
+extraArgs: put flags of landfall-ingress into ingress.extraArgs; see docs/ingress.md
+autoscaling: set ingress.replicas, or create a HorizontalPodAutoscaler of your own
+keda: set ingress.replicas, or create a ScaledObject of your own
 minAvailable: use ingress.podDisruptionBudget.maxUnavailable
 maxUnavailable: use ingress.podDisruptionBudget.maxUnavailable
-tcp: make a Service of type LoadBalancer for that port; metallb.io/allow-shared-ip lets it share the address
-udp: make a Service of type LoadBalancer for that port; metallb.io/allow-shared-ip lets it share the address
-service.internal: make a second Service of type LoadBalancer with an address of another pool
-allowSnippetAnnotations: snippets aren't executed here
-proxySetHeaders: request headers of one's own can't be set here
-addHeaders: response headers of one's own can't be set here
-opentelemetry: there are no traces here
-metrics.prometheusRule.rules: make a PrometheusRule of your own
-customTemplate: there is no template here
+tcp: create a Service of type LoadBalancer for that port; metallb.io/allow-shared-ip lets it share the address
+udp: create a Service of type LoadBalancer for that port; metallb.io/allow-shared-ip lets it share the address
+service.internal: create a second Service of type LoadBalancer with an address of another pool
+allowSnippetAnnotations: snippets are not supported
+proxySetHeaders: custom request headers are not supported
+addHeaders: custom response headers are not supported
+opentelemetry: tracing is not supported
+metrics.prometheusRule.rules: create a PrometheusRule of your own
+customTemplate: there is no template to customise
 extraContainers: not supported
 extraInitContainers: not supported
-extraModules: there are no modules here
+extraModules: there are no modules
 extraVolumes: not supported
 extraVolumeMounts: not supported
 scope.namespaceSelector: list the namespaces in ingress.watchNamespaces
-defaultBackend: write NAMESPACE/NAME of the Service to ingress.defaultBackend
-dhParam: only TLS 1.2 and 1.3 with elliptic curves are spoken
+defaultBackend: set ingress.defaultBackend to NAMESPACE/NAME of the Service
+dhParam: only TLS 1.2 and 1.3 with elliptic curves are supported
 speaker: this is a value of MetalLB's chart; see docs/migrate-metallb.md and lbAnnouncer.speaker
 logLevel: this is a value of MetalLB's chart; see docs/migrate-metallb.md and lbAnnouncer.log.filter
-webhookMode: this is a value of MetalLB's chart; there is no webhook here
+webhookMode: this is a value of MetalLB's chart; Landfall has no webhook
 {{- end -}}
 
 {{/* Takes the value at .path out of .from, a map that loses it: JSON {"v": VALUE}, or nothing. */}}
@@ -265,7 +265,7 @@ HostPort
 {{- range splitList "\n" (printf "%s\n%s" $left (include "landfall.leaves" (dict "map" $others "prefix" ""))) -}}
 {{- if . -}}
 {{- $path := trimPrefix "controller." . -}}
-{{- $hint := "there is nothing like it here; leave it out" -}}
+{{- $hint := "Landfall has no equivalent; remove it" -}}
 {{- range $begin, $text := include "landfall.compat.hints" $ | fromYaml -}}
 {{- if or (eq $path $begin) (hasPrefix (printf "%s." $begin) $path) -}}{{- $hint = $text -}}{{- end -}}
 {{- end -}}
@@ -274,7 +274,7 @@ HostPort
 {{- end -}}
 {{- if $refused -}}
 {{- $refused = uniq $refused -}}
-{{- fail (printf "\n\nvalues of another chart that can't be taken over (docs/migrate-ingress-nginx.md, docs/migrate-metallb.md):\n  %s\n" (join "\n  " $refused)) -}}
+{{- fail (printf "\n\nvalues of another chart that can't be translated (docs/migrate-ingress-nginx.md, docs/migrate-metallb.md):\n  %s\n" (join "\n  " $refused)) -}}
 {{- end -}}
 {{- $new | toJson -}}
 {{- end -}}

@@ -23,7 +23,7 @@ yes
 
 {{- define "landfall.warning.pool" -}}
 {{- if and .Values.lbAnnouncer.enabled (include "landfall.live" .) (not (include "landfall.pools" .)) -}}
-There is no IPAddressPool yet, so no Service gets an address. See below.
+There is no IPAddressPool yet, so no Service gets an address. The next steps below create one.
 {{- end -}}
 {{- end -}}
 
@@ -52,7 +52,7 @@ gone: docs/migrate-metallb.md
 {{ end -}}
 {{- end -}}
 {{- with lookup "admissionregistration.k8s.io/v1" "ValidatingWebhookConfiguration" "" "metallb-webhook-configuration" -}}
-MetalLB's webhook is registered still. While MetalLB is stopped it refuses every change of a pool. Remove it:
+MetalLB's webhook is still registered. While MetalLB is stopped, every change of a pool is refused. Delete it:
   kubectl delete validatingwebhookconfiguration metallb-webhook-configuration
 {{ end -}}
 {{- end -}}
@@ -91,7 +91,7 @@ K3s' ServiceLB still runs (kube-system/{{ .metadata.name }}) and gives the nodes
 {{- end -}}
 {{- if and $nodes (not $able) -}}
 Every node is labelled node.kubernetes.io/exclude-from-external-load-balancers, as kubeadm labels those of the control
-plane, so no node may announce an address. Either of these helps:
+plane, so no node may announce an address. Do one of these:
   kubectl label nodes --all node.kubernetes.io/exclude-from-external-load-balancers-
   helm upgrade ... --set lbAnnouncer.ignoreExcludeLabel=true
 {{- end -}}
@@ -112,8 +112,8 @@ Namespace {{ .Release.Namespace }} enforces the pod security profile {{ $level }
 {{- define "landfall.warning.crds" -}}
 {{- if .Values.lbAnnouncer.enabled -}}
 {{- if include "landfall.foreign" (list . "apiextensions.k8s.io/v1" "CustomResourceDefinition" "ipaddresspools.metallb.io") -}}
-The CustomResourceDefinitions of metallb.io don't belong to this release, so it leaves them as they are. If they are
-MetalLB's, status.taken of pools can't be written. When MetalLB is gone, put ours in their place; all objects stay:
+The CustomResourceDefinitions of metallb.io don't belong to this release, so it does not change them. If they are
+MetalLB's, status.taken of pools can't be written. When MetalLB is removed, replace them with ours; all objects stay:
   helm template {{ .Release.Name }} CHART -n {{ .Release.Namespace }} --show-only templates/crds.yaml | kubectl replace -f -
 {{- end -}}
 {{- end -}}
@@ -124,7 +124,7 @@ MetalLB's, status.taken of pools can't be written. When MetalLB is gone, put our
 {{- range (lookup "networking.k8s.io/v1" "IngressClass" "" "").items -}}
 {{- $default := get (.metadata.annotations | default dict) "ingressclass.kubernetes.io/is-default-class" -}}
 {{- if and (eq $default "true") (ne .metadata.name $.Values.ingress.ingressClass.name) (ne .metadata.name $.Values.ingress.nginx.name) -}}
-IngressClass {{ .metadata.name }} is a default class too. Of several, Kubernetes takes the newest for an Ingress that names none.
+IngressClass {{ .metadata.name }} is a default class too. For an Ingress without a class, Kubernetes uses the newest default class.
 {{ end -}}
 {{- end -}}
 {{- end -}}

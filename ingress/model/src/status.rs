@@ -154,9 +154,9 @@ impl Publisher {
         if self.service.is_some() {
             return None;
         }
-        let cause = "--publish-service names it, but there is no such Service, so no status is written";
+        let cause = "--publish-service points to this Service, but it does not exist, so no status is written";
         let problem = Problem::new(ObjectRef::new("Service", key.clone()), reason::UNKNOWN_SERVICE, cause);
-        Some(problem.at("metadata.name", key.name()).remedy("make the Service or correct the flag"))
+        Some(problem.at("metadata.name", key.name()).remedy("create the Service or fix the flag"))
     }
 
     fn compute(&self) -> Option<Arc<[Address]>> {

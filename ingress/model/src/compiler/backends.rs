@@ -239,7 +239,7 @@ impl Backends {
     fn unknown_service(&self, name: &ObjectKey) -> Fault {
         let near = nearest(name.name(), self.services.names_in(name.namespace()));
         let remedy = if near.is_empty() {
-            format!("make the Service in namespace {:?} or correct the name", name.namespace())
+            format!("create the Service in namespace {:?} or correct the name", name.namespace())
         } else {
             format!("did you mean {}", alternatives(&near, ""))
         };
@@ -297,7 +297,7 @@ fn no_endpoints(service: &ParsedService, port: &Port, found: &Found) -> (String,
     }
     if service.selector.is_empty() {
         let cause = "it has no selector, and no EndpointSlice or Endpoints has an address for it";
-        return (cause.into(), "give it a selector, or make an EndpointSlice for it".into());
+        return (cause.into(), "give it a selector, or create an EndpointSlice for it".into());
     }
     let cause = if found.has_source { "its selector matches no pod" } else { "it has no EndpointSlice or Endpoints" };
     (cause.into(), "correct the selector, or start a pod that it matches".into())

@@ -162,7 +162,7 @@ fn parse_slice(slice: &EndpointSlice, key: &ObjectKey, origin: Origin) -> Source
     if !matches!(slice.address_type.as_str(), "IPv4" | "IPv6") {
         let cause = "only IP addresses are supported, so its endpoints are not used";
         let problem = Problem::new(object, reason::UNSUPPORTED_ADDRESS_TYPE, cause);
-        let remedy = "use IPv4 or IPv6; for a DNS name, make a Service of type ExternalName";
+        let remedy = "use IPv4 or IPv6; for a DNS name, create a Service of type ExternalName";
         problems.push(problem.at("addressType", &slice.address_type).remedy(remedy));
         return Source { service, groups: Box::default(), problems: problems.into() };
     }

@@ -181,9 +181,10 @@ impl Compiler {
         for pool in pools {
             problems.extend(pool.problems.iter().cloned());
             problems.extend(pool.fault.iter().map(|fault| {
-                let cause = "--default-backend-service names it, but it does not exist or has no TCP port";
+                let cause =
+                    "--default-backend-service points to this Service, but it does not exist or has no TCP port";
                 let problem = Problem::new(ObjectRef::new("Service", service.clone()), fault.reason, cause);
-                problem.at("metadata.name", service.name()).remedy("make the Service or correct the flag")
+                problem.at("metadata.name", service.name()).remedy("create the Service or fix the flag")
             }));
         }
         problems
