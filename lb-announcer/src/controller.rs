@@ -211,8 +211,10 @@ impl Controller {
         let mut problems = self.view.problems();
         problems.extend(self.world.problems());
         problems.extend(planned.problems.iter().cloned());
-        let hindrances: BTreeMap<ObjectKey, Problem> =
-            duty_problems.iter().map(|p| (p.object.key.clone(), p.clone())).collect();
+        let unheard = report::unheard_problems(&self.world);
+        let mut hindrances = report::slow_failovers(&self.world, &unheard);
+        hindrances.extend(duty_problems.iter().map(|p| (p.object.key.clone(), p.clone())));
+        problems.extend(unheard);
         problems.extend(duty_problems);
         problems.extend(taken_problems(&self.world, &reported));
         problems.sort();

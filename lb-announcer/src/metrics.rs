@@ -41,6 +41,12 @@ struct ConflictLabels {
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct UnheardLabels {
+    peer: String,
+    why: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct CauseLabels {
     cause: &'static str,
 }
@@ -67,6 +73,7 @@ pub struct SpeakerMetrics {
     rejected: Gauge<i64>,
     replayed: Gauge<i64>,
     peers: Gauge,
+    unheard: Family<UnheardLabels, Gauge>,
     stopped: Counter<f64, AtomicU64>,
 }
 
@@ -88,6 +95,7 @@ impl SpeakerMetrics {
             rejected: Gauge::default(),
             replayed: Gauge::default(),
             peers: Gauge::default(),
+            unheard: Family::default(),
             stopped: Counter::default(),
         };
         let m = &metrics;
@@ -107,6 +115,11 @@ impl SpeakerMetrics {
             m.replayed.clone(),
         );
         registry.register("landfall_lb_peers", "Peers that are alive", m.peers.clone());
+        registry.register(
+            "landfall_lb_peers_unheard",
+            "Peers that run and whose heartbeats don't arrive, by reason",
+            m.unheard.clone(),
+        );
         registry.register("landfall_lb_stopped_seconds", "Time for which this process was stopped", m.stopped.clone());
         metrics
     }
@@ -164,6 +177,11 @@ impl SpeakerMetrics {
         self.lost.set(gauge(figures.counters.lost));
         self.rejected.set(gauge(figures.counters.rejected));
         self.replayed.set(gauge(figures.counters.replayed));
+        self.unheard.clear();
+        for (peer, why) in &view.unheard {
+            let labels = UnheardLabels { peer: peer.to_string(), why: why.as_str() };
+            self.unheard.get_or_create(&labels).set(1);
+        }
         self.peers.set(i64::try_from(view.peers.len()).unwrap_or(i64::MAX));
     }
 }

@@ -1,11 +1,14 @@
 //! The admin port: what the loop leaves there and a scrape finds.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context;
 use landfall_lb_model::plan::{Grant, Usage};
+use landfall_lb_model::reason;
 use landfall_model::{ObjectKey, Problem};
 use landfall_shared::admin::Admin;
 use landfall_shared::readiness::Readiness;
@@ -19,6 +22,9 @@ use crate::inputs::Role;
 use crate::metrics::{PoolMetrics, SpeakerMetrics, StateMetrics};
 use crate::report;
 use crate::wire::{Figures, View};
+
+/// How often a port that another program has is tried again.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// What the loop decided last.
 #[derive(Debug, Default)]
@@ -92,7 +98,25 @@ pub async fn serve(address: SocketAddr, sources: &Sources<'_>, readiness: Readin
     let awaited = sources.source.clone();
     readiness.provider(move || awaited.awaited());
     let admin = Admin::new(readiness, Arc::new(Mutex::new(registry)), status).before_scrape(hook);
-    let bound = admin.serve(address).await.with_context(|| format!("cannot listen at {address}"))?;
-    tracing::info!(%bound, "admin port");
+    let admin = Arc::new(admin);
+    match admin.clone().serve_again(address).await {
+        Ok(bound) => tracing::info!(%bound, "admin port"),
+        // Addresses aren't announced any later because of it.
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => drop(tokio::spawn(await_port(admin, address))),
+        Err(error) => return Err(error).with_context(|| format!("cannot listen at {address}")),
+    }
     Ok(metrics)
+}
+
+/// Serves as soon as whoever has the port leaves it: the speaker of `MetalLB` may still run.
+async fn await_port(admin: Arc<Admin>, address: SocketAddr) {
+    tracing::warn!(%address, reason = %reason::PORT_IN_USE, "another program has the admin port; waiting until it is free");
+    loop {
+        tokio::time::sleep(AGAIN).await;
+        match admin.clone().serve_again(address).await {
+            Ok(bound) => return tracing::info!(%bound, "admin port"),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => return tracing::error!(%error, %address, "cannot listen at the admin port"),
+        }
+    }
 }

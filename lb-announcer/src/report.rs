@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use landfall_lb_model::announcer::{Cause, Report};
+use landfall_lb_model::announcer::{Cause, Report, Unheard};
+use landfall_lb_model::node::NodeFacts;
 use landfall_lb_model::plan::{Grant, TakenBy};
 use landfall_lb_model::reason;
 use landfall_lb_model::wire::MacAddr;
@@ -47,11 +48,13 @@ pub fn status(
         .collect();
     let outer: Vec<&Problem> =
         problems.iter().filter(|p| &*p.object.kind != "Service" || !services.contains_key(&p.object.key)).collect();
+    let unheard: BTreeMap<&str, &str> = view.unheard.iter().map(|(peer, why)| (&**peer, why.as_str())).collect();
     let peers: Vec<&str> = view.peers.iter().map(|p| &**p).collect();
     let interfaces: Vec<&str> = view.interfaces.iter().map(|p| &**p).collect();
     json!({
         "ready": ready, "services": lines, "problems": outer, "peers": peers, "interfaces": interfaces,
-        "allocates": view.leads, "source": source.describe(),
+        "allocates": view.leads, "source": source.describe(), "unheard": unheard,
+        "waitsForPort": view.awaited_port,
     })
 }
 
@@ -83,6 +86,81 @@ pub fn contest_problems(world: &World, contested: &BTreeMap<IpAddr, (MacAddr, Na
             Some(problem.remedy("give that host another address, or the Service"))
         })
         .collect()
+}
+
+/// What is wrong with the network around `node`: heartbeats that don't come, a port that another program has, a device
+/// that answers for everybody.
+pub fn network_problems(node: &str, port: u16, view: &View, nodes: &BTreeMap<Name, NodeFacts>) -> Vec<Problem> {
+    let about = || ObjectRef::new("Node", ObjectKey::cluster(node));
+    let unheard = view.unheard.iter().map(|(peer, why)| {
+        let cause = unheard(node, peer, *why, Some(port), nodes);
+        Problem::new(about(), reason::HEARTBEATS_BLOCKED, cause).remedy(remedy(*why, Some(port))).warning()
+    });
+    let proxies = view.proxies.iter().map(|mac| {
+        let cause = format!("a device with MAC address {mac} answers for the nodes' own addresses (proxy ARP)");
+        let problem = Problem::new(about(), reason::PROXY_ARP, format!("{cause}; its answers are ignored"));
+        problem.remedy("turn proxy ARP off on that device, often an access point or a router").warning()
+    });
+    let port = view.awaited_port.iter().map(|address| {
+        let cause = format!("another program has UDP port {}, so this node announces nothing", address.port());
+        let remedy = "stop that program; MetalLB's speaker uses the same port. It goes on as soon as the port is free";
+        Problem::new(about(), reason::PORT_IN_USE, cause).at("--heartbeat", address.to_string()).remedy(remedy)
+    });
+    unheard.chain(proxies).chain(port).collect()
+}
+
+/// Whose heartbeats don't arrive where, as the speakers say of themselves.
+pub fn unheard_problems(world: &World) -> Vec<Problem> {
+    let problem = |(node, (peer, why)): (&Name, (&Name, &Unheard))| {
+        let about = ObjectRef::new("Node", ObjectKey::cluster(node.clone()));
+        let cause = unheard(node, peer, *why, None, world.nodes());
+        Problem::new(about, reason::HEARTBEATS_BLOCKED, cause).remedy(remedy(*why, None)).warning()
+    };
+    let all = world.speakers().unheard().iter().flat_map(|(node, peers)| peers.iter().map(move |peer| (node, peer)));
+    all.map(problem).collect()
+}
+
+/// The same as said of each Service that has an address: it can still be announced, and takes longer to move.
+pub fn slow_failovers(world: &World, unheard: &[Problem]) -> BTreeMap<ObjectKey, Problem> {
+    let Some(first) = unheard.first() else { return BTreeMap::new() };
+    let more = if unheard.len() > 1 { format!(" (and {} more)", unheard.len() - 1) } else { String::new() };
+    let cause = format!("the address moves more slowly to another node: {}{more}", first.cause);
+    let problem = |key: &ObjectKey| {
+        let problem = Problem::new(ObjectRef::new("Service", key.clone()), reason::HEARTBEATS_BLOCKED, cause.clone());
+        (key.clone(), problem.remedy(first.remedy.clone()).warning())
+    };
+    world.services().keys().map(problem).collect()
+}
+
+fn port_name(port: Option<u16>) -> String {
+    port.map_or_else(|| "the heartbeats' UDP port (7946 by default)".to_owned(), |port| format!("UDP port {port}"))
+}
+
+/// In words: which heartbeats don't arrive, from where to where.
+pub fn unheard(node: &str, peer: &str, why: Unheard, port: Option<u16>, nodes: &BTreeMap<Name, NodeFacts>) -> String {
+    let port = port_name(port);
+    let with_address = |name: &str| match nodes.get(name).and_then(|n| n.addresses.first()) {
+        Some(ip) => format!("{name} ({ip})"),
+        None => name.to_owned(),
+    };
+    let (from, to) = (with_address(peer), with_address(node));
+    match why {
+        Unheard::Blocked => format!("no heartbeat of node {from} arrives at {port} of node {to}"),
+        Unheard::NotReached => format!("the heartbeats of node {to} don't arrive at {port} of node {from}"),
+        Unheard::OtherKey => format!("the heartbeats of node {from} are made with another key than those of node {to}"),
+    }
+}
+
+/// What to do about that.
+pub fn remedy(why: Unheard, port: Option<u16>) -> String {
+    let port = port_name(port);
+    match why {
+        Unheard::Blocked | Unheard::NotReached => format!(
+            "allow {port} between all nodes, in both directions, in their firewalls (ufw, firewalld, nftables) \
+             and in the network"
+        ),
+        Unheard::OtherKey => "give all nodes the same key, and restart the speakers that read another one".to_owned(),
+    }
 }
 
 /// Problems with addresses of pools that are a node's or a subnet's own.
@@ -128,6 +206,9 @@ pub fn log(report: &Report, node: &str) {
         }
         Report::Conflict { ip, mac, defended } => {
             tracing::warn!(%ip, node, %mac, defended, reason = %reason::ADDRESS_CONFLICT, "a foreign host answers for an address");
+        }
+        Report::Proxy { mac } => {
+            tracing::warn!(node, %mac, reason = %reason::PROXY_ARP, "a device answers for the nodes' own addresses");
         }
         Report::ConflictOver { ip } => tracing::info!(%ip, node, "the foreign host has gone"),
         Report::PeerUp(peer) => tracing::info!(node, peer = &**peer, "peer is up"),

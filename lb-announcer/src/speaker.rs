@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use kube::Client;
-use landfall_lb_model::announcer::{Liveness, Report};
+use landfall_lb_model::announcer::{Liveness, PeerFacts, Report};
 use landfall_lb_model::duty::Duty;
+use landfall_lb_model::node::NodeFacts;
 use landfall_lb_model::plan::{Grant, TakenBy};
 use landfall_lb_model::reason;
-use landfall_lb_model::speakers::SpeakerRule;
+use landfall_lb_model::speakers::{SpeakerRule, write_interfaces, write_unheard};
+use landfall_lb_model::wire::MacAddr;
 use landfall_lb_model::wire::heartbeat::Key;
 use landfall_lb_model::world::{Changes, Input, World};
 use landfall_model::{ObjectKey, ObjectRef, Problem};
@@ -114,10 +116,17 @@ struct Speaker {
     /// Nodes that have had a speaker since this one runs.
     met: BTreeSet<Name>,
     sent_duties: Option<BTreeMap<IpAddr, Duty>>,
+    /// Addresses that were announced before, as the Services' conditions say.
+    sent_announced: BTreeSet<IpAddr>,
     sent_look_ahead: BTreeSet<IpAddr>,
     /// The conflicts that were known when it was last decided what to look at.
     looked_with: BTreeSet<IpAddr>,
-    sent_peers: Option<BTreeMap<Name, Vec<IpAddr>>>,
+    sent_peers: Option<BTreeMap<Name, PeerFacts>>,
+    /// The MAC addresses of all interfaces of this node, and the interfaces as they are published.
+    own_macs: BTreeSet<MacAddr>,
+    interfaces: String,
+    /// The port of the heartbeats.
+    port: u16,
 }
 
 impl Speaker {
@@ -141,9 +150,13 @@ impl Speaker {
             duty_problems: Vec::new(),
             met: BTreeSet::new(),
             sent_duties: None,
+            sent_announced: BTreeSet::new(),
             sent_look_ahead: BTreeSet::new(),
             looked_with: BTreeSet::new(),
             sent_peers: None,
+            own_macs: BTreeSet::new(),
+            interfaces: String::new(),
+            port: args.wire.heartbeat.port(),
             node,
         }
     }
@@ -158,7 +171,7 @@ impl Speaker {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut source_changed = self.source.changed();
-        self.world.set_subnets(&self.node, subnets.get());
+        self.read_interfaces(&subnets);
         let (mut complete, mut stale) = (false, false);
         // Whatever comes until then is decided at once.
         let mut next = Instant::now();
@@ -178,7 +191,7 @@ impl Speaker {
                     stale = true;
                 }
                 () = subnets.changed() => {
-                    self.world.set_subnets(&self.node, subnets.get());
+                    self.read_interfaces(&subnets);
                     stale = true;
                 }
                 _ = source_changed.changed() => look = Some(Instant::now() + ConnectionLog::SETTLES),
@@ -207,6 +220,12 @@ impl Speaker {
         Ok(())
     }
 
+    fn read_interfaces(&mut self, subnets: &OwnSubnets) {
+        self.world.set_subnets(&self.node, subnets.get());
+        self.own_macs = subnets.macs().map(|(_, mac)| mac).collect();
+        self.interfaces = write_interfaces(subnets.macs());
+    }
+
     /// Takes in changes; says whether anything is to be decided anew.
     fn take(&mut self, batch: Batch<Input>) -> bool {
         for change in batch.changes {
@@ -221,20 +240,29 @@ impl Speaker {
         let view = wire.view.borrow().clone();
         self.world.settle();
         let changes = self.world.take_changes();
+        self.tell_peers(wire);
         if changes.any() || self.sent_duties.is_none() {
-            self.tell_peers(wire);
             self.grants = self.world.granted_by_status();
             let (duties, problems) = self.world.duties(self.grants.iter());
             self.duty_problems = problems;
             if self.sent_duties.as_ref() != Some(&duties) {
                 wire.tell(Command::Duties(duties.clone()));
                 self.sent_duties = Some(duties);
+                self.sent_announced.clear();
+            }
+            let services = self.world.services().values();
+            let held = services.flat_map(|s| s.status.iter().filter(|ip| !s.unannounced.contains(ip)));
+            let announced: BTreeSet<IpAddr> = held.copied().collect();
+            if announced != self.sent_announced {
+                wire.tell(Command::Announced(announced.clone()));
+                self.sent_announced = announced;
             }
         }
         self.look_ahead(wire, &view, changes);
         let mut problems = self.duty_problems.clone();
         problems.extend(report::conflict_problems(&self.world, &view.conflicts));
         problems.extend(report::contest_problems(&self.world, &view.contested));
+        problems.extend(report::network_problems(&self.node, self.port, &view, self.world.nodes()));
         problems.sort();
         self.log.update(&problems);
         let verdict = cluster::verdict(&self.world.problems());
@@ -253,14 +281,20 @@ impl Speaker {
     ///
     /// A node whose speaker's pod is gone stays a peer while there is the node: its process may live on for a while,
     /// and one that comes back with another pod is to be known still. It costs a few packets, and nobody takes a
-    /// silent peer for alive.
+    /// silent peer for alive. The same goes for one whose Node is gone: the protocol remembers it.
     fn tell_peers(&mut self, wire: &Wire) {
         let speakers = self.world.speakers().nodes();
         self.met.extend(speakers.into_iter().flatten().cloned());
         let everywhere = speakers.is_none();
-        let nodes = self.world.nodes().iter();
-        let peers = nodes.filter(|(name, _)| **name != self.node && (everywhere || self.met.contains(*name)));
-        let peers: BTreeMap<Name, Vec<IpAddr>> = peers.map(|(name, n)| (name.clone(), n.addresses.clone())).collect();
+        let takes_part = |name: &Name| *name == self.node || everywhere || self.met.contains(name);
+        let speakers = self.world.speakers();
+        let facts = |(name, node): (&Name, &NodeFacts)| {
+            let macs = if *name == self.node { self.own_macs.clone() } else { speakers.macs(name) };
+            let facts = PeerFacts { addresses: node.addresses.clone(), macs, presence: speakers.presence(name) };
+            (name.clone(), facts)
+        };
+        let nodes = self.world.nodes().iter().filter(|(name, _)| takes_part(name));
+        let peers: BTreeMap<Name, PeerFacts> = nodes.map(facts).collect();
         if self.sent_peers.as_ref() != Some(&peers) {
             wire.tell(Command::Peers(peers.clone()));
             self.sent_peers = Some(peers);
@@ -307,8 +341,13 @@ impl Speaker {
             taken.entry(pool.key.clone()).or_default();
         }
         let subnets: Vec<String> = self.world.speakers().own_subnets(&self.node).map(ToString::to_string).collect();
-        let state =
-            State { verdict, subnets: subnets.join(","), missing: !self.world.speakers().has_state(&self.node) };
+        let state = State {
+            verdict,
+            subnets: subnets.join(","),
+            interfaces: self.interfaces.clone(),
+            unheard: write_unheard(&view.unheard),
+            missing: !self.world.speakers().has_state(&self.node),
+        };
         Seen { announced, taken: Arc::new(taken), state }
     }
 

@@ -10,12 +10,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
-use landfall_lb_model::announcer::Liveness;
+use landfall_lb_model::announcer::{Liveness, PeerFacts};
 use landfall_lb_model::duty::Duty;
 use landfall_lb_model::node::NodeFacts;
 use landfall_lb_model::plan::{Grant, Note};
 use landfall_lb_model::reason;
 use landfall_lb_model::speakers::SpeakerRule;
+use landfall_lb_model::wire::MacAddr;
 use landfall_lb_model::world::{Input, World};
 use landfall_model::{ObjectKey, ObjectRef, Problem};
 use landfall_shared::readiness::{Block, Readiness};
@@ -67,6 +68,8 @@ pub fn run(args: &StandaloneArgs) -> anyhow::Result<()> {
             sent_duties: None,
             sent_look_ahead: BTreeSet::new(),
             sent_peers: BTreeMap::new(),
+            own_macs: BTreeSet::new(),
+            port: args.wire.heartbeat.port(),
         };
         let sources = page::Sources {
             node: &args.wire.node_name,
@@ -113,7 +116,10 @@ struct Standalone {
     sent_table: Vec<u8>,
     sent_duties: Option<BTreeMap<IpAddr, Duty>>,
     sent_look_ahead: BTreeSet<IpAddr>,
-    sent_peers: BTreeMap<Name, Vec<IpAddr>>,
+    sent_peers: BTreeMap<Name, PeerFacts>,
+    own_macs: BTreeSet<MacAddr>,
+    /// The port of the heartbeats.
+    port: u16,
 }
 
 impl Standalone {
@@ -122,11 +128,11 @@ impl Standalone {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut source_changed = self.view.changed();
         let mut subnets = OwnSubnets::open().await.context("cannot watch the interfaces")?;
-        self.world.set_subnets(&self.node, subnets.get());
+        self.read_interfaces(&subnets, &wire);
         let mut complete = false;
         loop {
             tokio::select! {
-                () = subnets.changed() => self.world.set_subnets(&self.node, subnets.get()),
+                () = subnets.changed() => self.read_interfaces(&subnets, &wire),
                 batch = source.batches.recv() => {
                     let Some(batch) = batch else { anyhow::bail!("the folder isn't read any more") };
                     self.updates += batch.changes.len() as u64;
@@ -152,11 +158,21 @@ impl Standalone {
         Ok(())
     }
 
+    fn read_interfaces(&mut self, subnets: &OwnSubnets, wire: &Wire) {
+        self.world.set_subnets(&self.node, subnets.get());
+        self.own_macs = subnets.macs().map(|(_, mac)| mac).collect();
+        if !self.sent_peers.is_empty() {
+            self.settle_world(wire);
+        }
+    }
+
     fn settle_world(&mut self, wire: &Wire) {
         self.world.settle();
-        let mut peers: BTreeMap<Name, Vec<IpAddr>> =
-            self.world.nodes().iter().map(|(name, n)| (name.clone(), n.addresses.clone())).collect();
-        peers.remove(&self.node);
+        let facts = |(name, node): (&Name, &NodeFacts)| {
+            let macs = if *name == self.node { self.own_macs.clone() } else { BTreeSet::new() };
+            (name.clone(), PeerFacts { addresses: node.addresses.clone(), macs, ..PeerFacts::default() })
+        };
+        let peers: BTreeMap<Name, PeerFacts> = self.world.nodes().iter().map(facts).collect();
         if peers != self.sent_peers {
             wire.tell(Command::Peers(peers.clone()));
             self.sent_peers = peers;
@@ -264,6 +280,7 @@ impl Standalone {
         problems.extend(report::conflict_problems(&self.world, &view.conflicts));
         problems.extend(report::contest_problems(&self.world, &view.contested));
         problems.extend(report::reserved_problems(&self.world, &self.world.reserved()));
+        problems.extend(report::network_problems(&self.node, self.port, view, self.world.nodes()));
         let nodes = self.world.nodes();
         let node = ObjectRef::new("Node", ObjectKey::cluster(self.node.clone()));
         if !nodes.contains_key(&self.node) {

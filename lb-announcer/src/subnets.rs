@@ -1,6 +1,7 @@
 //! The subnets of this node, as its interfaces have them.
 
 use landfall_lb_model::subnet::Subnet;
+use landfall_lb_model::wire::MacAddr;
 
 use crate::edge::links::{LinkWatch, Links};
 
@@ -18,6 +19,12 @@ impl OwnSubnets {
     /// All of them, in ascending order.
     pub(crate) fn get(&self) -> Vec<Subnet> {
         subnets(self.watch.links())
+    }
+
+    /// Every interface with its MAC address, also those that aren't announced on.
+    pub(crate) fn macs(&self) -> impl Iterator<Item = (&str, MacAddr)> {
+        let links = self.watch.links().iter().filter(|link| !link.traits.loopback);
+        links.filter_map(|link| Some((link.name.as_str(), link.mac?)))
     }
 
     /// Waits until something about an interface has changed. Safe to cancel.

@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use landfall_lb_model::announcer::{Counters, FrameCounters, Liveness, Report};
+use landfall_lb_model::announcer::{Counters, FrameCounters, Liveness, PeerFacts, Report, Unheard};
 use landfall_lb_model::duty::Duty;
 use landfall_lb_model::wire::MacAddr;
 use tokio::signal::unix::Signal;
@@ -41,10 +41,12 @@ pub struct Settings {
 /// What the thread is told.
 #[derive(Debug)]
 pub enum Command {
-    /// The other nodes and their addresses.
-    Peers(BTreeMap<Name, Vec<IpAddr>>),
+    /// The nodes and what is known of them; this node's own entry tells its addresses.
+    Peers(BTreeMap<Name, PeerFacts>),
     /// What is to be announced.
     Duties(BTreeMap<IpAddr, Duty>),
+    /// What was announced before, as the API server says. Told after the duties.
+    Announced(BTreeSet<IpAddr>),
     /// What may be given next.
     LookAhead(BTreeSet<IpAddr>),
     /// Which Service has which address, where no API server says so.
@@ -76,6 +78,12 @@ pub struct View {
     pub interfaces: Vec<Name>,
     /// Peers that are alive.
     pub peers: Vec<Name>,
+    /// Peers that ought to be heard and aren't.
+    pub unheard: BTreeMap<Name, Unheard>,
+    /// Devices that answer for several nodes' own addresses.
+    pub proxies: Vec<MacAddr>,
+    /// Where heartbeats are to be received, while another program has the port.
+    pub awaited_port: Option<SocketAddr>,
 }
 
 /// Figures that change all the time; read when somebody asks.

@@ -80,6 +80,11 @@ impl Admin {
     ///
     /// Where there is no IPv6, `[::]` becomes `0.0.0.0`.
     pub async fn serve(self, address: SocketAddr) -> io::Result<SocketAddr> {
+        Arc::new(self).serve_again(address).await
+    }
+
+    /// The same for a port that may be taken: it can be called again.
+    pub async fn serve_again(self: Arc<Self>, address: SocketAddr) -> io::Result<SocketAddr> {
         let listener = match TcpListener::bind(address).await {
             Err(error) if address.ip().is_unspecified() && address.is_ipv6() && no_ipv6(&error) => {
                 TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await?
@@ -87,7 +92,7 @@ impl Admin {
             other => other?,
         };
         let bound = listener.local_addr()?;
-        tokio::spawn(Arc::new(self).accept(listener));
+        tokio::spawn(self.accept(listener));
         Ok(bound)
     }
 

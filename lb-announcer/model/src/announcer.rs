@@ -6,13 +6,18 @@
 //! **Invariant:** an address is answered for only by its owner, and only while the owner's own loop is fresh.
 //! **Invariant:** an address is taken from a silent owner only after ARP or NDP probes for it went unanswered
 //! too. **Invariant:** of two owners the one with the lower epoch stops, without waiting for the other.
-//! **Invariant:** an owner that leaves on purpose stops only when its successor has begun.
+//! **Invariant:** no host is called a foreign one before every node was asked whether it is its own. **Invariant:**
+//! silence alone takes no address: where heartbeats don't arrive, the address is its own witness.
+//! **Invariant:** an address that was announced is kept and defended, whoever else claims it.
+//! **Invariant:** an owner that leaves on purpose stops only when its successor has begun, if that can be heard.
 
 mod address;
+mod claims;
 mod documents;
 mod exchanges;
 mod frames;
 mod look;
+mod neighbours;
 mod peer;
 mod queries;
 mod settle;
@@ -31,6 +36,8 @@ use crate::wire::state::State;
 use address::{Address, Standing};
 pub use exchanges::Exchanges;
 use look::Watch;
+use neighbours::Neighbours;
+pub use neighbours::{PeerFacts, Presence, Unheard};
 use peer::{Accepted, Peer};
 pub use types::{Cause, Counters, Effect, FrameCounters, Link, Liveness, Moment, Report, Tuning};
 
@@ -47,6 +54,7 @@ pub struct Announcer {
     links: BTreeMap<u32, Link>,
     /// Every MAC address this node has had, so that its own frames are known when a switch returns them.
     macs: BTreeSet<MacAddr>,
+    neighbours: Neighbours,
     watches: BTreeMap<IpAddr, Watch>,
     conflicts: BTreeMap<IpAddr, MacAddr>,
     /// Announced addresses that a foreign host answers for too, and when it last did.
@@ -83,6 +91,7 @@ impl Announcer {
             addresses: BTreeMap::new(),
             links: BTreeMap::new(),
             macs: BTreeSet::new(),
+            neighbours: Neighbours::default(),
             watches: BTreeMap::new(),
             conflicts: BTreeMap::new(),
             contested: BTreeMap::new(),
@@ -110,16 +119,6 @@ impl Announcer {
         self.revision
     }
 
-    /// Who else takes part.
-    pub fn set_peers(&mut self, now: Moment, names: &BTreeSet<Arc<str>>) -> Vec<Effect> {
-        self.peers.retain(|name, _| names.contains(name));
-        for name in names.iter().filter(|name| **name != self.me) {
-            self.peers.entry(name.clone()).or_insert_with(|| Peer::new(name));
-        }
-        self.settle(now);
-        self.flush()
-    }
-
     /// What is to be announced. The first call tells that everything is known.
     pub fn set_duties(&mut self, now: Moment, duties: &BTreeMap<IpAddr, Duty>) -> Vec<Effect> {
         self.configured = true;
@@ -136,6 +135,16 @@ impl Announcer {
         }
         self.settle(now);
         self.flush()
+    }
+
+    /// Addresses that are known to have been announced before this process ran: they are kept, whoever claims them.
+    pub fn set_announced(&mut self, ips: &BTreeSet<IpAddr>) {
+        for ip in ips {
+            if let Some(address) = self.addresses.get_mut(ip) {
+                address.announced = true;
+                self.forget_conflict(*ip);
+            }
+        }
     }
 
     /// The interfaces that can be announced on. One that is new gets announcements at once.
@@ -186,6 +195,10 @@ impl Announcer {
         let owned: Vec<IpAddr> = self.owned().collect();
         for ip in owned {
             self.leave(ip, None);
+            if let Some(address) = self.addresses.remove(&ip) {
+                self.let_go(now, ip, &address);
+                self.addresses.insert(ip, address);
+            }
         }
         // Said more than once, since no answer is awaited and one packet in twenty may be lost.
         for _ in 0..3 {
@@ -194,17 +207,21 @@ impl Announcer {
         self.flush()
     }
 
-    /// Takes a heartbeat that was received.
-    pub fn on_heartbeat(&mut self, now: Moment, packet: &[u8]) -> Vec<Effect> {
+    /// Takes a heartbeat that was received from an address.
+    pub fn on_heartbeat(&mut self, now: Moment, from: IpAddr, packet: &[u8]) -> Vec<Effect> {
         let Liveness::Heartbeats(key) = &self.liveness else { return Vec::new() };
         let Some(heartbeat) = Heartbeat::decode(packet, key).filter(|h| h.to == self.me) else {
             self.counters.rejected += 1;
+            if Heartbeat::claims_to_be(packet) {
+                self.on_other_key(now, from);
+            }
             return Vec::new();
         };
         let Some(peer) = self.peers.get_mut(&heartbeat.from) else {
             self.counters.rejected += 1;
             return Vec::new();
         };
+        peer.arrived = Some(now);
         let dead_after = self.tuning.dead_after;
         let accepted = peer.accept(now, &heartbeat, self.incarnation, dead_after, &mut self.counters);
         if accepted == Accepted::Nothing {
@@ -218,7 +235,7 @@ impl Announcer {
         }
         if accepted == Accepted::Change {
             self.revision += 1;
-            self.forget_conflicts_with_peers();
+            self.forget_conflicts_with_peers(now);
             self.settle(now);
         }
         self.flush()

@@ -76,3 +76,7 @@ pub const PROXY_ARP: Reason = Reason::new("ProxyARP");
 pub const RESERVED_ADDRESS: Reason = Reason::new("ReservedAddress");
 /// Heartbeats are off though there are several nodes.
 pub const HEARTBEATS_OFF: Reason = Reason::new("HeartbeatsOff");
+/// Heartbeats of a node whose speaker runs don't arrive, or are made with another key.
+pub const HEARTBEATS_BLOCKED: Reason = Reason::new("HeartbeatsBlocked");
+/// A port that the program needs is in use by another program.
+pub const PORT_IN_USE: Reason = Reason::new("PortInUse");

@@ -4,15 +4,46 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use landfall_model::ObjectKey;
 
+use crate::announcer::{Presence, Unheard};
 use crate::crd::ConfigurationState;
 use crate::plan::TakenBy;
 use crate::subnet::{self, SUBNETS, Subnet};
+use crate::wire::MacAddr;
 
 /// What the name of a speaker's `ConfigurationState` begins with; the node's name follows.
 pub const STATE_PREFIX: &str = "speaker-";
+
+/// The annotation of a speaker's `ConfigurationState` that holds its node's interfaces with their MAC addresses.
+pub const INTERFACES: &str = "landfall.dev/interfaces";
+/// The annotation that holds the nodes whose heartbeats don't arrive, each with the reason.
+pub const UNHEARD: &str = "landfall.dev/unheard";
+
+/// Writes `eth0=02:00:00:00:00:01,eth1=02:00:00:00:00:02`.
+pub fn write_interfaces<'a>(interfaces: impl Iterator<Item = (&'a str, MacAddr)>) -> String {
+    let all: BTreeSet<String> = interfaces.map(|(name, mac)| format!("{name}={mac}")).collect();
+    all.into_iter().collect::<Vec<_>>().join(",")
+}
+
+/// Reads what [`write_interfaces`] wrote; what can't be read is left out.
+fn parse_interfaces(text: &str) -> BTreeSet<MacAddr> {
+    text.split(',').filter_map(|entry| entry.rsplit_once('=')?.1.parse().ok()).collect()
+}
+
+/// Writes `node-2=Blocked,node-3=OtherKey`.
+pub fn write_unheard(unheard: &BTreeMap<Arc<str>, Unheard>) -> String {
+    unheard.iter().map(|(node, why)| format!("{node}={}", why.as_str())).collect::<Vec<_>>().join(",")
+}
+
+fn parse_unheard(text: &str) -> BTreeMap<Arc<str>, Unheard> {
+    let entry = |entry: &str| {
+        let (node, why) = entry.rsplit_once('=')?;
+        Some((node.into(), Unheard::parse(why)?))
+    };
+    text.split(',').filter_map(entry).collect()
+}
 
 /// How it is known which nodes have a speaker.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,6 +63,12 @@ pub struct Speakers {
     rule: SpeakerRule,
     pods: BTreeMap<ObjectKey, Arc<str>>,
     states: BTreeMap<Arc<str>, Vec<Subnet>>,
+    /// What each speaker said last of its interfaces; kept when it leaves, since its process may live on.
+    macs: BTreeMap<Arc<str>, BTreeSet<MacAddr>>,
+    /// Whom each speaker doesn't hear, and why.
+    unheard: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Unheard>>,
+    /// The speakers' pods that are Ready.
+    ready: BTreeSet<ObjectKey>,
     own: BTreeMap<Arc<str>, Vec<Subnet>>,
     /// The nodes of pods and states.
     seen: BTreeSet<Arc<str>>,
@@ -39,7 +76,16 @@ pub struct Speakers {
 
 impl Speakers {
     pub(crate) fn new(rule: SpeakerRule) -> Self {
-        Self { rule, pods: BTreeMap::new(), states: BTreeMap::new(), own: BTreeMap::new(), seen: BTreeSet::new() }
+        Self {
+            rule,
+            pods: BTreeMap::new(),
+            states: BTreeMap::new(),
+            macs: BTreeMap::new(),
+            unheard: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            own: BTreeMap::new(),
+            seen: BTreeSet::new(),
+        }
     }
 
     /// The nodes that have one; `None`: all of them.
@@ -56,6 +102,35 @@ impl Speakers {
         self.states.contains_key(node)
     }
 
+    /// The MAC addresses that the speaker of `node` has published.
+    pub fn macs(&self, node: &str) -> BTreeSet<MacAddr> {
+        self.macs.get(node).cloned().unwrap_or_default()
+    }
+
+    /// Whether a speaker has published the MAC address as its node's.
+    pub fn is_nodes_own(&self, mac: MacAddr) -> bool {
+        self.macs.values().any(|macs| macs.contains(&mac))
+    }
+
+    /// Whom each speaker doesn't hear though it ought to, as it says itself.
+    pub fn unheard(&self) -> &BTreeMap<Arc<str>, BTreeMap<Arc<str>, Unheard>> {
+        &self.unheard
+    }
+
+    /// Whether the speaker of `node` runs: its pod is Ready; one that is no pod has said so itself.
+    pub fn presence(&self, node: &str) -> Presence {
+        if self.rule == SpeakerRule::EveryNode {
+            return Presence::Unknown;
+        }
+        let mut pods = self.pods.iter().filter(|(_, on)| &***on == node).peekable();
+        let runs = if pods.peek().is_some() {
+            pods.any(|(key, _)| self.ready.contains(key))
+        } else {
+            self.states.contains_key(node)
+        };
+        if runs { Presence::Ready } else { Presence::Absent }
+    }
+
     /// The subnets that the program itself sees on `node`.
     pub fn own_subnets(&self, node: &str) -> impl Iterator<Item = &Subnet> {
         self.own.get(node).into_iter().flatten()
@@ -69,6 +144,13 @@ impl Speakers {
             !matches!(phase, Some("Succeeded" | "Failed"))
         };
         let node = pod.filter(runs).and_then(|pod| pod.spec.as_ref()?.node_name.as_deref());
+        let condition =
+            |status: &PodStatus| status.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True");
+        if pod.and_then(|pod| pod.status.as_ref()).is_some_and(condition) {
+            self.ready.insert(key.clone());
+        } else {
+            self.ready.remove(key);
+        }
         match node.filter(|node| !node.is_empty()) {
             Some(node) => drop(self.pods.insert(key.clone(), node.into())),
             None => drop(self.pods.remove(key)),
@@ -78,24 +160,30 @@ impl Speakers {
 
     pub(crate) fn clear_pods(&mut self) {
         self.pods.clear();
+        self.ready.clear();
         self.look();
     }
 
     pub(crate) fn set_state(&mut self, key: &ObjectKey, state: Option<&ConfigurationState>) {
         let Some(node) = key.name().strip_prefix(STATE_PREFIX) else { return };
-        match state {
-            Some(state) => {
-                let list = state.metadata.annotations.as_ref().and_then(|a| a.get(SUBNETS));
-                let subnets = list.map(|list| Subnet::parse_list(list)).unwrap_or_default();
-                self.states.insert(node.into(), subnets);
+        if let Some(state) = state {
+            let said = |name| state.metadata.annotations.as_ref().and_then(|a| a.get(name)).map(String::as_str);
+            let subnets = said(SUBNETS).map(Subnet::parse_list).unwrap_or_default();
+            self.states.insert(node.into(), subnets);
+            if let Some(list) = said(INTERFACES) {
+                self.macs.insert(node.into(), parse_interfaces(list));
             }
-            None => drop(self.states.remove(node)),
+            self.unheard.insert(node.into(), said(UNHEARD).map(parse_unheard).unwrap_or_default());
+        } else {
+            self.states.remove(node);
+            self.unheard.remove(node);
         }
         self.look();
     }
 
     pub(crate) fn clear_states(&mut self) {
         self.states.clear();
+        self.unheard.clear();
         self.look();
     }
 
@@ -132,5 +220,26 @@ impl Speakers {
         let theirs = self.states.iter().filter(|(node, _)| !self.own.contains_key(*node));
         let all = theirs.chain(&self.own);
         all.flat_map(|(node, subnets)| subnets.iter().map(move |s| (node, s))).filter(|(_, s)| !s.is_single())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_speaker_says_of_itself_is_read_as_it_was_written() {
+        let (a, b) = (MacAddr::new(2, 0, 0, 0, 0, 1), MacAddr::new(2, 0, 0, 0, 0, 2));
+        let text = write_interfaces([("eth1", b), ("eth0", a)].into_iter());
+        assert_eq!(text, "eth0=02:00:00:00:00:01,eth1=02:00:00:00:00:02");
+        assert_eq!(parse_interfaces(&text), BTreeSet::from([a, b]));
+        assert!(parse_interfaces("eth0,eth1=,=x,02:00:00:00:00:01").is_empty());
+        let unheard = BTreeMap::from([
+            (Arc::from("n2"), Unheard::Blocked),
+            (Arc::from("n3"), Unheard::OtherKey),
+            (Arc::from("n4.example"), Unheard::NotReached),
+        ]);
+        assert_eq!(parse_unheard(&write_unheard(&unheard)), unheard);
+        assert!(parse_unheard(",n2,n3=What").is_empty());
     }
 }

@@ -329,7 +329,10 @@ impl World {
     /// What the speakers wrote into the pools' status: addresses that something on the network uses.
     pub fn reported_taken(&self) -> BTreeMap<IpAddr, (TakenBy, Arc<str>)> {
         let entries = self.pool_objects.values().filter_map(|p| p.status.as_ref()).flat_map(|s| &s.taken);
-        entries.filter_map(|e| Some((e.ip.parse().ok()?, (TakenBy::read(e)?, e.node.as_str().into())))).collect()
+        let read = entries.filter_map(|e| Some((e.ip.parse().ok()?, (TakenBy::read(e)?, e.node.as_str().into()))));
+        // Who accuses a node knew it less well than its own speaker.
+        let ours = |by: &TakenBy| matches!(by, TakenBy::ForeignHost(mac) if self.speakers.is_nodes_own(*mac));
+        read.filter(|(_, (by, _))| !ours(by)).collect()
     }
 
     /// The pools as they were read.

@@ -184,6 +184,10 @@ impl Observed {
             (None, None, _) => ("Unknown", reason::ALLOCATION_FAILED, String::new()),
         };
         let announceable = match hindrance {
+            // It can be announced; it only takes longer to move.
+            Some(problem) if problem.reason == reason::HEARTBEATS_BLOCKED => {
+                ("True", problem.reason, problem.message())
+            }
             Some(problem) => ("False", problem.reason, problem.message()),
             None => ("True", reason::ELIGIBLE_NODES, String::new()),
         };

@@ -46,8 +46,16 @@ impl ArpSocket {
     /// Up to 500 addresses are compared in the kernel; with more every request and reply is seen. To be called again
     /// when the interface's address changes, since the filter also drops frames from `mac`.
     pub fn watch(&self, mac: MacAddr, addresses: &[Ipv4Addr]) -> io::Result<()> {
-        let values: Vec<u32> = addresses.iter().map(|address| address.to_bits()).collect();
-        self.socket.set_filter(&conditions(mac).accept_any(&[offset::TARGET_IP, offset::SENDER_IP], &values))
+        self.watch_with(mac, addresses, &[])
+    }
+
+    /// The same, and also frames whose sender address is one of `senders`.
+    pub fn watch_with(&self, mac: MacAddr, addresses: &[Ipv4Addr], senders: &[Ipv4Addr]) -> io::Result<()> {
+        let bits = |addresses: &[Ipv4Addr]| addresses.iter().map(|address| address.to_bits()).collect::<Vec<u32>>();
+        let (targets, mut claimed) = (bits(addresses), bits(addresses));
+        claimed.extend(bits(senders));
+        let places = [(offset::TARGET_IP, targets.as_slice()), (offset::SENDER_IP, claimed.as_slice())];
+        self.socket.set_filter(&conditions(mac).accept_any(&places))
     }
 
     /// Sees from now on every request and reply.

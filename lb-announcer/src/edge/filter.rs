@@ -74,16 +74,16 @@ impl Program {
         self.0
     }
 
-    /// Accepts frames that have one of `values` in the 32 bits at one of `offsets`, and drops the others.
+    /// Accepts frames that have one of the values in the 32 bits at their offset, and drops the others.
     ///
-    /// With more than [`MOST_VALUES`] values everything is accepted: the reader has to look anyway.
-    pub(super) fn accept_any(mut self, offsets: &[u32], values: &[u32]) -> Vec<SockFilter> {
-        if values.len() > MOST_VALUES {
+    /// With more than [`MOST_VALUES`] values at one offset everything is accepted: the reader has to look anyway.
+    pub(super) fn accept_any(mut self, places: &[(u32, &[u32])]) -> Vec<SockFilter> {
+        if places.iter().any(|(_, values)| values.len() > MOST_VALUES) {
             return self.accept();
         }
-        for offset in offsets {
+        for (offset, values) in places {
             self.push(LOAD_WORD, *offset);
-            for value in values {
+            for value in *values {
                 self.0.push(SockFilter::new(JUMP_EQUAL, 0, 1, *value));
                 self.push(RETURN, SNAPSHOT);
             }

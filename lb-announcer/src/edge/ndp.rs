@@ -51,7 +51,7 @@ impl NdpSocket {
         let mut values: Vec<u32> = addresses.iter().map(tail).collect();
         values.sort_unstable();
         values.dedup();
-        self.socket.set_filter(&conditions(mac).accept_any(&[offset::TARGET_TAIL], &values))
+        self.socket.set_filter(&conditions(mac).accept_any(&[(offset::TARGET_TAIL, values.as_slice())]))
     }
 
     /// Sees from now on every neighbour message.

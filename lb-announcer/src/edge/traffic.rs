@@ -86,7 +86,7 @@ fn filter(mac: MacAddr, family: Family, addresses: &[IpAddr]) -> Vec<socket2::So
     Program::incoming(mac)
         .half(offset::ETHERTYPE, &[ethertype])
         .byte(protocol, &[TCP])
-        .accept_any(&[destination], &values)
+        .accept_any(&[(destination, values.as_slice())])
 }
 
 /// The last 32 bits of an address.

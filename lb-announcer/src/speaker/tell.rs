@@ -9,7 +9,7 @@ use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client};
 use landfall_lb_model::crd::{ConfigurationState, IPAddressPool, ServiceL2Status};
 use landfall_lb_model::plan::TakenBy;
-use landfall_lb_model::speakers::STATE_PREFIX;
+use landfall_lb_model::speakers::{INTERFACES, STATE_PREFIX, UNHEARD};
 use landfall_lb_model::subnet::SUBNETS;
 use landfall_lb_model::wire::heartbeat::name_hash;
 use landfall_model::ObjectKey;
@@ -37,6 +37,10 @@ pub(super) struct State {
     pub(super) verdict: Verdict,
     /// The node's subnets, separated by commas.
     pub(super) subnets: String,
+    /// Its interfaces with their MAC addresses, by which peers know it where no heartbeats arrive.
+    pub(super) interfaces: String,
+    /// The peers whose heartbeats don't arrive.
+    pub(super) unheard: String,
     /// Whether the object is seen not to be there.
     pub(super) missing: bool,
 }
@@ -174,17 +178,17 @@ impl Work {
     }
 
     async fn tell_state(&mut self, state: &State) -> kube::Result<()> {
-        if self.state == *state
-            || state.subnets == self.state.subnets && state.verdict == self.state.verdict && !state.missing
-        {
+        let as_before = State { missing: state.missing, ..self.state.clone() } == *state;
+        if self.state == *state || as_before && !state.missing {
             self.state.missing = state.missing;
             return Ok(());
         }
         let labels = json!({"metallb.io/component-type": "speaker", "metallb.io/node-name": &*self.node});
+        let annotations = json!({SUBNETS: state.subnets, INTERFACES: state.interfaces, UNHEARD: state.unheard});
         let object = json!({
             "apiVersion": API_VERSION, "kind": "ConfigurationState",
             "metadata": {
-                "name": state_name(&self.node), "labels": labels, "annotations": {SUBNETS: state.subnets},
+                "name": state_name(&self.node), "labels": labels, "annotations": annotations,
             },
         });
         let status = cluster::state_status("configReconcilerValid", &state.verdict);

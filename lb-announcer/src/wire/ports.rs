@@ -32,6 +32,9 @@ pub(super) struct Ports {
     open: BTreeMap<u32, Port>,
     v4: Vec<Ipv4Addr>,
     v6: BTreeSet<Ipv6Addr>,
+    /// The nodes' own addresses: what claims them is of interest, not who asks for them.
+    nodes_v4: Vec<Ipv4Addr>,
+    nodes_v6: BTreeSet<Ipv6Addr>,
     groups: Groups,
 }
 
@@ -59,10 +62,18 @@ impl Ports {
         self.apply_filters();
     }
 
-    /// Which addresses frames are wanted for.
-    pub(super) fn set_addresses(&mut self, addresses: &BTreeSet<IpAddr>) {
+    /// Which addresses frames are wanted for, and which are the nodes' own.
+    pub(super) fn set_addresses(&mut self, addresses: &BTreeSet<IpAddr>, nodes: &BTreeSet<IpAddr>) {
         let mut v6 = BTreeSet::new();
         self.v4.clear();
+        self.nodes_v4.clear();
+        self.nodes_v6.clear();
+        for ip in nodes {
+            match ip {
+                IpAddr::V4(ip) => self.nodes_v4.push(*ip),
+                IpAddr::V6(ip) => drop(self.nodes_v6.insert(*ip)),
+            }
+        }
         for ip in addresses {
             match ip {
                 IpAddr::V4(ip) => self.v4.push(*ip),
@@ -83,6 +94,8 @@ impl Ports {
 
     fn apply_filters(&mut self) {
         let v6: Vec<Ipv6Addr> = self.v6.iter().copied().collect();
+        // An answer to a question without a sender goes to every node, so no group has to be joined for these.
+        let watched: Vec<Ipv6Addr> = self.v6.union(&self.nodes_v6).copied().collect();
         for (index, port) in &mut self.open {
             // Without IPv6 addresses no IPv6 packet of the node passes through a filter of ours at all.
             if v6.is_empty() {
@@ -95,8 +108,8 @@ impl Ports {
                     }
                 }
             }
-            let ndp = port.ndp.as_ref().map_or(Ok(()), |ndp| ndp.watch(port.mac, &v6));
-            if let Err(error) = port.arp.watch(port.mac, &self.v4).and(ndp) {
+            let ndp = port.ndp.as_ref().map_or(Ok(()), |ndp| ndp.watch(port.mac, &watched));
+            if let Err(error) = port.arp.watch_with(port.mac, &self.v4, &self.nodes_v4).and(ndp) {
                 tracing::error!(%error, iface = &*port.name, "cannot set the filter of a packet socket");
             }
         }

@@ -1,12 +1,14 @@
 //! The loop around the protocol core.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 use landfall_lb_model::announcer::{Announcer, Effect, Moment, Report, Tuning};
+use landfall_lb_model::reason;
 use tokio::sync::{mpsc, watch};
 
 use crate::Name;
@@ -20,6 +22,9 @@ use crate::wire::{Command, Figures, Settings, View, Wire};
 
 /// Figures are copied this often, which is as often as anybody looks.
 const FIGURES: Duration = Duration::from_secs(1);
+
+/// How often a port that another program has is tried again.
+const PORT_AGAIN: Duration = Duration::from_millis(100);
 
 /// When memory is given back, after the start: once everything has been read for the first time, and once more when
 /// what happens seldom has happened.
@@ -51,11 +56,16 @@ pub fn start(settings: Settings) -> anyhow::Result<Wire> {
             Err(error) => return drop(opened.send(Err(error.into()))),
         };
         runtime.block_on(async move {
-            match Loop::open(settings, told, outlets).await {
-                Ok(work) => {
-                    let _ = opened.send(Ok(()));
-                    work.run().await;
-                }
+            match bind(&settings, told, &outlets, &opened).await {
+                Ok(Some((heartbeat, told))) => match Loop::open(settings, heartbeat, told, outlets).await {
+                    Ok(work) => {
+                        let _ = opened.send(Ok(()));
+                        work.run().await;
+                    }
+                    Err(error) => drop(opened.send(Err(error))),
+                },
+                // Asked to end while another program had the port.
+                Ok(None) => {}
                 Err(error) => drop(opened.send(Err(error))),
             }
         });
@@ -66,6 +76,62 @@ pub fn start(settings: Settings) -> anyhow::Result<Wire> {
     Ok(Wire { commands, view, reports, figures, ended })
 }
 
+/// Binds the port of the heartbeats. While another program has it (`MetalLB`'s speaker has the same one) this waits,
+/// and goes on as soon as it is free; `None`: asked to end before.
+async fn bind(
+    settings: &Settings,
+    mut told: mpsc::UnboundedReceiver<Command>,
+    outlets: &Outlets,
+    opened: &std::sync::mpsc::Sender<anyhow::Result<()>>,
+) -> anyhow::Result<Option<(HeartbeatSocket, Told)>> {
+    let (address, mut early, mut waits) = (settings.heartbeat, VecDeque::new(), false);
+    loop {
+        match HeartbeatSocket::bind(address) {
+            Ok(heartbeat) => {
+                if waits {
+                    tracing::info!(%address, "the port of the heartbeats is free");
+                    outlets.view.send_replace(Arc::default());
+                }
+                return Ok(Some((heartbeat, Told { early, later: told })));
+            }
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                if !std::mem::replace(&mut waits, true) {
+                    tracing::warn!(
+                        %address, reason = %reason::PORT_IN_USE,
+                        "another program has the UDP port of the heartbeats; nothing is announced until it is free"
+                    );
+                    outlets.view.send_replace(Arc::new(View { awaited_port: Some(address), ..View::default() }));
+                    let _ = opened.send(Ok(()));
+                }
+            }
+            Err(error) => return Err(error).with_context(|| format!("cannot receive heartbeats at {address}")),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(PORT_AGAIN) => {}
+            command = told.recv() => match command {
+                Some(Command::Drain) | None => return Ok(None),
+                Some(command) => early.push_back(command),
+            },
+        }
+    }
+}
+
+/// The commands: those that came while a port was awaited, then the others.
+struct Told {
+    early: VecDeque<Command>,
+    later: mpsc::UnboundedReceiver<Command>,
+}
+
+impl Told {
+    /// Safe to cancel.
+    async fn recv(&mut self) -> Option<Command> {
+        match self.early.pop_front() {
+            Some(command) => Some(command),
+            None => self.later.recv().await,
+        }
+    }
+}
+
 struct Loop {
     core: Announcer,
     settings: Settings,
@@ -74,11 +140,14 @@ struct Loop {
     links: LinkWatch,
     ports: Ports,
     guides: Guides,
+    /// Where heartbeats are sent, also to nodes that have left: their processes may live on for a while.
     peers: BTreeMap<Name, Vec<IpAddr>>,
+    /// The nodes' own addresses.
+    nodes: BTreeSet<IpAddr>,
     duties: BTreeSet<IpAddr>,
     look_ahead: BTreeSet<IpAddr>,
     conflicts: BTreeSet<IpAddr>,
-    told: mpsc::UnboundedReceiver<Command>,
+    told: Told,
     outlets: Outlets,
     /// The core's revision when it was last shown, and when its figures were.
     shown: (u64, Moment),
@@ -91,11 +160,10 @@ struct Loop {
 impl Loop {
     async fn open(
         settings: Settings,
-        told: mpsc::UnboundedReceiver<Command>,
+        heartbeat: HeartbeatSocket,
+        told: Told,
         outlets: Outlets,
     ) -> anyhow::Result<Self> {
-        let heartbeat = HeartbeatSocket::bind(settings.heartbeat)
-            .with_context(|| format!("cannot receive heartbeats at {}", settings.heartbeat))?;
         let links = LinkWatch::open().await.context("cannot watch the interfaces")?;
         let core = Announcer::new(&settings.node, settings.liveness.clone(), rand::random(), Tuning::default());
         let mut work = Self {
@@ -107,6 +175,7 @@ impl Loop {
             ports: Ports::default(),
             guides: Guides::default(),
             peers: BTreeMap::new(),
+            nodes: BTreeSet::new(),
             duties: BTreeSet::new(),
             look_ahead: BTreeSet::new(),
             conflicts: BTreeSet::new(),
@@ -174,7 +243,7 @@ impl Loop {
     fn on_datagrams(&mut self) {
         let mut effects = Vec::new();
         for datagram in self.datagrams.iter() {
-            effects.extend(self.core.on_heartbeat(boottime(), datagram.bytes));
+            effects.extend(self.core.on_heartbeat(boottime(), datagram.from.ip(), datagram.bytes));
         }
         self.carry_out(effects);
     }
@@ -197,9 +266,10 @@ impl Loop {
         let now = boottime();
         let effects = match command {
             Command::Peers(peers) => {
-                let names: BTreeSet<Name> = peers.keys().cloned().collect();
-                self.peers = peers;
-                self.core.set_peers(now, &names)
+                self.nodes = peers.values().flat_map(|facts| &facts.addresses).copied().collect();
+                self.narrow();
+                self.peers.extend(peers.iter().map(|(name, facts)| (name.clone(), facts.addresses.clone())));
+                self.core.set_peers(now, &peers)
             }
             Command::Duties(duties) => {
                 self.duties = duties.keys().copied().collect();
@@ -210,6 +280,10 @@ impl Loop {
                 self.look_ahead.clone_from(&ips);
                 self.narrow();
                 self.core.set_look_ahead(now, &ips)
+            }
+            Command::Announced(ips) => {
+                self.core.set_announced(&ips);
+                self.core.on_timer(now)
             }
             Command::Table(table) => self.core.set_table(now, table),
             Command::Drain => return self.begin_drain(),
@@ -222,7 +296,7 @@ impl Loop {
     fn narrow(&mut self) {
         let all = self.duties.iter().chain(&self.look_ahead).chain(&self.conflicts);
         let all: BTreeSet<IpAddr> = all.copied().collect();
-        self.ports.set_addresses(&all);
+        self.ports.set_addresses(&all, &self.nodes);
     }
 
     fn begin_drain(&mut self) {
@@ -299,6 +373,9 @@ impl Loop {
             own_conflicts: self.core.own_conflicts().clone(),
             interfaces: self.ports.links().into_iter().map(|l| l.name).collect(),
             peers: self.core.live_peers(now),
+            unheard: self.core.unheard().clone(),
+            proxies: self.core.proxies(now),
+            awaited_port: None,
         };
         self.outlets.view.send_if_modified(|shown| {
             let changed = **shown != view;

@@ -52,6 +52,8 @@ pub(crate) struct Owner {
     pub(crate) contested: bool,
     /// When it was last defended against a foreign host.
     pub(crate) defended: Option<Moment>,
+    /// When a peer that isn't heard was last shown that this node has it.
+    pub(crate) corrected: Option<Moment>,
     /// When it is next asked whether somebody else answers for it: such a host may never say so unasked.
     pub(crate) check: Moment,
 }
@@ -68,13 +70,18 @@ pub(crate) struct Address {
     /// Those that became candidates after the address was known, and when. Forgotten when they are no news any more.
     pub(crate) joined: Vec<(Arc<str>, Moment)>,
     pub(crate) standing: Standing,
+    /// Whether any node of ours has been seen to announce it: from then on it is kept, whoever else claims it.
+    pub(crate) announced: bool,
+    /// The peer that has it, as the network itself showed: it isn't heard.
+    pub(crate) holder: Option<Arc<str>>,
     pub(crate) counters: FrameCounters,
 }
 
 impl Address {
     pub(crate) fn new(candidates: Vec<Candidate>) -> Self {
         let standing = Standing::Idle { until: Moment::ZERO };
-        Self { candidates, joined: Vec::new(), standing, counters: FrameCounters::default() }
+        let counters = FrameCounters::default();
+        Self { candidates, joined: Vec::new(), standing, announced: false, holder: None, counters }
     }
 
     pub(crate) fn set_candidates(&mut self, now: Moment, candidates: &[Candidate]) {
@@ -115,6 +122,7 @@ impl Owner {
             no_offer_before: Moment::ZERO,
             contested: false,
             defended: None,
+            corrected: None,
             check: now + Duration::from_secs(1),
         }
     }

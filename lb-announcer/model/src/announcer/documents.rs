@@ -11,7 +11,12 @@ impl Announcer {
         self.beat = now;
         let Liveness::Heartbeats(key) = &self.liveness else { return };
         let heard: Vec<(u64, u16)> = self.peers.values().filter_map(|p| p.vouch(now)).collect();
+        let limit = self.tuning.dead_after;
         for (name, peer) in &mut self.peers {
+            // A node that has left is spoken to only for as long as its process lives on.
+            if peer.departed.is_some() && peer.silence(now).is_none_or(|silence| silence > limit) {
+                continue;
+            }
             let mut chunks = Vec::new();
             for (document, bytes) in [(Document::State, &self.state_bytes), (Document::Table, &self.table)] {
                 if peer.acknowledged.of(document) != self.versions.of(document) && peer.incarnation.is_some() {

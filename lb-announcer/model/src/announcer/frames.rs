@@ -2,17 +2,13 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use pnet_base::MacAddr;
 
 use crate::announcer::address::{Address, Standing};
-use crate::announcer::{Announcer, Effect, Link, Moment, Report};
+use crate::announcer::{Announcer, Effect, Link, Moment};
 use crate::wire::arp::{Arp, Operation};
 use crate::wire::ndp::{Message, Ndp};
-
-/// RFC 5227 section 1.1, `DEFEND_INTERVAL`: at most one defence in this time.
-const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Announcer {
     /// Takes an Ethernet frame that was received.
@@ -29,9 +25,10 @@ impl Announcer {
         if self.macs.contains(&arp.sender_mac) {
             return;
         }
-        let claims = !arp.sender_ip.is_unspecified();
-        if claims {
+        if !arp.sender_ip.is_unspecified() {
             self.on_claim(now, arp.sender_ip.into(), arp.sender_mac);
+        } else if arp.operation == Operation::Request {
+            self.on_probe(now, arp.target_ip.into(), arp.sender_mac);
         }
         if arp.operation == Operation::Request && arp.sender_ip != arp.target_ip {
             let mac = self.answer_from(now, link, arp.target_ip.into(), Some(arp.destination));
@@ -49,6 +46,9 @@ impl Announcer {
         match ndp.message {
             Message::Advertisement { .. } => self.on_claim(now, ndp.target.into(), from),
             Message::Solicitation => {
+                if ndp.source.is_unspecified() {
+                    self.on_probe(now, ndp.target.into(), from);
+                }
                 if let Some(mac) = self.answer_from(now, link, ndp.target.into(), None) {
                     self.effects.push(Effect::Frame { link, bytes: ndp.answer(mac).encode() });
                 }
@@ -72,40 +72,6 @@ impl Announcer {
         address.counters.requests += 1;
         address.counters.responses += 1;
         Some(link.mac)
-    }
-
-    /// Somebody says that it has the address.
-    fn on_claim(&mut self, now: Moment, ip: IpAddr, mac: MacAddr) {
-        self.on_watched_answer(now, ip, mac);
-        let peer = self.peers.iter_mut().find(|(_, p)| p.macs.contains(&mac)).map(|(_, p)| p);
-        let Some(address) = self.addresses.get_mut(&ip) else { return };
-        match (&mut address.standing, peer) {
-            // The address is its own witness: the peer that answers for it is alive.
-            (Standing::Probing(_), Some(peer)) => {
-                peer.heard = peer.heard.map(|_| now);
-                address.standing = Standing::Idle { until: now + self.tuning.probe_interval };
-            }
-            (Standing::Probing(_), None) => {
-                address.standing = Standing::Idle { until: now };
-                self.note_conflict(now, ip, mac);
-            }
-            (Standing::Owner(owner), None) => {
-                let due = owner.defended.is_none_or(|at| now >= at + DEFEND_INTERVAL);
-                if self.contested.insert(ip, (mac, now)).is_none_or(|(known, _)| known != mac) {
-                    self.state_stale = true;
-                    self.counters.conflicts += 1;
-                    self.effects.push(Effect::Report(Report::Conflict { ip, mac, defended: true }));
-                }
-                if due {
-                    owner.defended = Some(now);
-                    if let Some(mut address) = self.addresses.remove(&ip) {
-                        self.announce(ip, &mut address);
-                        self.addresses.insert(ip, address);
-                    }
-                }
-            }
-            (Standing::Owner(_), Some(_)) | (Standing::Idle { .. }, _) => {}
-        }
     }
 
     /// Sends the gratuitous frames of one step.

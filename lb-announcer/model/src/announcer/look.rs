@@ -1,11 +1,13 @@
 //! Looking ahead: probes for addresses that may be given next, and for those that foreign hosts have.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use pnet_base::MacAddr;
 
+use crate::announcer::neighbours::Who;
 use crate::announcer::peer::Life;
 use crate::announcer::{Announcer, Effect, Moment, Report};
 use crate::election::Rank;
@@ -81,15 +83,13 @@ impl Announcer {
     /// Whether this node is the one to look at the address: the first of the live ones in the address's order.
     fn looks_at(&self, ip: IpAddr, now: Moment) -> bool {
         let mine = Rank::new(&self.me, ip, 0, false);
-        let others = self.peers.keys().filter(|name| self.life(name, now) == Life::Alive);
-        others.map(|name| Rank::new(name, ip, 0, false)).all(|rank| mine < rank)
+        let others = self.peers.iter().filter(|(name, p)| p.departed.is_none() && self.life(name, now) == Life::Alive);
+        others.map(|(name, _)| Rank::new(name, ip, 0, false)).all(|rank| mine < rank)
     }
 
-    /// Somebody answers for an address that is looked at.
+    /// A host that isn't ours answers for an address that is looked at.
     pub(super) fn on_watched_answer(&mut self, now: Moment, ip: IpAddr, mac: MacAddr) {
-        let ours = self.peers.values().any(|p| p.macs.contains(&mac));
         if let Some(watch) = self.watches.get_mut(&ip)
-            && !ours
             && (!self.addresses.contains_key(&ip) || self.conflicts.contains_key(&ip))
         {
             watch.answered = true;
@@ -100,7 +100,9 @@ impl Announcer {
     pub(super) fn note_conflict(&mut self, now: Moment, ip: IpAddr, mac: MacAddr) {
         let again = now + self.tuning.look_again / 6;
         self.watches.entry(ip).or_insert_with(|| Watch::new(false, again)).clean = 0;
-        if self.conflicts.insert(ip, mac) != Some(mac) {
+        // A stranger decides how many MAC addresses claim an address: the first one is told of.
+        if let Entry::Vacant(vacant) = self.conflicts.entry(ip) {
+            vacant.insert(mac);
             self.counters.conflicts += 1;
             self.state_stale = true;
             self.effects.push(Effect::Report(Report::Conflict { ip, mac, defended: false }));
@@ -115,19 +117,34 @@ impl Announcer {
     }
 
     /// A host that was taken for a foreign one turns out to be a peer whose interfaces weren't known yet.
-    pub(super) fn forget_conflicts_with_peers(&mut self) {
-        let peers = &self.peers;
-        let before = self.conflicts.len();
-        self.conflicts.retain(|_, mac| !peers.values().any(|p| p.macs.contains(mac)));
-        self.state_stale |= self.conflicts.len() != before;
+    pub(super) fn forget_conflicts_with_peers(&mut self, now: Moment) {
+        let ours: Vec<IpAddr> =
+            self.conflicts.iter().filter(|(_, mac)| !self.is_foreign(**mac, now)).map(|(ip, _)| *ip).collect();
+        for ip in ours {
+            self.forget_conflict(ip);
+        }
+        let mine: Vec<IpAddr> =
+            self.contested.iter().filter(|(_, (mac, _))| !self.is_foreign(*mac, now)).map(|(ip, _)| *ip).collect();
+        for ip in mine {
+            self.contested.remove(&ip);
+            self.state_stale = true;
+            self.effects.push(Effect::Report(Report::ConflictOver { ip }));
+        }
+    }
+
+    /// Whether the host is neither ours nor one that answers for everybody.
+    fn is_foreign(&self, mac: MacAddr, now: Moment) -> bool {
+        !self.macs.contains(&mac) && self.who(mac, now) == Who::Stranger
     }
 
     /// Addresses that foreign hosts have, as this node and its live peers found: with MAC address and finder.
+    ///
+    /// A peer may not know yet whom it accuses: what this node knows better doesn't count.
     pub fn conflicts(&self, now: Moment) -> BTreeMap<IpAddr, (MacAddr, Arc<str>)> {
         let live = self.peers.iter().filter(|(name, _)| self.life(name, now) != Life::Dead);
         let theirs = live.flat_map(|(name, p)| p.state.conflicts.iter().map(|(ip, mac)| (*ip, (*mac, name.clone()))));
         let mine = self.conflicts.iter().map(|(ip, mac)| (*ip, (*mac, self.me.clone())));
-        theirs.chain(mine).collect()
+        theirs.chain(mine).filter(|(_, (mac, _))| self.is_foreign(*mac, now)).collect()
     }
 
     /// Announced addresses that foreign hosts answer for too: with MAC address and announcer.
@@ -135,7 +152,7 @@ impl Announcer {
         let live = self.peers.iter().filter(|(name, _)| self.life(name, now) != Life::Dead);
         let theirs = live.flat_map(|(name, p)| p.state.contested.iter().map(|(ip, mac)| (*ip, (*mac, name.clone()))));
         let mine = self.contested.iter().map(|(ip, (mac, _))| (*ip, (*mac, self.me.clone())));
-        theirs.chain(mine).collect()
+        theirs.chain(mine).filter(|(_, (mac, _))| self.is_foreign(*mac, now)).collect()
     }
 
     /// The conflicts that this node itself found.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pnet_base::MacAddr;
 
-use crate::announcer::{Counters, Moment, Tuning};
+use crate::announcer::{Counters, Moment, Presence, Tuning};
 use crate::wire::heartbeat::{Chunk, Document, Heartbeat, Phase, Versions, name_hash};
 use crate::wire::state::State;
 
@@ -67,6 +67,20 @@ pub(crate) struct Peer {
     pub(crate) table: Arc<[u8]>,
     /// Every MAC address it has had.
     pub(crate) macs: BTreeSet<MacAddr>,
+    /// Whether its speaker runs, as the API server says.
+    pub(crate) presence: Presence,
+    /// Since when it isn't known to be a node any more. It is remembered for as long as its process may live on.
+    pub(crate) departed: Option<Moment>,
+    /// Since when it is expected to be heard.
+    pub(crate) expected: Option<Moment>,
+    /// When a frame showed that its speaker runs.
+    pub(crate) seen: Option<Moment>,
+    /// When a packet of it came that was made with the key, whatever became of it.
+    pub(crate) arrived: Option<Moment>,
+    /// When a packet came from one of its addresses that was made with another key.
+    pub(crate) other_key: Option<Moment>,
+    /// How many packets were sent to it since the last one that it says it got.
+    pub(crate) lag: u64,
     highest: u64,
     window: u64,
     last_echo: u64,
@@ -90,6 +104,13 @@ impl Peer {
             state: State::default(),
             table: Arc::from([]),
             macs: BTreeSet::new(),
+            presence: Presence::Unknown,
+            departed: None,
+            expected: None,
+            seen: None,
+            arrived: None,
+            other_key: None,
+            lag: 0,
             highest: 0,
             window: 0,
             last_echo: 0,
@@ -164,6 +185,7 @@ impl Peer {
         }
         counters.received += 1;
         self.last_echo = self.last_echo.max(heartbeat.echo_sequence);
+        self.lag = self.sent.saturating_sub(self.last_echo);
         self.echo = (heartbeat.incarnation, self.highest);
         self.heard = Some(now);
         self.acknowledged = heartbeat.echo_versions;

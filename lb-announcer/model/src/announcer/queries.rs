@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::announcer::address::Standing;
-use crate::announcer::peer::Life;
+use crate::announcer::peer::{Life, Peer};
 use crate::announcer::{Announcer, Counters, FrameCounters, Liveness, Moment};
 
 impl Announcer {
@@ -55,7 +55,8 @@ impl Announcer {
     /// Whether this node is the one that allocates where there is no API server: the first by name that is ready.
     pub fn leads(&self, now: Moment) -> bool {
         let ready = |name: &Arc<str>| {
-            self.life(name, now) != Life::Dead && self.peers.get(name).is_some_and(|p| p.phase.takes())
+            let takes = self.peers.get(name).is_some_and(|p| p.phase.takes() && p.departed.is_none());
+            takes && self.life(name, now) != Life::Dead
         };
         self.is_ready()
             && (matches!(self.liveness, Liveness::Assumed) || !self.peers.keys().any(|n| *n < self.me && ready(n)))
@@ -63,7 +64,8 @@ impl Announcer {
 
     /// The table of the node that allocates, as this node has it; `None` while this node does or nobody does.
     pub fn leaders_table(&self, now: Moment) -> Option<(Arc<str>, Arc<[u8]>)> {
-        let ready = self.peers.iter().filter(|(name, p)| p.phase.takes() && self.life(name, now) != Life::Dead);
+        let takes = |p: &Peer| p.phase.takes() && p.departed.is_none();
+        let ready = self.peers.iter().filter(|(name, p)| takes(p) && self.life(name, now) != Life::Dead);
         let (name, peer) = ready.min_by_key(|(name, _)| (*name).clone())?;
         (*name < self.me && peer.have.table > 0).then(|| (name.clone(), peer.table.clone()))
     }

@@ -25,6 +25,7 @@ impl Announcer {
             self.settle_address(now, *ip, address, interval);
         }
         self.addresses = addresses;
+        self.attend_neighbours(now);
         self.look(now);
         self.forget_contests(now);
         self.publish_state(now);
@@ -32,7 +33,7 @@ impl Announcer {
     }
 
     fn next_deadline(&self, now: Moment) -> Moment {
-        let mut next = self.beat + self.tuning.heartbeat;
+        let mut next = self.neighbours.deadline(self.tuning.verify).min(self.beat + self.tuning.heartbeat);
         for address in self.addresses.values() {
             next = next.min(match &address.standing {
                 Standing::Idle { until } if *until > now => *until,
@@ -101,6 +102,7 @@ impl Announcer {
     fn settle_address(&mut self, now: Moment, ip: IpAddr, address: &mut Address, interval: Duration) {
         let claim = self.claim_of_peer(ip, now);
         if let Some((_, claim)) = &claim {
+            address.announced = true;
             let known = self.epochs.entry(ip).or_default();
             *known = (*known).max(claim.epoch);
         }
@@ -176,6 +178,10 @@ impl Announcer {
             }
             self.forget_conflict(ip);
         }
+        // Whoever claims it may yet turn out to be a node's: that is known in a moment.
+        if claim.is_none() && !address.announced && self.neighbours.suspects(ip) {
+            return;
+        }
         match claim {
             Some((former, claim)) if claim.offered_to == self.my_hash => {
                 if address.candidate(&self.me).is_some_and(|c| self.able(c, now)) {
@@ -228,17 +234,24 @@ impl Announcer {
         });
         let mine = self.i_am_heir(address, suspect.as_deref(), now);
         let resumes = probing.cause == Cause::Resumed && address.candidate(&self.me).is_some();
-        if other.is_some() || !(mine || resumes) {
+        let in_doubt = !address.announced && self.neighbours.suspects(ip);
+        if other.is_some() || in_doubt || !(mine || resumes) {
             address.standing = Standing::Idle { until: now };
             return;
         }
+        let blind = self.is_blind(now);
         let Standing::Probing(probing) = &mut address.standing else { return };
         if now < probing.next {
             return;
         }
-        if probing.sent < self.tuning.probes {
+        let (probes, interval) = if probing.from.is_none() && blind {
+            (self.tuning.blind_probes, self.tuning.blind_interval)
+        } else {
+            (self.tuning.probes, self.tuning.probe_interval)
+        };
+        if probing.sent < probes {
             probing.sent += 1;
-            probing.next = now + self.tuning.probe_interval;
+            probing.next = now + interval;
             self.send_probe(ip, address);
             return;
         }
@@ -261,6 +274,7 @@ impl Announcer {
         *known += 1;
         let epoch = *known;
         address.standing = Standing::Owner(Owner::new(epoch, now));
+        (address.announced, address.holder) = (true, None);
         self.counters.failovers += u64::from(cause == Cause::Failover);
         self.state_stale = true;
         self.effects.push(Effect::Report(Report::Took { ip, epoch, cause, silence }));
@@ -291,7 +305,10 @@ impl Announcer {
                 }
                 return;
             }
-            owner.contested = true;
+            if !std::mem::replace(&mut owner.contested, true) {
+                // The other may not hear this node's heartbeats: then a frame is what makes it stop.
+                address.announce_from(now);
+            }
         } else if std::mem::take(&mut owner.contested) {
             // The loser has stopped: whoever believed it is corrected now.
             address.announce_from(now);
@@ -319,7 +336,10 @@ impl Announcer {
                 self.state_stale = true;
             }
             // Not a candidate any more, and nobody is there to take over: nobody is to announce it.
-            (None, None) if mine == usize::MAX && !draining => self.stop(now, ip, address, None),
+            (None, None) if mine == usize::MAX && !draining => {
+                self.stop(now, ip, address, None);
+                self.let_go(now, ip, address);
+            }
             _ => {}
         }
     }
@@ -343,7 +363,7 @@ impl Announcer {
         successor.map(|c| c.node.clone())
     }
 
-    fn stop(&mut self, now: Moment, ip: IpAddr, address: &mut Address, to: Option<Arc<str>>) {
+    pub(super) fn stop(&mut self, now: Moment, ip: IpAddr, address: &mut Address, to: Option<Arc<str>>) {
         address.standing = Standing::Idle { until: now };
         self.state_stale = true;
         self.effects.push(Effect::Report(Report::Left { ip, to }));

@@ -1,5 +1,6 @@
 //! A seeded simulation of nodes on one network segment, with the invariants checked after each step.
 
+mod blocked;
 mod foreign;
 mod lan;
 

@@ -39,6 +39,19 @@ pub struct Tuning {
     pub guide: Duration,
     /// Between two looks at an address that may be given next.
     pub look_again: Duration,
+    /// Between two questions for an address whose owner isn't heard, at least.
+    pub ask_silent: Duration,
+    /// Probes before an address is taken while a node may be there that isn't heard, and the time between them: more
+    /// and slower ones, since nothing but them tells.
+    pub blind_probes: u8,
+    /// See [`Self::blind_probes`].
+    pub blind_interval: Duration,
+    /// How long a host that claims an address may turn out to be a node's before it is called a foreign one.
+    pub verify: Duration,
+    /// Silence of a peer that runs after which it is said that it isn't heard.
+    pub unheard_after: Duration,
+    /// How long a node that has left is remembered.
+    pub remember: Duration,
 }
 
 impl Default for Tuning {
@@ -56,6 +69,12 @@ impl Default for Tuning {
             offer: ms(500),
             guide: ms(500),
             look_again: ms(30_000),
+            ask_silent: ms(400),
+            blind_probes: 5,
+            blind_interval: ms(50),
+            verify: ms(300),
+            unheard_after: ms(3_000),
+            remember: Duration::from_hours(24),
         }
     }
 }
@@ -147,6 +166,11 @@ pub enum Report {
     ConflictOver {
         /// The address.
         ip: IpAddr,
+    },
+    /// A device answers for several nodes' own addresses, so that its answers say nothing.
+    Proxy {
+        /// Its MAC address.
+        mac: MacAddr,
     },
     /// A peer is there.
     PeerUp(Arc<str>),

@@ -208,6 +208,11 @@ impl Heartbeat {
         out
     }
 
+    /// Whether a packet looks like a heartbeat, whatever key it was made with.
+    pub fn claims_to_be(packet: &[u8]) -> bool {
+        packet.starts_with(&MAGIC) && packet.len() > MAGIC.len() + TAG
+    }
+
     /// Reads a packet; `None` if it wasn't made with the key or isn't well-formed.
     pub fn decode(packet: &[u8], key: &Key) -> Option<Self> {
         let (body, tag) = packet.split_at_checked(packet.len().checked_sub(TAG)?)?;

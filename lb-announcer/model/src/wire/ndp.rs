@@ -60,6 +60,11 @@ pub fn solicited_node(ip: Ipv6Addr) -> Ipv6Addr {
     Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from_be_bytes([b, c]))
 }
 
+/// Whether the address is such a group, of whatever address.
+fn is_solicited_node(ip: Ipv6Addr) -> bool {
+    matches!(ip.segments(), [0xff02, 0, 0, 0, 0, 1, high, _] if high >> 8 == 0xff)
+}
+
 /// The MAC address of a multicast group (RFC 2464 section 7).
 pub fn multicast_mac(group: Ipv6Addr) -> MacAddr {
     let [.., a, b, c, d] = group.octets();
@@ -101,7 +106,7 @@ impl Ndp {
         if target.is_multicast() {
             return None;
         }
-        Some(Self {
+        let read = Self {
             source_mac: ethernet.get_source(),
             destination_mac: ethernet.get_destination(),
             source,
@@ -109,7 +114,23 @@ impl Ndp {
             target,
             link_layer: link_layer(&whole[FIXED..], option)?,
             message,
-        })
+        };
+        read.is_valid().then_some(read)
+    }
+
+    /// What RFC 4861 sections 7.1.1 and 7.1.2 say of the addresses, and RFC 4291 section 2.7: a multicast address is
+    /// never a source.
+    fn is_valid(&self) -> bool {
+        let source = !self.source.is_multicast() && self.source_mac.octets()[0] & 1 == 0;
+        source
+            && match self.message {
+                // Without a source it is a probe: it asks the target's group, and has no link-layer address to tell.
+                Message::Solicitation => {
+                    !self.source.is_unspecified() || is_solicited_node(self.destination) && self.link_layer.is_none()
+                }
+                // "If the IP Destination Address is a multicast address the Solicited flag is zero."
+                Message::Advertisement { solicited, .. } => !(solicited && self.destination.is_multicast()),
+            }
     }
 
     /// Writes the frame.
@@ -216,6 +237,8 @@ fn link_layer(mut options: &[u8], wanted: u8) -> Option<Option<MacAddr>> {
         }
         if kind == wanted
             && let [_, _, a, b, c, d, e, f] = *option
+            // A group's address is no host's: to answer there would be to answer everybody.
+            && a & 1 == 0
         {
             found = Some(MacAddr::new(a, b, c, d, e, f));
         }

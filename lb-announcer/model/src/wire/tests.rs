@@ -92,6 +92,38 @@ fn a_changed_neighbour_message_is_refused() {
     }
 }
 
+/// RFC 4861 sections 7.1.1 and 7.1.2: what is to be dropped without a word. What is cut short, or has a wrong hop limit,
+/// code, checksum or next header, is among the changed messages above.
+#[test]
+fn a_neighbour_message_that_the_rules_forbid_is_dropped() {
+    let ip: Ipv6Addr = "fd00::1234:5678".parse().unwrap();
+    let probe = Ndp::probe(HIS, ip);
+    let asked = Ndp { source: "fd00::9".parse().unwrap(), link_layer: Some(HIS), ..probe };
+    let answer = asked.answer(MAC);
+    let all_nodes = super::ndp::ALL_NODES;
+    let solicited = Message::Advertisement { solicited: true, overrides: true };
+    let check = |what: &str, message: Ndp, valid: bool| {
+        assert_eq!(Ndp::decode(&message.encode()).is_some(), valid, "{what}");
+    };
+    check("a probe", probe, true);
+    check("a probe with a source link-layer option", Ndp { link_layer: Some(HIS), ..probe }, false);
+    check("a probe to all nodes", Ndp { destination: all_nodes, ..probe }, false);
+    check("a probe to the target itself", Ndp { destination: ip, ..probe }, false);
+    check("a solicitation", asked, true);
+    check("a unicast solicitation", Ndp { destination: ip, ..asked }, true);
+    check("a solicitation from a multicast address", Ndp { source: all_nodes, ..asked }, false);
+    check("a solicitation from a multicast MAC address", Ndp { source_mac: multicast_mac(all_nodes), ..asked }, false);
+    check("a multicast target", Ndp { target: solicited_node(ip), ..asked }, false);
+    check("an answer", answer, true);
+    check("an answer to everybody that says it was asked for", Ndp { destination: all_nodes, ..answer }, false);
+    check("an answer from a multicast address", Ndp { source: all_nodes, message: solicited, ..answer }, false);
+    let mut frame = asked.encode();
+    let (option, sum) = (frame.len() - 7, 14 + 40 + 3);
+    frame[option] = 0;
+    frame[sum] += 1;
+    assert!(Ndp::decode(&frame).is_none(), "an option of length 0");
+}
+
 #[test]
 fn keys_are_64_hexadecimal_digits() {
     assert!(Key::parse(&"0f".repeat(32)).is_some());

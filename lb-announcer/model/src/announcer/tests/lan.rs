@@ -1,5 +1,7 @@
 //! The simulated segment: a clock, an event queue, and nodes that run, are stopped or are gone.
 
+mod faults;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,7 +13,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use crate::advert::Interfaces;
-use crate::announcer::{Announcer, Counters, Effect, Link, Liveness, Tuning};
+use crate::announcer::{Announcer, Counters, Effect, Link, Liveness, Presence, Report, Tuning};
 use crate::duty::{Candidate, Duty};
 use crate::election::Rank;
 use crate::wire::arp::{Arp, Operation};
@@ -20,7 +22,8 @@ use crate::wire::heartbeat::Key;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Message {
     Frame(Vec<u8>),
-    Packet(Vec<u8>),
+    /// Whose it is, and what it says.
+    Packet(usize, Vec<u8>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,6 +53,19 @@ pub(super) struct Lan {
     serial: u64,
     pub(super) loss: f64,
     pub(super) foreign: BTreeMap<IpAddr, MacAddr>,
+    /// A device that answers for every address.
+    pub(super) proxy: Option<MacAddr>,
+    /// Who doesn't get whose heartbeats: sender and receiver.
+    blocked: BTreeSet<(usize, usize)>,
+    /// Machines without power, whose kernels answer nothing either.
+    dark: BTreeSet<usize>,
+    /// Machines whose Node objects are gone.
+    deleted: BTreeSet<usize>,
+    /// Machines that make their heartbeats with another key.
+    other_key: BTreeSet<usize>,
+    presence: Presence,
+    /// Nodes that were called foreign hosts.
+    pub(super) accused: Vec<(IpAddr, MacAddr)>,
     pub(super) record: bool,
     pub(super) recorded: Vec<Vec<u8>>,
     overlap_since: BTreeMap<IpAddr, Duration>,
@@ -64,6 +80,11 @@ pub(super) struct Lan {
 
 fn name(index: usize) -> Arc<str> {
     format!("node-{index}").into()
+}
+
+/// The node's own address.
+fn node_ip(index: usize) -> IpAddr {
+    Ipv4Addr::new(10, 1, 0, u8::try_from(index).unwrap()).into()
 }
 
 fn mac(index: usize) -> MacAddr {
@@ -90,6 +111,13 @@ impl Lan {
             serial: 0,
             loss: 0.0,
             foreign: BTreeMap::new(),
+            proxy: None,
+            blocked: BTreeSet::new(),
+            dark: BTreeSet::new(),
+            deleted: BTreeSet::new(),
+            other_key: BTreeSet::new(),
+            presence: Presence::Unknown,
+            accused: Vec::new(),
             record: false,
             recorded: Vec::new(),
             overlap_since: BTreeMap::new(),
@@ -118,7 +146,8 @@ impl Lan {
     }
 
     fn fresh_core(&mut self, index: usize) -> Announcer {
-        let liveness = Liveness::Heartbeats(Key::new([1; 32]));
+        let key = if self.other_key.contains(&index) { [2; 32] } else { [1; 32] };
+        let liveness = Liveness::Heartbeats(Key::new(key));
         Announcer::new(&name(index), liveness, self.random.random(), Tuning::default())
     }
 
@@ -179,9 +208,10 @@ impl Lan {
         self.machines[index].core = self.fresh_core(index);
         self.machines[index].run = Run::Running;
         self.machines[index].inbox.clear();
+        self.dark.remove(&index);
         let now = self.local(index);
-        let peers: BTreeSet<Arc<str>> = (0..self.machines.len()).map(name).collect();
-        let duties = self.duties.clone();
+        let peers = self.peer_facts();
+        let duties = self.duties();
         let core = &mut self.machines[index].core;
         let mut effects = core.set_links(now, vec![Link { index: 1, name: "eth0".into(), mac: mac(index) }]);
         effects.extend(core.set_peers(now, &peers));
@@ -290,7 +320,7 @@ impl Lan {
 
     pub(super) fn inject(&mut self, index: usize, packet: &[u8]) {
         let now = self.local(index);
-        let effects = self.machines[index].core.on_heartbeat(now, packet);
+        let effects = self.machines[index].core.on_heartbeat(now, node_ip(1 - index.min(1)), packet);
         self.carry_out(index, effects);
     }
 
@@ -351,7 +381,7 @@ impl Lan {
         let core = &mut self.machines[to].core;
         let effects = match message {
             Message::Frame(bytes) => core.on_frame(now, 1, bytes),
-            Message::Packet(bytes) => core.on_heartbeat(now, bytes),
+            Message::Packet(from, bytes) => core.on_heartbeat(now, node_ip(*from), bytes),
         };
         self.carry_out(to, effects);
         let machine = &mut self.machines[to];
@@ -373,10 +403,12 @@ impl Lan {
                     if self.record && from == 0 {
                         self.recorded.push(bytes.clone());
                     }
-                    if self.machines[to].side == self.machines[from].side {
-                        self.send(to, Message::Packet(bytes));
+                    let open = !self.blocked.contains(&(from, to));
+                    if open && self.machines[to].side == self.machines[from].side {
+                        self.send(to, Message::Packet(from, bytes));
                     }
                 }
+                Effect::Report(Report::Conflict { ip, mac, .. }) => self.note_accusation(ip, mac),
                 Effect::Report(_) => {}
             }
         }
@@ -393,8 +425,10 @@ impl Lan {
 
     fn answer_as_foreign(&mut self, from: usize, frame: &[u8]) {
         let Some(request) = Arp::decode(frame).filter(|a| a.operation == Operation::Request) else { return };
-        if let Some(mac) = self.foreign.get(&request.target_ip.into()) {
-            let answer = request.answer(*mac).encode();
+        let kernel = self.kernel_of(from, request.target_ip.into());
+        let foreign = self.foreign.get(&request.target_ip.into()).copied();
+        for mac in [kernel, foreign, self.proxy].into_iter().flatten() {
+            let answer = request.answer(mac).encode();
             self.send(from, Message::Frame(answer));
         }
     }
