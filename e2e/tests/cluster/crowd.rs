@@ -22,8 +22,6 @@ const APP: &str = include_str!("echo.yaml");
 const ANYWHERE: usize = 3;
 /// Services of policy Local: every node has a pod for each.
 const LOCAL: usize = 6;
-/// An address that a Service asks for by name.
-const WANTED: &str = "192.168.77.236";
 /// Between the beginnings of two requests to one address.
 const EVERY: Duration = Duration::from_millis(50);
 /// A request that takes longer has failed.
@@ -49,7 +47,9 @@ pub(crate) struct Seen {
 
 impl Crowd {
     /// Creates the Services and waits until each of them answers at its address.
-    pub(crate) async fn gather(stage: &Stage, namespace: &Namespace<'_>) -> Result<Self> {
+    ///
+    /// One asks for the address `wanted` by name, which is another in each scenario: one that failed keeps its own.
+    pub(crate) async fn gather(stage: &Stage, namespace: &Namespace<'_>, wanted: &str) -> Result<Self> {
         let testbed = stage.testbed.clone();
         let mut crowd =
             Self { testbed, namespace: namespace.name().to_owned(), services: Vec::new(), addresses: BTreeMap::new() };
@@ -60,7 +60,7 @@ impl Crowd {
         for number in 0..LOCAL {
             crowd.add(&mut yaml, &format!("local-{number}"), "Local", "");
         }
-        crowd.add(&mut yaml, "wanted", "Cluster", &format!("metallb.io/loadBalancerIPs: {WANTED}"));
+        crowd.add(&mut yaml, "wanted", "Cluster", &format!("metallb.io/loadBalancerIPs: {wanted}"));
         namespace.apply(&yaml)?;
         crowd.testbed.rolled_out(&crowd.namespace, "daemonset/echo")?;
         for service in crowd.services.clone() {

@@ -62,7 +62,7 @@ async fn heartbeats_blocked_while_it_runs() -> Result<()> {
 
 async fn while_it_runs(stage: &Stage, namespace: &Namespace<'_>) -> Result<()> {
     let testbed = &stage.testbed;
-    let crowd = Crowd::gather(stage, namespace).await?;
+    let crowd = Crowd::gather(stage, namespace, "192.168.77.226").await?;
     {
         let _blocked = Blocked::begin(testbed)?;
         let seen = crowd.watch("heartbeats blocked", idle()).await?;
@@ -167,7 +167,7 @@ async fn heartbeats_blocked_before_the_installation() -> Result<()> {
 }
 
 async fn before_the_installation(stage: &Stage, namespace: &Namespace<'_>) -> Result<()> {
-    let crowd = Crowd::gather(stage, namespace).await?;
+    let crowd = Crowd::gather(stage, namespace, "192.168.77.227").await?;
     named(&stage.testbed, namespace.name(), "7946").await?;
     let seen = crowd.watch("heartbeats blocked since before the installation", idle()).await?;
     crowd.unchanged("with heartbeats blocked since before the installation")?;
@@ -183,7 +183,7 @@ async fn heartbeats_under_another_key() -> Result<()> {
 /// The Secret is changed for as long as one speaker starts.
 async fn under_another_key(stage: &Stage, namespace: &Namespace<'_>) -> Result<()> {
     let testbed = &stage.testbed;
-    let crowd = Crowd::gather(stage, namespace).await?;
+    let crowd = Crowd::gather(stage, namespace, "192.168.77.228").await?;
     let secret = testbed.get(&["secret", "landfall-heartbeat", "--namespace", LANDFALL])?;
     let right = secret["data"]["key"].as_str().unwrap_or_default().to_owned();
     let wrong = "YW5vdGhlciBrZXksIGFzIGxvbmcgYXMgYSBrZXkgaGFzIHRvIGJl";

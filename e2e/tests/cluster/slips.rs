@@ -31,7 +31,7 @@ async fn a_node_object_is_deleted() -> Result<()> {
 
 async fn node_deleted(stage: &Stage, namespace: &Namespace<'_>) -> Result<()> {
     let testbed = &stage.testbed;
-    let crowd = Crowd::gather(stage, namespace).await?;
+    let crowd = Crowd::gather(stage, namespace, "192.168.77.229").await?;
     let node = crowd.owner("anywhere-0")?;
     let event = async {
         testbed.kubectl(&["delete", "node", &node.to_string()])?;
@@ -60,7 +60,7 @@ async fn a_pool_is_mistyped_and_mended() -> Result<()> {
 
 async fn pool_mistyped(stage: &Stage, namespace: &Namespace<'_>) -> Result<()> {
     let testbed = &stage.testbed;
-    let crowd = Crowd::gather(stage, namespace).await?;
+    let crowd = Crowd::gather(stage, namespace, "192.168.77.230").await?;
     let refused = patch(testbed, TYPO).err().map(|error| format!("{error:#}"));
     println!("the API server says: {}", refused.as_deref().unwrap_or("nothing, it took the mistyped range"));
     // The definitions of MetalLB, which its users keep, have no such rules.
@@ -148,7 +148,7 @@ async fn all_speakers_restart_at_once() -> Result<()> {
 
 async fn all_at_once(stage: &Stage, namespace: &Namespace<'_>) -> Result<()> {
     let testbed = &stage.testbed;
-    let crowd = Crowd::gather(stage, namespace).await?;
+    let crowd = Crowd::gather(stage, namespace, "192.168.77.231").await?;
     crowd.print("before all speakers are restarted at once").await?;
     let event = async {
         testbed.kubectl(&["delete", "pods", "--namespace", LANDFALL, "--selector", SPEAKER, "--now"])?;
