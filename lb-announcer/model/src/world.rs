@@ -163,8 +163,9 @@ impl World {
         std::mem::take(&mut self.changes)
     }
 
-    /// Reads pools and advertisements again if they changed.
+    /// Takes note of what is announced, and reads pools and advertisements again if they changed.
     pub fn settle(&mut self) {
+        self.announced.note_those_announced(&self.services);
         if !std::mem::take(&mut self.config_stale) {
             return;
         }

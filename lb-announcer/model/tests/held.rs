@@ -157,6 +157,7 @@ fn an_address_is_exchanged_only_until_somebody_announced_it() {
     assert!(plan.contested.contains_key(&web()));
     // The node stops and takes its object along.
     scene.world.apply(Input::L2Status(Change::Replace(Vec::new())));
+    assert!(scene.world.take_changes().allocation);
     assert_eq!(scene.address(), [ip(201)], "that is remembered");
 }
 

@@ -56,14 +56,13 @@ impl World {
     }
 
     fn announcements_changed(&mut self, change: Change<ServiceL2Status>) {
-        let before = self.unannounced();
         each(change, |event| match event {
             Event::Clear => self.announced.clear(),
             Event::Set(key, object) => self.announced.set(key, object.status.as_ref()),
             Event::Gone(key) => self.announced.gone(&key),
         });
-        self.announced.note_those_announced(&self.services);
-        self.changes.allocation |= before != self.unannounced();
+        // Looked at once for all of them when a plan is made.
+        self.changes.allocation = true;
     }
 
     fn configuration_changed(&mut self) {
@@ -165,7 +164,6 @@ impl World {
         });
         if changed {
             self.changes = Changes { allocation: true, announcing: true };
-            self.announced.note_those_announced(&self.services);
             // What Services hold counts where a pool's entries can't be read.
             self.config_stale |= self.memory.has_gaps();
         }
