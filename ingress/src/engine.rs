@@ -1,8 +1,8 @@
 //! The engine: carries the bytes of requests and answers as the pipeline decides.
 //!
-//! [`Engine::serve`] is the whole boundary. A connection loop, [`http1`] or [`http2`], finds each request;
-//! [`exchange::run`] carries it out between a [`client`] and an [`upstream`], each of either version of HTTP.
-//! [`pingora`] can take the exchanges instead, for comparison.
+//! [`Engine::serve`] is the whole boundary. A connection loop, `http1` or `http2`, finds each request;
+//! `exchange::run` carries it out between a `client` and an `upstream`, each of either version of HTTP.
+//! `pingora` can take the exchanges instead, for comparison.
 
 mod answer;
 mod body;

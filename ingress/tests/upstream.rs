@@ -223,12 +223,12 @@ fn a_websocket_ends_when_both_sides_are_silent_and_only_then() {
 
 #[test]
 fn a_head_does_not_wait_for_its_body() {
-    let (heard, head) = std::sync::mpsc::channel();
-    let head = std::sync::Mutex::new(head);
+    let (heard, told) = std::sync::mpsc::channel();
+    let told = std::sync::Mutex::new(told);
     let backend = Backend::start(move |_, stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")?;
         // Nothing of the body is sent before the client has the head.
-        head.lock().unwrap().recv_timeout(Duration::from_secs(10)).map_err(std::io::Error::other)?;
+        told.lock().unwrap().recv_timeout(Duration::from_secs(10)).map_err(std::io::Error::other)?;
         stream.write_all(b"slow")?;
         Ok(true)
     });

@@ -13,9 +13,7 @@ use http::{HeaderMap, HeaderValue};
 /// (RFC 6265 section 5.4), and backends differ in which of several they read.
 pub(super) fn joined(headers: &HeaderMap) -> Option<HeaderValue> {
     let fields = || headers.get_all(COOKIE).iter();
-    if fields().nth(1).is_none() {
-        return None;
-    }
+    fields().nth(1)?;
     let mut list = Vec::with_capacity(fields().map(|value| value.len() + 2).sum());
     for value in fields().filter(|value| !value.is_empty()) {
         if !list.is_empty() {
@@ -38,7 +36,7 @@ mod tests {
     use super::*;
 
     fn cookies(values: &[&'static str]) -> HeaderMap {
-        HeaderMap::from_iter(values.iter().map(|value| (COOKIE, HeaderValue::from_static(value))))
+        values.iter().map(|value| (COOKIE, HeaderValue::from_static(value))).collect()
     }
 
     #[test]

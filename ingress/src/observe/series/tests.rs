@@ -97,7 +97,7 @@ fn a_rule_has_its_metrics_under_their_names() {
     let of = r#"namespace="shop",ingress="h0",host="h0.example""#;
     for line in [
         format!(r#"landfall_ingress_requests_total{{{of},method="GET",status="200"}} 1"#),
-        format!(r#"landfall_ingress_request_duration_seconds_count{{{of}}} 1"#),
+        format!("landfall_ingress_request_duration_seconds_count{{{of}}} 1"),
         format!(r#"landfall_ingress_request_duration_seconds_bucket{{le="0.005",{of}}} 1"#),
         format!("landfall_ingress_retries_total{{{of}}} 1"),
         format!("landfall_ingress_request_body_bytes_total{{{of}}} 1"),

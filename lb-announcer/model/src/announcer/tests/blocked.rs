@@ -64,9 +64,9 @@ fn a_node_that_fails_unheard_is_replaced() {
         lan.run(ms(seed * 31));
         let owner = lan.owners(lan.ips()[0])[0];
         if seed % 2 == 0 {
-            lan.cut_power(owner)
+            lan.cut_power(owner);
         } else {
-            lan.crash(owner)
+            lan.crash(owner);
         }
         lan.run(ms(5_000));
         lan.check(&format!("seed {seed}"), GAP, OVERLAP);

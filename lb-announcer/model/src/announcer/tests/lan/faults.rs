@@ -71,7 +71,9 @@ impl Lan {
     pub(super) fn duties(&self) -> BTreeMap<IpAddr, Duty> {
         let gone: BTreeSet<Arc<str>> = self.deleted.iter().map(|index| name(*index)).collect();
         let mut duties = self.duties.clone();
-        duties.values_mut().for_each(|duty| duty.candidates.retain(|c| !gone.contains(&c.node)));
+        for duty in duties.values_mut() {
+            duty.candidates.retain(|c| !gone.contains(&c.node));
+        }
         duties
     }
 
