@@ -18,10 +18,15 @@ rights_are_used() {
 
 # A node with a speaker's pod, a Service that it can serve, and an Ingress with a mistake in it.
 a_cluster_to_look_at() {
-  # The other end is a foreign host, which has an address of the pool.
-  ip link add lan type veth peer name foreign
-  ip address add 192.0.2.3/32 dev foreign
-  ip link set foreign up
+  # The other end is a foreign host, which has an address of the pool. It has a network of its own: whatever is in the
+  # node's is the node.
+  unshare --net sleep 600 &
+  local host=$!
+  api_pids+=("$host")
+  wait_for 5 'the network of the foreign host' has_own_network "$host"
+  ip link add lan type veth peer name foreign netns "$host"
+  nsenter --target "$host" --net ip address add 192.0.2.3/32 dev foreign
+  nsenter --target "$host" --net ip link set foreign up
   ip address add 192.0.2.1/24 dev lan
   ip link set lan up
   kubectl apply -f "$tests/rights-objects.yaml" >/dev/null
@@ -65,6 +70,7 @@ run_programs() {
 
 announced() { [[ -n $(kubectl -n landfall-system get servicel2statuses -o name) ]]; }
 not_announced() { [[ -z $(kubectl -n landfall-system get servicel2statuses -o name) ]]; }
+has_own_network() { [[ $(readlink "/proc/$1/ns/net") != $(readlink /proc/self/ns/net) ]]; }
 found_foreign() { kubectl -n landfall-system get ipaddresspool lan -o json | grep -q ForeignHost; }
 renewed() { grep -q "leases/$1[\"?].*\"verb\":\"update\"" "$scratch/api/audit.log"; }
 
