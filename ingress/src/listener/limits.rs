@@ -22,12 +22,12 @@ const OTHER_FILES: usize = 256;
 impl ConnectionLimits {
     /// The limits as far as this many open files allow them; `idle` connections are kept to endpoints by all workers.
     ///
-    /// Each client needs a file, and another one for the connection to its endpoint. A client over HTTP/2 may need
-    /// more than one of those, so that the files may run out all the same; then newcomers wait.
+    /// A quarter is left to connections to endpoints: most clients are idle most of the time, and need none then.
+    /// Where all ask at once the files run out all the same; idle connections are closed then, and newcomers wait.
     pub(super) fn within(self, files: usize, idle: usize) -> Self {
         // Where there are few files, idle connections give way to clients.
         let rest = files.saturating_sub(OTHER_FILES.min(files / 2));
-        let clients = rest.saturating_sub(idle.min(rest / 2)) / 2;
+        let clients = rest.saturating_sub(idle.min(rest / 2)) / 4 * 3;
         Self { total: self.total.min(clients.max(1)), ..self }
     }
 }
@@ -158,12 +158,12 @@ mod tests {
     fn there_are_no_more_connections_than_files_for_them() {
         let within = |total, files, idle| ConnectionLimits { total, per_client: None }.within(files, idle).total;
         assert_eq!(within(65_536, 1 << 20, 640), 65_536);
-        assert_eq!(within(65_536, 20_000, 640), 9_552);
+        assert_eq!(within(65_536, 20_000, 640), 14_328);
         assert_eq!(within(100, 20_000, 640), 100);
-        assert_eq!(within(65_536, 1_024, 640), 192);
-        assert_eq!(within(65_536, 64, 640), 8);
+        assert_eq!(within(65_536, 1_024, 640), 288);
+        assert_eq!(within(65_536, 64, 640), 12);
         for files in [0, 1, 16, 256, 300, 1024, 4096, 65_536] {
-            assert!(2 * within(usize::MAX, files, 640) <= files.max(2), "{files}");
+            assert!(within(usize::MAX, files, 640) * 4 <= (files * 3).max(4), "{files}");
         }
     }
 
