@@ -213,7 +213,14 @@ impl Controller {
         problems.extend(planned.problems.iter().cloned());
         let unheard = report::unheard_problems(&self.world);
         let mut hindrances = report::slow_failovers(&self.world, &unheard);
-        hindrances.extend(duty_problems.iter().map(|p| (p.object.key.clone(), p.clone())));
+        for problem in &duty_problems {
+            let hindrance = hindrances.entry(problem.object.key.clone());
+            // What can be announced has the least of problems.
+            let hindrance = hindrance.or_insert_with(|| problem.clone());
+            if problem.reason != reason::NO_FIT_NODE {
+                hindrance.clone_from(problem);
+            }
+        }
         problems.extend(unheard);
         problems.extend(duty_problems);
         problems.extend(taken_problems(&self.world, &reported));

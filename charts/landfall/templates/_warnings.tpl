@@ -91,7 +91,8 @@ K3s' ServiceLB still runs (kube-system/{{ .metadata.name }}) and gives the nodes
 {{- end -}}
 {{- if and $nodes (not $able) -}}
 Every node is labelled node.kubernetes.io/exclude-from-external-load-balancers, as kubeadm labels those of the control
-plane, so no node may announce an address. Do one of these:
+plane. They announce addresses all the same, since there is no other node, and each Service has a warning about it.
+Do one of these:
   kubectl label nodes --all node.kubernetes.io/exclude-from-external-load-balancers-
   helm upgrade ... --set lbAnnouncer.ignoreExcludeLabel=true
 {{- end -}}

@@ -65,6 +65,17 @@ async fn a_speaker_says_what_it_is_and_its_node_can_announce() -> Result<()> {
     cluster.apply(&(pod("one", "n1", "speaker") + &pod("three", "n3", "controller")))?;
     cluster.kubectl(&["label", "node", "n2", "node.kubernetes.io/exclude-from-external-load-balancers="])?;
     cluster.kubectl(&["label", "node", "n1", "node.kubernetes.io/exclude-from-external-load-balancers="])?;
+    wait::until(PATIENCE, "the excluded nodes announce, since there is no other", || async {
+        let object = cluster.get(&["service", "nginx"])?.to_string();
+        ensure!(object.contains("NoFitNode"), "{object}");
+        Ok(())
+    })
+    .await?;
+    condition(cluster, "nginx", "Announceable", "True").await?;
+    let nobody = r#"{"spec": {"nodeSelectors": [{"matchLabels": {"kubernetes.io/hostname": "nobody"}}]}}"#;
+    let adverts = cluster.get(&["l2advertisements", "-n", NAMESPACE])?;
+    let name = adverts["items"][0]["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    cluster.kubectl(&["patch", "l2advertisement", &name, "-n", NAMESPACE, "--type", "merge", "-p", nobody])?;
     let (_, message) = condition(cluster, "nginx", "Announceable", "False").await?;
     wait::until(PATIENCE, "each node's reason", || async {
         let object = cluster.get(&["service", "nginx"])?.to_string();

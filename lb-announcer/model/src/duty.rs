@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use landfall_model::{ObjectKey, ObjectRef, Problem};
 
+use crate::address::Family;
 use crate::advert::{Advert, Interfaces};
 use crate::election::Rank;
-use crate::node::{NodeFacts, SliceFacts};
+use crate::node::{Flaw, NodeFacts, SliceFacts};
 use crate::plan::Grant;
 use crate::pool::Pool;
 use crate::reason;
@@ -95,7 +96,7 @@ impl Order {
     fn new(hashed: IpAddr, able: Arc<Able>, follows_pods: bool) -> Self {
         let rank = |(node, fitness): (&Arc<str>, &Fitness)| {
             let candidate = Candidate { node: node.clone(), interfaces: fitness.interfaces.clone(), level: 0 };
-            (Rank::new(node, hashed, fitness.score, fitness.cordoned), candidate)
+            (Rank::new(node, hashed, fitness.score, fitness.flaw), candidate)
         };
         let mut ranked: Vec<(Rank, Candidate)> = able.iter().map(rank).collect();
         ranked.sort_by_key(|(rank, _)| *rank);
@@ -127,7 +128,8 @@ type Able = BTreeMap<Arc<str>, Fitness>;
 /// How well a node can announce, and where.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Fitness {
-    cordoned: bool,
+    /// The gravest of what speaks against it.
+    flaw: Option<Flaw>,
     score: i64,
     interfaces: Interfaces,
 }
@@ -151,20 +153,22 @@ fn claims<'a>(
     let mut claims: BTreeMap<IpAddr, Vec<Claim>> = BTreeMap::new();
     let mut known = BTreeMap::new();
     for (key, grant) in grants {
-        let Some(service) = ground.services.get(key) else { continue };
-        let nodes = match ground.able(service, grant, &mut known) {
-            Ok(nodes) => nodes,
-            Err(problem) => {
-                problems.push(*problem);
-                Arc::default()
-            }
-        };
-        let Some(first) = grant.ips.iter().min() else { continue };
+        let (Some(service), Some(first)) = (ground.services.get(key), grant.ips.iter().min()) else { continue };
         let follows_pods = service.policy == TrafficPolicy::Local;
+        // Both families mostly have the same thing wrong with them.
+        let mut found: Vec<Problem> = Vec::new();
         for ip in &grant.ips {
-            let claim = Claim { key: key.clone(), hashed: *first, nodes: nodes.clone(), follows_pods };
-            claims.entry(*ip).or_default().push(claim);
+            let (nodes, problem) = match ground.able(service, grant, *ip, &mut known) {
+                Ok(nodes) => {
+                    let problem = unfit(*ip, service, &nodes);
+                    (nodes, problem)
+                }
+                Err(problem) => (Arc::default(), Some(*problem)),
+            };
+            found.extend(problem.filter(|problem| !found.contains(problem)));
+            claims.entry(*ip).or_default().push(Claim { key: key.clone(), hashed: *first, nodes, follows_pods });
         }
+        problems.extend(found);
     }
     (claims, problems)
 }
@@ -196,20 +200,31 @@ fn agree(ip: IpAddr, claims: &[Claim], problems: &mut Vec<Problem>) -> Arc<Able>
 }
 
 impl Ground<'_> {
-    /// The nodes that can announce the Service. Under policy Cluster that depends on the advertisements only, so
-    /// whatever is `known` for a set of them holds for the next Service too.
+    /// The nodes that can announce `ip` for the Service. Under policy Cluster that depends on the advertisements only, so
+    /// whatever is `known` for a set of them holds for the next Service too. Under policy Local each family is announced
+    /// where it has endpoints.
     fn able(
         &self,
         service: &ServiceFacts,
         grant: &Grant,
+        ip: IpAddr,
         known: &mut BTreeMap<Vec<usize>, Result<Arc<Able>, Nobody>>,
     ) -> Result<Arc<Able>, Box<Problem>> {
         let about = ObjectRef::new("Service", service.key.clone());
         let none = SliceFacts::default();
         let endpoints = self.endpoints.get(&service.key).unwrap_or(&none);
-        if !endpoints.serves {
-            let problem =
-                Problem::new(about, reason::NO_ENDPOINTS, "the address is not announced: no endpoint can serve");
+        let (family, local) = (Family::of(ip), service.policy == TrafficPolicy::Local);
+        let served = local.then(|| endpoints.nodes(family, self.nodes));
+        let serves = endpoints.serves(self.nodes);
+        if !serves || served.as_ref().is_some_and(BTreeSet::is_empty) {
+            let cause = if serves {
+                format!(
+                    "{ip} is not announced: no node has an {family} endpoint that can serve, as externalTrafficPolicy Local requires"
+                )
+            } else {
+                "the address is not announced: no endpoint can serve".to_owned()
+            };
+            let problem = Problem::new(about, reason::NO_ENDPOINTS, cause);
             return Err(Box::new(
                 problem.remedy("check that the Service's selector selects pods that are ready").warning(),
             ));
@@ -232,9 +247,9 @@ impl Ground<'_> {
             let value = service.sharing.as_deref().unwrap_or_default();
             return Err(Box::new(problem.at(field, value).remedy("remove the annotation, or the serviceSelectors")));
         }
-        let found = match service.policy {
-            TrafficPolicy::Local => self.willing(&covering, Some(&endpoints.nodes)),
-            TrafficPolicy::Cluster => match known.get(&covering) {
+        let found = match served {
+            Some(nodes) => self.willing(&covering, Some(&nodes)),
+            None => match known.get(&covering) {
                 Some(found) => found.clone(),
                 None => known.entry(covering.clone()).or_insert(self.willing(&covering, None)).clone(),
             },
@@ -245,7 +260,7 @@ impl Ground<'_> {
         })
     }
 
-    /// The nodes that one of these advertisements selects and that are fit; with `served`, only those among them.
+    /// The nodes that one of these advertisements selects; with `served`, only those among them.
     fn willing(&self, covering: &[usize], served: Option<&BTreeSet<Arc<str>>>) -> Result<Arc<Able>, Nobody> {
         let adverts: Vec<&Advert> = covering.iter().map(|index| &self.adverts[*index]).collect();
         let mut able = Able::new();
@@ -290,17 +305,30 @@ fn no_common_node(ip: IpAddr, claim: &Claim, all: &[&Claim]) -> Problem {
         .remedy("run pods of all of them on one node, or use externalTrafficPolicy Cluster, or addresses of their own")
 }
 
-fn eligible(node: &NodeFacts, served: Option<&BTreeSet<Arc<str>>>, adverts: &[&Advert]) -> Result<Fitness, String> {
-    if let Some(why) = node.ineligible {
-        return Err(why.to_string());
+/// Says what speaks against every node that can announce the address.
+fn unfit(ip: IpAddr, service: &ServiceFacts, able: &Able) -> Option<Problem> {
+    // One that is cordoned announces well enough.
+    if able.is_empty() || able.values().any(|fitness| fitness.flaw.is_none_or(|flaw| flaw == Flaw::Cordoned)) {
+        return None;
     }
+    let nodes = able.iter().filter_map(|(node, fitness)| Some(format!("node {node}: {}", fitness.flaw?)));
+    let nodes: Vec<String> = nodes.collect();
+    let family = Family::of(ip);
+    let cause =
+        format!("only nodes that others are preferred to can announce the {family} address: {}", nodes.join(", "));
+    let problem = Problem::new(ObjectRef::new("Service", service.key.clone()), reason::NO_FIT_NODE, cause);
+    Some(problem.remedy("make one of the nodes fit; until then the best of them announces it").warning())
+}
+
+fn eligible(node: &NodeFacts, served: Option<&BTreeSet<Arc<str>>>, adverts: &[&Advert]) -> Result<Fitness, String> {
     if served.is_some_and(|nodes| !nodes.contains(&node.name)) {
         return Err("no endpoint on it can serve, as externalTrafficPolicy Local requires".to_owned());
     }
     let covering = adverts.iter().filter_map(|a| Some((a.score(node)?, a.interfaces.clone())));
     let all = covering.reduce(|(score, interfaces), (more, also)| (score + more, interfaces.union(also)));
     let (score, interfaces) = all.ok_or_else(|| "no L2Advertisement's nodeSelectors select it".to_owned())?;
-    // Under policy Local the address follows the pods: to leave before they do would only cut their connections.
-    let cordoned = node.cordoned && served.is_none();
-    Ok(Fitness { cordoned, score, interfaces })
+    // Under policy Local the address follows the pods: to leave a cordoned node before they do would only cut their
+    // connections.
+    let counts = |flaw: &&Flaw| served.is_none() || **flaw != Flaw::Cordoned;
+    Ok(Fitness { flaw: node.flaws.iter().filter(counts).next_back().copied(), score, interfaces })
 }

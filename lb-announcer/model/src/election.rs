@@ -4,26 +4,29 @@ use std::net::IpAddr;
 
 use sha2::{Digest, Sha256};
 
+use crate::node::Flaw;
+
 /// A node's place in the order; the least is first.
 ///
 /// The order is `MetalLB`'s, so that swapping the software moves no address: preference score descending, then
-/// SHA-256 of `NODE#IP` ascending. Cordoned nodes come after all others, which `MetalLB` doesn't do.
+/// SHA-256 of `NODE#IP` ascending. Nodes with flaws come after all others, the gravest last; `MetalLB` knows some of
+/// these, and leaves such nodes out.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Rank {
-    cordoned: bool,
+    flaw: Option<Flaw>,
     disfavour: i64,
     hash: [u8; 32],
 }
 
 impl Rank {
-    /// The rank of `node` for the address `ip` with this preference score.
-    pub fn new(node: &str, ip: IpAddr, score: i64, cordoned: bool) -> Self {
-        Self { cordoned, disfavour: -score, hash: Sha256::digest(format!("{node}#{ip}")).into() }
+    /// The rank of `node` for the address `ip` with this preference score and its gravest flaw.
+    pub fn new(node: &str, ip: IpAddr, score: i64, flaw: Option<Flaw>) -> Self {
+        Self { flaw, disfavour: -score, hash: Sha256::digest(format!("{node}#{ip}")).into() }
     }
 
     /// Whether only the hash tells which comes first.
     pub fn is_as_good_as(self, other: Self) -> bool {
-        (self.cordoned, self.disfavour) == (other.cordoned, other.disfavour)
+        (self.flaw, self.disfavour) == (other.flaw, other.disfavour)
     }
 }
 
@@ -34,7 +37,7 @@ mod tests {
     fn check(nodes: &str, ip: &str, expected: &str) {
         let ip = ip.parse().unwrap();
         let mut order: Vec<&str> = nodes.split(' ').collect();
-        order.sort_by_key(|node| Rank::new(node, ip, 0, false));
+        order.sort_by_key(|node| Rank::new(node, ip, 0, None));
         assert_eq!(order.join(" "), expected, "{ip}");
     }
 
@@ -55,9 +58,14 @@ mod tests {
     }
 
     #[test]
-    fn preference_comes_before_the_hash_and_cordon_before_both() {
+    fn preference_comes_before_the_hash_and_flaws_before_both() {
         let ip = "10.0.0.1".parse().unwrap();
-        assert!(Rank::new("node-c", ip, 1, false) < Rank::new("node-b", ip, 0, false));
-        assert!(Rank::new("node-a", ip, 0, false) < Rank::new("node-b", ip, 100, true));
+        assert!(Rank::new("node-c", ip, 1, None) < Rank::new("node-b", ip, 0, None));
+        let graver = [None, Some(Flaw::Cordoned), Some(Flaw::NotReady), Some(Flaw::NetworkUnavailable)];
+        let gravest = [Some(Flaw::Deleting), Some(Flaw::OutOfService), Some(Flaw::Excluded)];
+        let flaws: Vec<_> = graver.into_iter().chain(gravest).collect();
+        for pair in flaws.windows(2) {
+            assert!(Rank::new("node-a", ip, 0, pair[0]) < Rank::new("node-b", ip, 100, pair[1]), "{pair:?}");
+        }
     }
 }

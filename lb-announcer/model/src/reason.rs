@@ -28,6 +28,8 @@ pub const NODE_ASSIGNED: Reason = Reason::new("nodeAssigned");
 pub const ELIGIBLE_NODES: Reason = Reason::new("EligibleNodes");
 /// No node is able to announce the Service.
 pub const NO_ELIGIBLE_NODE: Reason = Reason::new("NoEligibleNode");
+/// Only nodes that others are preferred to are able to announce the Service.
+pub const NO_FIT_NODE: Reason = Reason::new("NoFitNode");
 /// No node is able to announce a shared address for all of its Services.
 pub const NO_COMMON_NODE: Reason = Reason::new("NoCommonNode");
 /// No advertisement covers the Service.

@@ -250,9 +250,7 @@ impl World {
     fn endpoints(&self) -> BTreeMap<ObjectKey, SliceFacts> {
         let mut endpoints: BTreeMap<ObjectKey, SliceFacts> = BTreeMap::new();
         for (service, facts) in self.slices.values().filter(|(service, _)| self.services.contains_key(service)) {
-            let all = endpoints.entry(service.clone()).or_default();
-            all.serves |= facts.serves;
-            all.nodes.extend(facts.nodes.iter().cloned());
+            endpoints.entry(service.clone()).or_default().extend(facts);
         }
         endpoints
     }

@@ -114,6 +114,108 @@ fn only_an_address_that_any_node_can_announce_goes_back_to_an_earlier_one() {
     }
 }
 
+/// The candidates of 10.0.0.200 in their order.
+fn order(world: &mut World) -> Vec<String> {
+    let grants = world.granted_by_status();
+    let (duties, _) = world.duties(grants.iter());
+    let duty = &duties[&IpAddr::from([10, 0, 0, 200])];
+    duty.candidates.iter().map(|c| c.node.to_string()).collect()
+}
+
+fn node(world: &mut World, name: &str, labels: &Value, ready: &str, unschedulable: bool) {
+    let number = 10 + name[1..].parse::<u8>().unwrap();
+    world.apply(Input::Node(Change::Apply(object(json!({
+        "metadata": {"name": name, "labels": labels}, "spec": {"unschedulable": unschedulable},
+        "status": {
+            "addresses": [{"type": "InternalIP", "address": format!("10.0.0.{number}")}],
+            "conditions": [{"type": "Ready", "status": ready}],
+        },
+    })))));
+}
+
+#[test]
+fn a_node_with_flaws_announces_what_no_better_one_can() {
+    let excluded = json!({"node.kubernetes.io/exclude-from-external-load-balancers": ""});
+    let mut world = world(SpeakerRule::EveryNode);
+    service(&mut world, "a", "Cluster", &["n1", "n2", "n3"]);
+    node(&mut world, "n1", &excluded, "True", false);
+    node(&mut world, "n2", &json!({}), "Unknown", false);
+    node(&mut world, "n3", &json!({}), "True", true);
+    assert_eq!(
+        (order(&mut world), found(&mut world).1),
+        (["n3", "n2", "n1"].map(str::to_owned).to_vec(), String::new())
+    );
+    node(&mut world, "n3", &json!({}), "Unknown", true);
+    assert_eq!(order(&mut world)[2], "n1", "the excluded one comes last");
+    assert_eq!(found(&mut world), ("n1 n2 n3".to_owned(), "a NoFitNode".to_owned()));
+    node(&mut world, "n1", &json!({}), "True", false);
+    assert_eq!((order(&mut world)[0].as_str(), found(&mut world).1), ("n1", String::new()));
+}
+
+/// The control plane calls the pods of a node unready that it can't reach.
+#[test]
+fn pods_of_unreachable_nodes_count_where_no_other_serves() {
+    for policy in ["Cluster", "Local"] {
+        let mut world = world(SpeakerRule::EveryNode);
+        service(&mut world, "a", policy, &[]);
+        slice(&mut world, "a", "IPv4", &[("n1", false), ("n2", false)]);
+        assert_eq!(found(&mut world), (String::new(), "a NoEndpoints".to_owned()), "{policy}: both nodes are Ready");
+        for name in ["n1", "n2", "n3"] {
+            node(&mut world, name, &json!({}), "Unknown", false);
+        }
+        let nodes = if policy == "Local" { "n1 n2" } else { "n1 n2 n3" };
+        assert_eq!(found(&mut world), (nodes.to_owned(), "a NoFitNode".to_owned()), "{policy}");
+        slice(&mut world, "a", "IPv4", &[("n1", false), ("n2", true)]);
+        let nodes = if policy == "Local" { "n2" } else { "n1 n2 n3" };
+        assert_eq!(found(&mut world).0, nodes, "{policy}: one pod serves");
+    }
+}
+
+#[test]
+fn each_family_is_announced_where_it_has_endpoints() {
+    let mut world = world(SpeakerRule::EveryNode);
+    world.apply(Input::Pool(Change::Apply(object(json!({
+        "apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool",
+        "metadata": {"name": "p", "namespace": "metallb-system"}, "spec": {"addresses": ["10.0.0.0/24", "fd00::/120"]},
+    })))));
+    world.settle();
+    world.apply(Input::Service(Change::Apply(object(json!({
+        "metadata": {"name": "a", "namespace": "default"},
+        "spec": {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "ports": [{"port": 80}],
+            "ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv4", "IPv6"], "selector": {"app": "x"}},
+        "status": {"loadBalancer": {"ingress": [{"ip": "10.0.0.200"}, {"ip": "fd00::20"}]}},
+    })))));
+    let announced = |world: &mut World| {
+        let grants = world.granted_by_status();
+        let (duties, problems) = world.duties(grants.iter());
+        let of = |ip: &str| {
+            let mut nodes: Vec<String> =
+                duties[&ip.parse::<IpAddr>().unwrap()].candidates.iter().map(|c| c.node.to_string()).collect();
+            nodes.sort();
+            nodes.join(" ")
+        };
+        let problems: Vec<String> = problems.iter().map(|p| p.cause.clone()).collect();
+        (of("10.0.0.200"), of("fd00::20"), problems)
+    };
+    slice(&mut world, "a", "IPv4", &[("n1", true), ("n3", true)]);
+    slice(&mut world, "a", "IPv6", &[("n2", true)]);
+    assert_eq!(announced(&mut world), ("n1 n3".to_owned(), "n2".to_owned(), vec![]));
+    slice(&mut world, "a", "IPv6", &[("n2", false)]);
+    let (v4, v6, problems) = announced(&mut world);
+    assert_eq!((v4.as_str(), v6.as_str(), problems.len()), ("n1 n3", "", 1));
+    assert!(problems[0].starts_with("fd00::20 is not announced: no node has an IPv6 endpoint"), "{problems:?}");
+}
+
+/// A slice of a family of a Service with an endpoint on each of the nodes, ready or not.
+fn slice(world: &mut World, service: &str, family: &str, endpoints: &[(&str, bool)]) {
+    let endpoint = |(node, ready): &(&str, bool)| json!({"addresses": ["10.1.0.1"], "nodeName": node, "conditions": {"ready": ready, "serving": ready}});
+    let name = if family == "IPv4" { service.to_owned() } else { format!("{service}-{family}") };
+    world.apply(Input::EndpointSlice(Change::Apply(object(json!({
+        "metadata": {"name": name, "namespace": "default", "labels": {"kubernetes.io/service-name": service}},
+        "addressType": family, "endpoints": endpoints.iter().map(endpoint).collect::<Vec<_>>(),
+    })))));
+}
+
 fn pod(world: &mut World, node: &str, phase: &str) {
     world.apply(Input::SpeakerPod(Change::Apply(object(json!({
         "metadata": {"name": format!("speaker-{node}"), "namespace": "landfall-system"},

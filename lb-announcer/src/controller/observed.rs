@@ -184,8 +184,8 @@ impl Observed {
             (None, None, _) => ("Unknown", reason::ALLOCATION_FAILED, String::new()),
         };
         let announceable = match hindrance {
-            // It can be announced; it only takes longer to move.
-            Some(problem) if problem.reason == reason::HEARTBEATS_BLOCKED => {
+            // It can be announced; it only takes longer to move, or isn't announced where it had best be.
+            Some(problem) if [reason::HEARTBEATS_BLOCKED, reason::NO_FIT_NODE].contains(&problem.reason) => {
                 ("True", problem.reason, problem.message())
             }
             Some(problem) => ("False", problem.reason, problem.message()),

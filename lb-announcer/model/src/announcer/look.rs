@@ -82,9 +82,9 @@ impl Announcer {
 
     /// Whether this node is the one to look at the address: the first of the live ones in the address's order.
     fn looks_at(&self, ip: IpAddr, now: Moment) -> bool {
-        let mine = Rank::new(&self.me, ip, 0, false);
+        let mine = Rank::new(&self.me, ip, 0, None);
         let others = self.peers.iter().filter(|(name, p)| p.departed.is_none() && self.life(name, now) == Life::Alive);
-        others.map(|(name, _)| Rank::new(name, ip, 0, false)).all(|rank| mine < rank)
+        others.map(|(name, _)| Rank::new(name, ip, 0, None)).all(|rank| mine < rank)
     }
 
     /// A host that isn't ours answers for an address that is looked at.

@@ -97,7 +97,7 @@ impl Lan {
         let ip = |i: u16| IpAddr::from(Ipv4Addr::new(10, 0, (i >> 8) as u8, (i & 255) as u8));
         let duty = |ip: IpAddr| {
             let mut order: Vec<usize> = (0..nodes).collect();
-            order.sort_by_key(|i| Rank::new(&name(*i), ip, 0, false));
+            order.sort_by_key(|i| Rank::new(&name(*i), ip, 0, None));
             let candidate = |(level, i)| Candidate { node: name(i), interfaces: Interfaces::All, level };
             let candidates = order.into_iter().enumerate().map(candidate).collect();
             (ip, Duty { ip, services: Vec::new(), candidates })
