@@ -89,7 +89,7 @@ pub fn contest_problems(world: &World, contested: &BTreeMap<IpAddr, (MacAddr, Na
 }
 
 /// What is wrong with the network around `node`: heartbeats that don't come, a port that another program has, a device
-/// that answers for everybody.
+/// that answers for everybody, two interfaces where one would do.
 pub fn network_problems(node: &str, port: u16, view: &View, nodes: &BTreeMap<Name, NodeFacts>) -> Vec<Problem> {
     let about = || ObjectRef::new("Node", ObjectKey::cluster(node));
     let unheard = view.unheard.iter().map(|(peer, why)| {
@@ -106,7 +106,15 @@ pub fn network_problems(node: &str, port: u16, view: &View, nodes: &BTreeMap<Nam
         let remedy = "stop that program; MetalLB's speaker uses the same port. It goes on as soon as the port is free";
         Problem::new(about(), reason::PORT_IN_USE, cause).at("--heartbeat", address.to_string()).remedy(remedy)
     });
-    unheard.chain(proxies).chain(port).collect()
+    let doubled = view.doubled_interfaces.iter().map(|(a, b)| {
+        let cause = format!(
+            "interfaces {a} and {b} of node {node} are on one network segment; each address is announced on one of \
+             them, on {a} where both suit it"
+        );
+        let remedy = "name the interfaces to announce on with --interface, or the interfaces of the L2Advertisement";
+        Problem::new(about(), reason::SAME_SEGMENT, cause).remedy(remedy).warning()
+    });
+    unheard.chain(proxies).chain(port).chain(doubled).collect()
 }
 
 /// Whose heartbeats don't arrive where, as the speakers say of themselves.

@@ -3,7 +3,7 @@
 use landfall_lb_model::subnet::Subnet;
 use landfall_lb_model::wire::MacAddr;
 
-use crate::edge::links::{LinkWatch, Links};
+use crate::edge::links::{Link, LinkWatch, Links};
 
 /// Follows the addresses of the interfaces.
 pub(crate) struct OwnSubnets {
@@ -35,16 +35,22 @@ impl OwnSubnets {
     }
 }
 
+/// The subnets of one interface.
+///
 /// Loopback and link-local addresses are on no network that a Service's address could be on. Single addresses may be
 /// Services' own, which kube-proxy in IPVS mode binds to an interface.
-fn subnets(links: &Links) -> Vec<Subnet> {
-    let nets = links.iter().filter(|link| !link.traits.loopback).flat_map(|link| &link.addresses);
+pub(crate) fn of(link: &Link) -> impl Iterator<Item = Subnet> {
+    let nets = link.addresses.iter().filter(|_| !link.traits.loopback);
     let subnets = nets.filter_map(|net| Subnet::new(net.addr(), u32::from(net.prefix_len())));
     let is_link_local = |subnet: &Subnet| match subnet.ip {
         std::net::IpAddr::V4(ip) => ip.is_link_local(),
         std::net::IpAddr::V6(ip) => ip.is_unicast_link_local(),
     };
-    let mut found: Vec<Subnet> = subnets.filter(|s| !s.is_single() && !is_link_local(s)).collect();
+    subnets.filter(move |s| !s.is_single() && !is_link_local(s))
+}
+
+fn subnets(links: &Links) -> Vec<Subnet> {
+    let mut found: Vec<Subnet> = links.iter().flat_map(of).collect();
     found.sort_unstable();
     found.dedup();
     found
@@ -53,7 +59,7 @@ fn subnets(links: &Links) -> Vec<Subnet> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::links::{Link, LinkTraits};
+    use crate::edge::links::LinkTraits;
 
     #[test]
     fn only_networks_that_a_service_can_be_on_count() {
@@ -65,6 +71,7 @@ mod tests {
             carrier: true,
             traits: LinkTraits { loopback: name == "lo", ..LinkTraits::default() },
             master: None,
+            lower: None,
             addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
         };
         let links: Links = [

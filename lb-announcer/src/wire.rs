@@ -76,6 +76,8 @@ pub struct View {
     pub own_conflicts: BTreeMap<IpAddr, MacAddr>,
     /// The interfaces that are announced on.
     pub interfaces: Vec<Name>,
+    /// Pairs of them that are on one network segment, each with addresses of one family.
+    pub doubled_interfaces: Vec<(Name, Name)>,
     /// Peers that are alive.
     pub peers: Vec<Name>,
     /// Peers that ought to be heard and aren't.

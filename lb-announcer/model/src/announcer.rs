@@ -9,7 +9,8 @@
 //! **Invariant:** no host is called a foreign one before every node was asked whether it is its own. **Invariant:**
 //! silence alone takes no address: where heartbeats don't arrive, the address is its own witness.
 //! **Invariant:** an address that was announced is kept and defended, whoever else claims it.
-//! **Invariant:** an owner that leaves on purpose stops only when its successor has begun, if that can be heard.
+//! **Invariant:** an address that follows its pods moves to an earlier candidate only off a node that has piled up such
+//! addresses, one at a time. **Invariant:** an owner that leaves on purpose stops only when its successor has begun, if that can be heard.
 
 mod address;
 mod claims;
@@ -20,7 +21,9 @@ mod look;
 mod neighbours;
 mod peer;
 mod queries;
+mod segments;
 mod settle;
+mod spread;
 mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +42,8 @@ use look::Watch;
 use neighbours::Neighbours;
 pub use neighbours::{PeerFacts, Presence, Unheard};
 use peer::{Accepted, Peer};
+use segments::Segments;
+use spread::Relief;
 pub use types::{Cause, Counters, Effect, FrameCounters, Link, Liveness, Moment, Report, Tuning};
 
 /// The protocol core of one node.
@@ -52,6 +57,7 @@ pub struct Announcer {
     peers: BTreeMap<Arc<str>, Peer>,
     addresses: BTreeMap<IpAddr, Address>,
     links: BTreeMap<u32, Link>,
+    segments: Segments,
     /// Every MAC address this node has had, so that its own frames are known when a switch returns them.
     macs: BTreeSet<MacAddr>,
     neighbours: Neighbours,
@@ -64,6 +70,7 @@ pub struct Announcer {
     phase: Phase,
     started: Option<Moment>,
     configured: bool,
+    relief: Relief,
     /// When heartbeats were last sent: what the fence measures.
     beat: Moment,
     deadline: Moment,
@@ -90,6 +97,7 @@ impl Announcer {
             peers: BTreeMap::new(),
             addresses: BTreeMap::new(),
             links: BTreeMap::new(),
+            segments: Segments::default(),
             macs: BTreeSet::new(),
             neighbours: Neighbours::default(),
             watches: BTreeMap::new(),
@@ -99,6 +107,7 @@ impl Announcer {
             phase: Phase::Starting,
             started: None,
             configured: false,
+            relief: Relief::default(),
             beat: Moment::ZERO,
             deadline: Moment::ZERO,
             slack: Duration::ZERO,
@@ -122,6 +131,10 @@ impl Announcer {
     /// What is to be announced. The first call tells that everything is known.
     pub fn set_duties(&mut self, now: Moment, duties: &BTreeMap<IpAddr, Duty>) -> Vec<Effect> {
         self.configured = true;
+        if self.addresses.is_empty() && self.links.len() > 1 {
+            // Only what is to be announced shows which interfaces are on one segment.
+            self.neighbours.ask(now, true);
+        }
         let gone: Vec<IpAddr> = self.addresses.keys().filter(|ip| !duties.contains_key(ip)).copied().collect();
         for ip in gone {
             self.leave(ip, None);
@@ -149,15 +162,25 @@ impl Announcer {
 
     /// The interfaces that can be announced on. One that is new gets announcements at once.
     pub fn set_links(&mut self, now: Moment, links: Vec<Link>) -> Vec<Effect> {
+        let announced_on = self.interfaces_of_owned();
         let before = std::mem::take(&mut self.links);
         self.macs.extend(links.iter().map(|l| l.mac));
         self.links = links.into_iter().map(|l| (l.index, l)).collect();
-        if before != self.links {
+        self.segments.retain(&self.links);
+        let ends = |links: &BTreeMap<u32, Link>| -> Vec<_> {
+            links.values().map(|l| (l.index, l.name.clone(), l.mac)).collect()
+        };
+        if ends(&before) != ends(&self.links) {
             self.state_stale = true;
             for address in self.addresses.values_mut() {
                 address.announce_from(now);
             }
+            self.neighbours.ask(now, true);
+        } else {
+            // Only their addresses have changed, which may decide where an address is announced.
+            self.reconsider_interfaces(now, &announced_on);
         }
+        self.revision += u64::from(before != self.links);
         self.settle(now);
         self.flush()
     }

@@ -80,5 +80,7 @@ pub const RESERVED_ADDRESS: Reason = Reason::new("ReservedAddress");
 pub const HEARTBEATS_OFF: Reason = Reason::new("HeartbeatsOff");
 /// Heartbeats of a node whose speaker runs don't arrive, or are made with another key.
 pub const HEARTBEATS_BLOCKED: Reason = Reason::new("HeartbeatsBlocked");
+/// Two interfaces of a node are on one network segment.
+pub const SAME_SEGMENT: Reason = Reason::new("SameSegment");
 /// A port that the program needs is in use by another program.
 pub const PORT_IN_USE: Reason = Reason::new("PortInUse");

@@ -29,6 +29,8 @@ pub struct Link {
     pub traits: LinkTraits,
     /// The ifindex of the bond, bridge, team or VRF it belongs to.
     pub master: Option<u32>,
+    /// The ifindex of the interface on whose segment it is: that of a macvlan, ipvlan or the like.
+    pub lower: Option<u32>,
     /// Addresses with their prefixes, in ascending order, tentative ones included.
     pub addresses: Vec<IpNet>,
 }

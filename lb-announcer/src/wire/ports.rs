@@ -6,20 +6,24 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::Pin;
 
 use futures::future::select_all;
-use landfall_lb_model::announcer::Link;
+use landfall_lb_model::announcer;
+use landfall_lb_model::subnet::Subnet;
 use landfall_lb_model::wire::MacAddr;
 
 use crate::Name;
 use crate::edge::arp::ArpSocket;
 use crate::edge::groups::Groups;
-use crate::edge::links::{Links, Selection};
+use crate::edge::links::{Link, Links, Selection};
 use crate::edge::ndp::NdpSocket;
 use crate::edge::packet::Frames;
+use crate::subnets;
 
 /// One interface.
 struct Port {
     name: Name,
     mac: MacAddr,
+    networks: Vec<Subnet>,
+    lower: Option<u32>,
     arp: ArpSocket,
     arp_frames: Frames,
     ndp: Option<NdpSocket>,
@@ -41,18 +45,23 @@ pub(super) struct Ports {
 impl Ports {
     /// Opens and closes sockets so that there is one for each interface that is fit.
     pub(super) fn set_links(&mut self, links: &Links, selection: &Selection) {
-        let fit: BTreeMap<u32, (Name, MacAddr)> =
-            selection.fit(links).filter_map(|l| Some((l.ifindex, (Name::from(l.name.as_str()), l.mac?)))).collect();
-        self.open
-            .retain(|index, port| fit.get(index).is_some_and(|(name, mac)| *name == port.name && *mac == port.mac));
-        for (index, (name, mac)) in fit {
-            if self.open.contains_key(&index) {
+        let fit: BTreeMap<u32, (&Link, MacAddr)> =
+            selection.fit(links).filter_map(|link| Some((link.ifindex, (link, link.mac?)))).collect();
+        self.open.retain(|index, port| {
+            fit.get(index).is_some_and(|(link, mac)| *link.name == *port.name && *mac == port.mac)
+        });
+        for (index, (link, mac)) in fit {
+            let (networks, lower) = (subnets::of(link).collect(), link.lower);
+            if let Some(port) = self.open.get_mut(&index) {
+                (port.networks, port.lower) = (networks, lower);
                 continue;
             }
+            let name = Name::from(link.name.as_str());
             match ArpSocket::open(index, mac) {
                 Ok(arp) => {
                     let (arp_frames, ndp_frames) = (Frames::new(), Frames::new());
-                    drop(self.open.insert(index, Port { name, mac, arp, arp_frames, ndp: None, ndp_frames }));
+                    let port = Port { name, mac, networks, lower, arp, arp_frames, ndp: None, ndp_frames };
+                    drop(self.open.insert(index, port));
                 }
                 Err(error) => {
                     tracing::error!(%error, iface = &*name, "cannot open an ARP socket; the capability NET_RAW is needed");
@@ -119,8 +128,15 @@ impl Ports {
     }
 
     /// The interfaces as the protocol core knows them.
-    pub(super) fn links(&self) -> Vec<Link> {
-        self.open.iter().map(|(index, p)| Link { index: *index, name: p.name.clone(), mac: p.mac }).collect()
+    pub(super) fn links(&self) -> Vec<announcer::Link> {
+        let link = |(index, port): (&u32, &Port)| announcer::Link {
+            index: *index,
+            name: port.name.clone(),
+            mac: port.mac,
+            networks: port.networks.clone(),
+            lower: port.lower,
+        };
+        self.open.iter().map(link).collect()
     }
 
     /// The interfaces' own MAC addresses.

@@ -372,6 +372,7 @@ impl Loop {
             contested: self.core.contested(now),
             own_conflicts: self.core.own_conflicts().clone(),
             interfaces: self.ports.links().into_iter().map(|l| l.name).collect(),
+            doubled_interfaces: self.core.doubled_interfaces(),
             peers: self.core.live_peers(now),
             unheard: self.core.unheard().clone(),
             proxies: self.core.proxies(now),

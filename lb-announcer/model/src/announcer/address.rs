@@ -70,6 +70,8 @@ pub(crate) struct Address {
     /// Those that became candidates after the address was known, and when. Forgotten when they are no news any more.
     pub(crate) joined: Vec<(Arc<str>, Moment)>,
     pub(crate) standing: Standing,
+    /// When a client last asked for it while this node didn't have it.
+    pub(crate) asked: Option<Moment>,
     /// Whether any node of ours has been seen to announce it: from then on it is kept, whoever else claims it.
     pub(crate) announced: bool,
     /// The peer that has it, as the network itself showed: it isn't heard.
@@ -81,7 +83,7 @@ impl Address {
     pub(crate) fn new(candidates: Vec<Candidate>) -> Self {
         let standing = Standing::Idle { until: Moment::ZERO };
         let counters = FrameCounters::default();
-        Self { candidates, joined: Vec::new(), standing, announced: false, holder: None, counters }
+        Self { candidates, joined: Vec::new(), standing, asked: None, announced: false, holder: None, counters }
     }
 
     pub(crate) fn set_candidates(&mut self, now: Moment, candidates: &[Candidate]) {
@@ -93,6 +95,18 @@ impl Address {
 
     pub(crate) fn candidate(&self, node: &str) -> Option<&Candidate> {
         self.candidates.iter().find(|c| &*c.node == node)
+    }
+
+    /// Whether it follows its pods, so that an owner that is fit keeps it: no candidate is better than another.
+    pub(crate) fn follows_pods(&self) -> bool {
+        self.candidates.len() > 1 && self.candidates.windows(2).any(|pair| pair[0].level == pair[1].level)
+    }
+
+    /// The candidates that come before `node` and are no better than it.
+    pub(crate) fn equals_before(&self, node: &str) -> impl Iterator<Item = &Candidate> {
+        let level = self.candidate(node).map(|c| c.level);
+        let before = self.candidates.iter().take_while(move |c| level.is_some() && &*c.node != node);
+        before.filter(move |c| Some(c.level) == level)
     }
 
     /// Begins to ask; not taken before `earliest`.

@@ -23,7 +23,7 @@ impl Announcer {
 
     fn on_arp(&mut self, now: Moment, link: u32, arp: &Arp) {
         if self.macs.contains(&arp.sender_mac) {
-            return;
+            return self.on_own_frame(now, link, arp.sender_mac);
         }
         if !arp.sender_ip.is_unspecified() {
             self.on_claim(now, arp.sender_ip.into(), arp.sender_mac);
@@ -31,6 +31,9 @@ impl Announcer {
             self.on_probe(now, arp.target_ip.into(), arp.sender_mac);
         }
         if arp.operation == Operation::Request && arp.sender_ip != arp.target_ip {
+            if !arp.sender_ip.is_unspecified() {
+                self.on_question(now, arp.target_ip.into());
+            }
             let mac = self.answer_from(now, link, arp.target_ip.into(), Some(arp.destination));
             if let Some(mac) = mac {
                 self.effects.push(Effect::Frame { link, bytes: arp.answer(mac).encode() });
@@ -41,18 +44,29 @@ impl Announcer {
     fn on_ndp(&mut self, now: Moment, link: u32, ndp: &Ndp) {
         let from = ndp.link_layer.unwrap_or(ndp.source_mac);
         if self.macs.contains(&ndp.source_mac) || self.macs.contains(&from) {
-            return;
+            return self.on_own_frame(now, link, ndp.source_mac);
         }
         match ndp.message {
             Message::Advertisement { .. } => self.on_claim(now, ndp.target.into(), from),
             Message::Solicitation => {
                 if ndp.source.is_unspecified() {
                     self.on_probe(now, ndp.target.into(), from);
+                } else {
+                    self.on_question(now, ndp.target.into());
                 }
                 if let Some(mac) = self.answer_from(now, link, ndp.target.into(), None) {
                     self.effects.push(Effect::Frame { link, bytes: ndp.answer(mac).encode() });
                 }
             }
+        }
+    }
+
+    /// A client asks for the address: it is wanted now.
+    fn on_question(&mut self, now: Moment, ip: IpAddr) {
+        if let Some(address) = self.addresses.get_mut(&ip)
+            && !matches!(address.standing, Standing::Owner(_))
+        {
+            address.asked = Some(now);
         }
     }
 
@@ -62,22 +76,25 @@ impl Announcer {
         if !self.is_fresh(now) {
             return None;
         }
-        let link = self.links.get(&link)?;
-        let address = self.addresses.get_mut(&ip)?;
-        let meant = destination.is_none_or(|d| d.is_broadcast() || d == link.mac);
-        let allowed = address.candidate(&self.me).is_none_or(|c| c.interfaces.allow(&link.name));
-        if !matches!(address.standing, Standing::Owner(_)) || !meant || !allowed {
+        let mac = self.links.get(&link)?.mac;
+        let address = self.addresses.get(&ip)?;
+        let meant = destination.is_none_or(|d| d.is_broadcast() || d == mac);
+        let rule = address.candidate(&self.me).map(|c| &c.interfaces);
+        let owned = matches!(address.standing, Standing::Owner(_));
+        if !owned || !meant || !self.interfaces_for(ip, rule).iter().any(|l| l.index == link) {
             return None;
         }
+        let address = self.addresses.get_mut(&ip)?;
         address.counters.requests += 1;
         address.counters.responses += 1;
-        Some(link.mac)
+        Some(mac)
     }
 
     /// Sends the gratuitous frames of one step.
     pub(super) fn announce(&mut self, ip: IpAddr, address: &mut Address) {
         let rule = address.candidate(&self.me).map(|c| c.interfaces.clone());
-        for link in self.links.values().filter(|l| rule.as_ref().is_none_or(|r| r.allow(&l.name))) {
+        let mut sent = Vec::new();
+        for link in self.interfaces_for(ip, rule.as_ref()) {
             let frames = match ip {
                 IpAddr::V4(ip) => {
                     vec![Arp::gratuitous_request(link.mac, ip).encode(), Arp::gratuitous_reply(link.mac, ip).encode()]
@@ -85,8 +102,9 @@ impl Announcer {
                 IpAddr::V6(ip) => vec![Ndp::announcement(link.mac, ip).encode()],
             };
             address.counters.gratuitous += frames.len() as u64;
-            self.effects.extend(frames.into_iter().map(|bytes| Effect::Frame { link: link.index, bytes }));
+            sent.extend(frames.into_iter().map(|bytes| Effect::Frame { link: link.index, bytes }));
         }
+        self.effects.extend(sent);
     }
 
     /// Leads the neighbours of an address that was handed over to its new owner.

@@ -102,7 +102,8 @@ impl Neighbours {
         self.answers.values().flat_map(|ips| ips.iter().filter(own)).map(|(_, at)| *at).max()
     }
 
-    fn ask(&mut self, now: Moment, all: bool) {
+    /// Begins a round of questions, to every node or to those whose MAC address isn't known.
+    pub(super) fn ask(&mut self, now: Moment, all: bool) {
         if self.left == 0 {
             (self.left, self.next) = (QUESTIONS, now);
         }
@@ -260,7 +261,9 @@ impl Announcer {
         let asked = self.neighbours.nodes.iter().filter(|(_, name)| all || **name != self.me && unheard(name));
         let asked: Vec<IpAddr> = asked.map(|(ip, _)| *ip).collect();
         let links: Vec<u32> = self.links.keys().copied().collect();
-        for ip in asked {
+        // What one interface asks for of what is to be announced the others hear that are on its segment.
+        let common = self.addresses.keys().next().filter(|_| all && links.len() > 1).copied();
+        for ip in asked.into_iter().chain(common) {
             for link in &links {
                 self.probe_on(*link, ip);
             }

@@ -21,14 +21,15 @@ impl Announcer {
     /// Who announces `ip`, as far as this node knows, and on which interfaces.
     pub fn announcer_of(&self, ip: IpAddr, now: Moment) -> Option<(Arc<str>, Vec<Arc<str>>)> {
         let address = self.addresses.get(&ip)?;
-        let (node, interfaces): (Arc<str>, Vec<Arc<str>>) = if matches!(address.standing, Standing::Owner(_)) {
-            (self.me.clone(), self.links.values().map(|l| l.name.clone()).collect())
-        } else {
-            let (name, _) = self.claim_of_peer(ip, now)?;
-            let state = &self.peers.get(&name)?.state;
-            (name, state.interfaces.iter().map(|(n, _)| n.clone()).collect())
-        };
-        let rule = address.candidate(&node).map(|c| &c.interfaces);
+        let rule = |node: &str| address.candidate(node).map(|c| &c.interfaces);
+        if matches!(address.standing, Standing::Owner(_)) {
+            let links = self.interfaces_for(ip, rule(&self.me));
+            return Some((self.me.clone(), links.into_iter().map(|l| l.name.clone()).collect()));
+        }
+        let (node, _) = self.claim_of_peer(ip, now)?;
+        let interfaces: Vec<Arc<str>> =
+            self.peers.get(&node)?.state.interfaces.iter().map(|(n, _)| n.clone()).collect();
+        let rule = rule(&node);
         Some((node, interfaces.into_iter().filter(|n| rule.is_none_or(|r| r.allow(n))).collect()))
     }
 

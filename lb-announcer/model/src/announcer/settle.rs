@@ -17,17 +17,19 @@ impl Announcer {
         self.notice_lateness(now);
         self.report_peers(now);
         let interval = self.check_interval();
-        let hold_down = self.tuning.hold_down;
+        let news = self.tuning.spread_after;
+        self.plan_relief(now);
         // Taken out as a whole, which costs nothing, since each address is settled with the rest of the state.
         let mut addresses = std::mem::take(&mut self.addresses);
         for (ip, address) in &mut addresses {
-            address.joined.retain(|(_, since)| now < *since + hold_down);
+            address.joined.retain(|(_, since)| now < *since + news);
             self.settle_address(now, *ip, address, interval);
         }
         self.addresses = addresses;
         self.attend_neighbours(now);
         self.look(now);
         self.forget_contests(now);
+        self.forget_segments(now);
         self.publish_state(now);
         self.deadline = self.next_deadline(now);
     }
@@ -77,7 +79,7 @@ impl Announcer {
     }
 
     /// Whether the node could announce now.
-    fn able(&self, candidate: &Candidate, now: Moment) -> bool {
+    pub(super) fn able(&self, candidate: &Candidate, now: Moment) -> bool {
         if candidate.node == self.me {
             let link = self.links.values().any(|l| candidate.interfaces.allow(&l.name));
             return self.phase.takes() && link;
@@ -151,18 +153,24 @@ impl Announcer {
     /// Who should have the address if the silent owner `without` were gone: who has just come comes last.
     fn heir<'a>(&self, address: &'a Address, without: Option<&str>, now: Moment) -> Option<&'a Candidate> {
         let able = address.candidates.iter().filter(|c| Some(&*c.node) != without && self.able(c, now));
-        able.min_by_key(|c| !self.settled_in(address, &c.node))
+        able.min_by_key(|c| !self.settled_in(address, &c.node, now))
     }
 
     /// Whether the node has been up, and a candidate for the address, for the hold-down: what takes its traffic there,
     /// kube-proxy and the pods, is slower than a heartbeat.
-    fn settled_in(&self, address: &Address, node: &Arc<str>) -> bool {
+    fn settled_in(&self, address: &Address, node: &Arc<str>, now: Moment) -> bool {
         if matches!(self.liveness, Liveness::Assumed) {
             return true;
         }
         // Each says of itself how long it has been up: to one that has just come up, all seem to have come with it.
         let phase = if *node == self.me { Some(self.phase) } else { self.peers.get(node).map(|p| p.phase) };
-        phase == Some(Phase::Ready) && !address.joined.iter().any(|(name, _)| name == node)
+        phase == Some(Phase::Ready) && self.candidate_for(address, node, now) >= self.tuning.hold_down
+    }
+
+    /// For how long the node has been a candidate for the address, as far as this node knows.
+    pub(super) fn candidate_for(&self, address: &Address, node: &Arc<str>, now: Moment) -> Duration {
+        let joined = address.joined.iter().find(|(name, _)| name == node);
+        joined.map_or(Duration::MAX, |(_, since)| now.saturating_sub(*since))
     }
 
     fn i_am_heir(&self, address: &Address, without: Option<&str>, now: Moment) -> bool {
@@ -206,7 +214,7 @@ impl Announcer {
             }
             Some(_) => {}
             None => {
-                if self.i_am_heir(address, None, now) {
+                if self.i_am_heir(address, None, now) && !self.awaits_peers(address, now) {
                     if self.was_left(now, ip) {
                         self.take(now, ip, address, Cause::Handover, None);
                     } else {
@@ -317,7 +325,7 @@ impl Announcer {
             self.stop(now, ip, address, None);
             return;
         }
-        let successor = self.successor(address, able, now);
+        let successor = self.successor(address, able, now).or_else(|| self.relief_of(ip, address, now));
         let draining = self.phase == Phase::Draining;
         let Standing::Owner(owner) = &mut address.standing else { return };
         match (&owner.offer, successor) {
@@ -351,7 +359,7 @@ impl Announcer {
         }
         let stable = |node: &Arc<str>| {
             let since = self.peers.get(node).and_then(|p| p.up_since);
-            since.is_some_and(|since| now >= since + self.tuning.hold_down) && self.settled_in(address, node)
+            since.is_some_and(|since| now >= since + self.tuning.hold_down) && self.settled_in(address, node, now)
         };
         let successor = if able {
             let mine = address.candidate(&self.me)?.level;

@@ -2,7 +2,9 @@
 
 mod blocked;
 mod foreign;
+mod interfaces;
 mod lan;
+mod spread;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};

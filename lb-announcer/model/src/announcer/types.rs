@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pnet_base::MacAddr;
 
+use crate::subnet::Subnet;
 use crate::wire::heartbeat::Key;
 
 /// A point in time: the time since the machine started, suspended time included.
@@ -33,6 +34,13 @@ pub struct Tuning {
     /// How long a node must have been up, and a candidate, before addresses are moved to it, or taken over by it where
     /// there is another.
     pub hold_down: Duration,
+    /// How long a node must have been up, and have served an address that follows its pods, before one that has piled
+    /// up elsewhere is moved to it, and the time between two such moves.
+    pub spread_after: Duration,
+    /// See [`Self::spread_after`].
+    pub spread_pause: Duration,
+    /// How long a client's question for an address that nobody may have counts.
+    pub asked: Duration,
     /// How long a successor has to take what it is offered.
     pub offer: Duration,
     /// How long a successor lets the former owner lead the neighbours over before it announces itself.
@@ -66,6 +74,9 @@ impl Default for Tuning {
             probes: 3,
             listen: ms(300),
             hold_down: ms(3_000),
+            spread_after: ms(30_000),
+            spread_pause: ms(5_000),
+            asked: ms(2_000),
             offer: ms(500),
             guide: ms(500),
             look_again: ms(30_000),
@@ -88,6 +99,10 @@ pub struct Link {
     pub name: Arc<str>,
     /// The MAC address.
     pub mac: MacAddr,
+    /// The networks that it has an address in, without link-local and single addresses.
+    pub networks: Vec<Subnet>,
+    /// The interface whose segment it is on by its nature, as a macvlan's.
+    pub lower: Option<u32>,
 }
 
 /// Something to do.

@@ -63,12 +63,19 @@ fn link(message: LinkMessage) -> Option<Link> {
     }
     let ethernet = message.header.link_layer_type == LinkLayerType::Ether;
     let (mut name, mut mac, mut master, mut vrf) = (None, None, None, false);
+    let (mut lower, mut shares) = (None, false);
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(text) => name = Some(text),
             LinkAttribute::Address(bytes) => mac = <[u8; 6]>::try_from(bytes).ok().map(MacAddr::from),
             LinkAttribute::Controller(ifindex) => master = (ifindex != 0).then_some(ifindex),
-            LinkAttribute::LinkInfo(infos) => vrf = infos.contains(&LinkInfo::Kind(InfoKind::Vrf)),
+            LinkAttribute::Link(ifindex) => lower = (ifindex != 0).then_some(ifindex),
+            LinkAttribute::LinkInfo(infos) => {
+                vrf = infos.contains(&LinkInfo::Kind(InfoKind::Vrf));
+                // A VLAN has a lower interface too, and is another segment.
+                let same_segment = [InfoKind::MacVlan, InfoKind::MacVtap, InfoKind::IpVlan, InfoKind::IpVtap];
+                shares = same_segment.into_iter().any(|kind| infos.contains(&LinkInfo::Kind(kind)));
+            }
             _ => {}
         }
     }
@@ -88,6 +95,7 @@ fn link(message: LinkMessage) -> Option<Link> {
             vrf,
         },
         master,
+        lower: lower.filter(|_| shares),
         addresses: Vec::new(),
     })
 }

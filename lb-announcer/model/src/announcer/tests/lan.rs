@@ -16,6 +16,7 @@ use crate::advert::Interfaces;
 use crate::announcer::{Announcer, Counters, Effect, Link, Liveness, Presence, Report, Tuning};
 use crate::duty::{Candidate, Duty};
 use crate::election::Rank;
+use crate::subnet::Subnet;
 use crate::wire::arp::{Arp, Operation};
 use crate::wire::heartbeat::Key;
 
@@ -89,6 +90,11 @@ fn node_ip(index: usize) -> IpAddr {
 
 fn mac(index: usize) -> MacAddr {
     MacAddr(2, 0, 0, 0, 0, u8::try_from(index).unwrap())
+}
+
+pub(super) fn link(index: u32, name: &str, mac: MacAddr, networks: &[&str]) -> Link {
+    let networks = networks.iter().map(|text| Subnet::parse(text).unwrap()).collect();
+    Link { index, name: name.into(), mac, networks, lower: None }
 }
 
 impl Lan {
@@ -213,7 +219,7 @@ impl Lan {
         let peers = self.peer_facts();
         let duties = self.duties();
         let core = &mut self.machines[index].core;
-        let mut effects = core.set_links(now, vec![Link { index: 1, name: "eth0".into(), mac: mac(index) }]);
+        let mut effects = core.set_links(now, vec![link(1, "eth0", mac(index), &[])]);
         effects.extend(core.set_peers(now, &peers));
         effects.extend(core.set_duties(now, &duties));
         self.carry_out(index, effects);

@@ -12,6 +12,7 @@ fn ethernet(ifindex: u32, name: &str) -> Link {
         carrier: true,
         traits: LinkTraits { broadcast: true, multicast: true, ..LinkTraits::default() },
         master: None,
+        lower: None,
         addresses: Vec::new(),
     }
 }
