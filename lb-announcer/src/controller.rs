@@ -12,8 +12,9 @@ use anyhow::bail;
 use k8s_openapi::api::core::v1::Service;
 use kube::Client;
 use landfall_lb_model::crd::IPAddressPool;
-use landfall_lb_model::plan::{Plan, TakenBy, Usage};
+use landfall_lb_model::plan::{Grant, Plan, TakenBy, Usage};
 use landfall_lb_model::reason;
+use landfall_lb_model::silence;
 use landfall_lb_model::speakers::SpeakerRule;
 use landfall_lb_model::world::{Changes, Input, World};
 use landfall_model::{ObjectKey, ObjectRef, Problem};
@@ -41,6 +42,8 @@ const MANAGER: &str = "landfall-lb-controller";
 const GATHER: Duration = Duration::from_millis(500);
 /// How long a Service may be without an endpoint before an Event says so: pods take that long to start.
 const START_OF_PODS: Duration = Duration::from_secs(10);
+/// How long it may take until a Service is announced before an Event says that it isn't: speakers may just start.
+const START_OF_SPEAKERS: Duration = Duration::from_secs(10);
 
 /// Runs until SIGTERM or SIGINT, then gives the Lease back.
 pub fn run(args: &ControllerArgs) -> anyhow::Result<()> {
@@ -75,6 +78,34 @@ pub fn run(args: &ControllerArgs) -> anyhow::Result<()> {
     })
 }
 
+/// Services of which something holds, and since when.
+struct Since {
+    begun: BTreeMap<ObjectKey, Instant>,
+    /// When that is a long time.
+    long: Duration,
+}
+
+impl Since {
+    fn new(long: Duration) -> Self {
+        Self { begun: BTreeMap::new(), long }
+    }
+
+    fn update(&mut self, now: Instant, services: impl Iterator<Item = ObjectKey>) {
+        let before = std::mem::take(&mut self.begun);
+        self.begun = services.map(|key| (key.clone(), before.get(&key).copied().unwrap_or(now))).collect();
+    }
+
+    /// Whether it has been so for long.
+    fn lasts(&self, service: &ObjectKey, now: Instant) -> bool {
+        self.begun.get(service).is_some_and(|begun| now >= *begun + self.long)
+    }
+
+    /// When the next one has been so for long.
+    fn next(&self, now: Instant) -> Option<Instant> {
+        self.begun.values().map(|begun| *begun + self.long).filter(|due| *due > now).min()
+    }
+}
+
 struct Controller {
     leader: watch::Receiver<bool>,
     world: World,
@@ -92,8 +123,10 @@ struct Controller {
     shown: Shown,
     block: Option<Block>,
     updates: u64,
-    /// Services without an endpoint that can serve, and since when.
-    endpointless: BTreeMap<ObjectKey, Instant>,
+    /// Services without an endpoint that can serve.
+    endpointless: Since,
+    /// Services that no node announces, without a word of why.
+    silent: Since,
     /// When the next of them has been so for long.
     recheck: Option<Instant>,
     /// Whether there has been a pool since this replica started.
@@ -125,7 +158,8 @@ impl Controller {
             shown,
             block: Some(readiness.block("first plan")),
             updates: 0,
-            endpointless: BTreeMap::new(),
+            endpointless: Since::new(START_OF_PODS),
+            silent: Since::new(START_OF_SPEAKERS),
             recheck: None,
             pools_seen: false,
             leader,
@@ -213,7 +247,8 @@ impl Controller {
         problems.extend(planned.problems.iter().cloned());
         let unheard = report::unheard_problems(&self.world);
         let mut hindrances = report::slow_failovers(&self.world, &unheard);
-        for problem in &duty_problems {
+        let silence = self.silence(&planned, &duty_problems);
+        for problem in duty_problems.iter().chain(&silence) {
             let hindrance = hindrances.entry(problem.object.key.clone());
             // What can be announced has the least of problems.
             let hindrance = hindrance.or_insert_with(|| problem.clone());
@@ -223,6 +258,7 @@ impl Controller {
         }
         problems.extend(unheard);
         problems.extend(duty_problems);
+        problems.extend(silence);
         problems.extend(taken_problems(&self.world, &reported));
         problems.sort();
         problems.dedup();
@@ -262,15 +298,35 @@ impl Controller {
     fn lasting(&mut self, problems: &[Problem]) -> Vec<Problem> {
         let now = Instant::now();
         let without = problems.iter().filter(|p| p.reason == reason::NO_ENDPOINTS).map(|p| p.object.key.clone());
-        let since = |key: ObjectKey| {
-            let begun = self.endpointless.get(&key).copied().unwrap_or(now);
-            (key, begun)
-        };
-        self.endpointless = without.map(since).collect();
-        let due = |key: &ObjectKey| self.endpointless.get(key).map(|begun| *begun + START_OF_PODS);
-        self.recheck = self.endpointless.keys().filter_map(due).filter(|due| *due > now).min();
-        let young = |p: &Problem| p.reason == reason::NO_ENDPOINTS && due(&p.object.key).is_some_and(|due| due > now);
+        self.endpointless.update(now, without);
+        self.recheck = [&self.endpointless, &self.silent].into_iter().filter_map(|since| since.next(now)).min();
+        let young = |p: &Problem| p.reason == reason::NO_ENDPOINTS && !self.endpointless.lasts(&p.object.key, now);
         problems.iter().filter(|p| !young(p)).cloned().collect()
+    }
+
+    /// Problems of Services that some node could announce and none does: by what the speakers say, and after a while
+    /// also where none says anything.
+    fn silence(&mut self, planned: &Plan, hindrances: &[Problem]) -> Vec<Problem> {
+        let now = Instant::now();
+        let announced = self.world.announced();
+        let hindered =
+            |key: &ObjectKey| hindrances.iter().any(|p| p.object.key == *key && p.reason != reason::NO_FIT_NODE);
+        // Which of several addresses is announced only the speakers know.
+        let open =
+            |(key, grant): &(&ObjectKey, &Grant)| !hindered(key) && (grant.ips.len() > 1 || !announced.contains(*key));
+        let grants: Vec<(&ObjectKey, &Grant)> = planned.grants().filter(open).collect();
+        let mut problems = report::silence_problems(grants.iter().copied(), self.world.speakers().silent());
+        let unexplained = |(key, _): &&(&ObjectKey, &Grant)| {
+            !announced.contains(*key) && !problems.iter().any(|p| p.object.key == **key)
+        };
+        let unexplained: Vec<_> = grants.iter().filter(unexplained).collect();
+        self.silent.update(now, unexplained.iter().map(|(key, _)| (*key).clone()));
+        for (key, grant) in unexplained {
+            if let Some(ip) = grant.ips.first().filter(|_| self.silent.lasts(key, now)) {
+                problems.push(silence::problem(key, *ip, std::iter::empty()));
+            }
+        }
+        problems
     }
 
     fn tell(&self, planned: &Plan) {

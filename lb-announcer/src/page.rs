@@ -97,6 +97,11 @@ pub async fn serve(address: SocketAddr, sources: &Sources<'_>, readiness: Readin
     };
     let awaited = sources.source.clone();
     readiness.provider(move || awaited.awaited());
+    if sources.role != Role::Allocates {
+        let view = sources.view.clone();
+        let unusable = move || view.borrow().ready && view.borrow().interfaces.is_empty();
+        readiness.provider(move || unusable().then(|| "an interface to announce on".to_owned()).into_iter().collect());
+    }
     let admin = Admin::new(readiness, Arc::new(Mutex::new(registry)), status).before_scrape(hook);
     let admin = Arc::new(admin);
     match admin.clone().serve_again(address).await {

@@ -8,6 +8,7 @@ use landfall_lb_model::announcer::{Cause, Report, Unheard};
 use landfall_lb_model::node::NodeFacts;
 use landfall_lb_model::plan::{Grant, TakenBy};
 use landfall_lb_model::reason;
+use landfall_lb_model::silence::{self, Said};
 use landfall_lb_model::wire::MacAddr;
 use landfall_lb_model::world::World;
 use landfall_model::{ObjectKey, ObjectRef, Problem};
@@ -169,6 +170,23 @@ pub fn remedy(why: Unheard, port: Option<u16>) -> String {
         ),
         Unheard::OtherKey => "give all nodes the same key, and restart the speakers that read another one".to_owned(),
     }
+}
+
+/// Problems with addresses that nobody announces, by what the nodes say of them.
+pub fn silence_problems<'a>(
+    grants: impl Iterator<Item = (&'a ObjectKey, &'a Grant)>,
+    said: &BTreeMap<Name, Said>,
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (service, grant) in grants {
+        for ip in &grant.ips {
+            let mut said = said.iter().filter_map(|(node, said)| Some((&**node, said.get(ip)?))).peekable();
+            if said.peek().is_some() {
+                problems.push(silence::problem(service, *ip, said));
+            }
+        }
+    }
+    problems
 }
 
 /// Problems with addresses of pools that are a node's or a subnet's own.

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use kube::Client;
-use landfall_lb_model::announcer::{Liveness, PeerFacts, Report};
+use landfall_lb_model::announcer::{Liveness, PeerFacts, Report, said};
 use landfall_lb_model::duty::Duty;
 use landfall_lb_model::node::NodeFacts;
 use landfall_lb_model::plan::{Grant, TakenBy};
 use landfall_lb_model::reason;
+use landfall_lb_model::silence::{self, Said};
 use landfall_lb_model::speakers::{SpeakerRule, write_interfaces, write_unheard};
 use landfall_lb_model::wire::MacAddr;
 use landfall_lb_model::wire::heartbeat::Key;
@@ -124,6 +125,8 @@ struct Speaker {
     sent_peers: Option<BTreeMap<Name, PeerFacts>>,
     /// The MAC addresses of all interfaces of this node, and the interfaces as they are published.
     own_macs: BTreeSet<MacAddr>,
+    /// Which interface has which address.
+    own_addresses: BTreeMap<IpAddr, String>,
     interfaces: String,
     /// The port of the heartbeats.
     port: u16,
@@ -155,6 +158,7 @@ impl Speaker {
             looked_with: BTreeSet::new(),
             sent_peers: None,
             own_macs: BTreeSet::new(),
+            own_addresses: BTreeMap::new(),
             interfaces: String::new(),
             port: args.wire.heartbeat.port(),
             node,
@@ -223,6 +227,7 @@ impl Speaker {
     fn read_interfaces(&mut self, subnets: &OwnSubnets) {
         self.world.set_subnets(&self.node, subnets.get());
         self.own_macs = subnets.macs().map(|(_, mac)| mac).collect();
+        self.own_addresses = subnets.addresses();
         self.interfaces = write_interfaces(subnets.macs());
     }
 
@@ -263,6 +268,8 @@ impl Speaker {
         problems.extend(report::conflict_problems(&self.world, &view.conflicts));
         problems.extend(report::contest_problems(&self.world, &view.contested));
         problems.extend(report::network_problems(&self.node, self.port, &view, self.world.nodes()));
+        let silent = BTreeMap::from([(self.node.clone(), self.silent(&view))]);
+        problems.extend(report::silence_problems(self.grants.iter(), &silent));
         problems.sort();
         self.log.update(&problems);
         let verdict = cluster::verdict(&self.world.problems());
@@ -346,9 +353,15 @@ impl Speaker {
             subnets: subnets.join(","),
             interfaces: self.interfaces.clone(),
             unheard: write_unheard(&view.unheard),
+            silent: silence::write(&self.silent(view)),
             missing: !self.world.speakers().has_state(&self.node),
         };
         Seen { announced, taken: Arc::new(taken), state }
+    }
+
+    /// What this node says of addresses that nobody announces.
+    fn silent(&self, view: &View) -> Said {
+        said(&view.silent, |ip| self.own_addresses.get(&ip).map(String::as_str))
     }
 
     fn write_event(&self, report: &Report) {

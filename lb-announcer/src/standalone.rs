@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
-use landfall_lb_model::announcer::{Liveness, PeerFacts};
+use landfall_lb_model::announcer::{Liveness, PeerFacts, said};
 use landfall_lb_model::duty::Duty;
 use landfall_lb_model::node::NodeFacts;
 use landfall_lb_model::plan::{Grant, Note};
@@ -69,6 +69,7 @@ pub fn run(args: &StandaloneArgs) -> anyhow::Result<()> {
             sent_look_ahead: BTreeSet::new(),
             sent_peers: BTreeMap::new(),
             own_macs: BTreeSet::new(),
+            own_addresses: BTreeMap::new(),
             port: args.wire.heartbeat.port(),
         };
         let sources = page::Sources {
@@ -118,6 +119,8 @@ struct Standalone {
     sent_look_ahead: BTreeSet<IpAddr>,
     sent_peers: BTreeMap<Name, PeerFacts>,
     own_macs: BTreeSet<MacAddr>,
+    /// Which interface has which address.
+    own_addresses: BTreeMap<IpAddr, String>,
     /// The port of the heartbeats.
     port: u16,
 }
@@ -161,6 +164,7 @@ impl Standalone {
     fn read_interfaces(&mut self, subnets: &OwnSubnets, wire: &Wire) {
         self.world.set_subnets(&self.node, subnets.get());
         self.own_macs = subnets.macs().map(|(_, mac)| mac).collect();
+        self.own_addresses = subnets.addresses();
         if !self.sent_peers.is_empty() {
             self.settle_world(wire);
         }
@@ -188,6 +192,8 @@ impl Standalone {
         let grants = if view.ready { self.grants(wire, &view, &mut page, &mut problems) } else { BTreeMap::new() };
         let (duties, duty_problems) = self.world.duties(grants.iter());
         problems.extend(duty_problems);
+        let silent = said(&view.silent, |ip| self.own_addresses.get(&ip).map(String::as_str));
+        problems.extend(report::silence_problems(grants.iter(), &BTreeMap::from([(self.node.clone(), silent)])));
         if self.sent_duties.as_ref() != Some(&duties) {
             wire.tell(Command::Duties(duties.clone()));
             self.sent_duties = Some(duties);

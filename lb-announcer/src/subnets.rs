@@ -1,5 +1,8 @@
 //! The subnets of this node, as its interfaces have them.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use landfall_lb_model::subnet::Subnet;
 use landfall_lb_model::wire::MacAddr;
 
@@ -25,6 +28,14 @@ impl OwnSubnets {
     pub(crate) fn macs(&self) -> impl Iterator<Item = (&str, MacAddr)> {
         let links = self.watch.links().iter().filter(|link| !link.traits.loopback);
         links.filter_map(|link| Some((link.name.as_str(), link.mac?)))
+    }
+
+    /// Every address of every interface, with the interface's name; those of loopback interfaces too, where a virtual
+    /// server's may be.
+    pub(crate) fn addresses(&self) -> BTreeMap<IpAddr, String> {
+        let addresses =
+            |link: &Link| link.addresses.iter().map(|net| (net.addr(), link.name.clone())).collect::<Vec<_>>();
+        self.watch.links().iter().flat_map(addresses).collect()
     }
 
     /// Waits until something about an interface has changed. Safe to cancel.

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use landfall_lb_model::announcer::{Counters, FrameCounters, Liveness, PeerFacts, Report, Unheard};
 use landfall_lb_model::duty::Duty;
+use landfall_lb_model::silence::Silence;
 use landfall_lb_model::wire::MacAddr;
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, watch};
@@ -82,6 +83,8 @@ pub struct View {
     pub peers: Vec<Name>,
     /// Peers that ought to be heard and aren't.
     pub unheard: BTreeMap<Name, Unheard>,
+    /// Addresses that nobody announces, each with the reason as far as this node knows one.
+    pub silent: BTreeMap<IpAddr, Option<Silence>>,
     /// Devices that answer for several nodes' own addresses.
     pub proxies: Vec<MacAddr>,
     /// Where heartbeats are to be received, while another program has the port.

@@ -23,6 +23,7 @@ mod peer;
 mod queries;
 mod segments;
 mod settle;
+mod silent;
 mod spread;
 mod types;
 
@@ -43,6 +44,8 @@ use neighbours::Neighbours;
 pub use neighbours::{PeerFacts, Presence, Unheard};
 use peer::{Accepted, Peer};
 use segments::Segments;
+use silent::Silent;
+pub use silent::said;
 use spread::Relief;
 pub use types::{Cause, Counters, Effect, FrameCounters, Link, Liveness, Moment, Report, Tuning};
 
@@ -71,6 +74,7 @@ pub struct Announcer {
     started: Option<Moment>,
     configured: bool,
     relief: Relief,
+    silent: Silent,
     /// When heartbeats were last sent: what the fence measures.
     beat: Moment,
     deadline: Moment,
@@ -108,6 +112,7 @@ impl Announcer {
             started: None,
             configured: false,
             relief: Relief::default(),
+            silent: Silent::default(),
             beat: Moment::ZERO,
             deadline: Moment::ZERO,
             slack: Duration::ZERO,
@@ -170,15 +175,15 @@ impl Announcer {
         let ends = |links: &BTreeMap<u32, Link>| -> Vec<_> {
             links.values().map(|l| (l.index, l.name.clone(), l.mac)).collect()
         };
-        if ends(&before) != ends(&self.links) {
+        if ends(&before) == ends(&self.links) {
+            // Only their addresses have changed, which may decide where an address is announced.
+            self.reconsider_interfaces(now, &announced_on);
+        } else {
             self.state_stale = true;
             for address in self.addresses.values_mut() {
                 address.announce_from(now);
             }
             self.neighbours.ask(now, true);
-        } else {
-            // Only their addresses have changed, which may decide where an address is announced.
-            self.reconsider_interfaces(now, &announced_on);
         }
         self.revision += u64::from(before != self.links);
         self.settle(now);

@@ -214,9 +214,9 @@ impl Ground<'_> {
         let none = SliceFacts::default();
         let endpoints = self.endpoints.get(&service.key).unwrap_or(&none);
         let (family, local) = (Family::of(ip), service.policy == TrafficPolicy::Local);
-        let served = local.then(|| endpoints.nodes(family, self.nodes));
+        let nodes = local.then(|| endpoints.nodes(family, self.nodes));
         let serves = endpoints.serves(self.nodes);
-        if !serves || served.as_ref().is_some_and(BTreeSet::is_empty) {
+        if !serves || nodes.as_ref().is_some_and(BTreeSet::is_empty) {
             let cause = if serves {
                 format!(
                     "{ip} is not announced: no node has an {family} endpoint that can serve, as externalTrafficPolicy Local requires"
@@ -247,7 +247,7 @@ impl Ground<'_> {
             let value = service.sharing.as_deref().unwrap_or_default();
             return Err(Box::new(problem.at(field, value).remedy("remove the annotation, or the serviceSelectors")));
         }
-        let found = match served {
+        let found = match nodes {
             Some(nodes) => self.willing(&covering, Some(&nodes)),
             None => match known.get(&covering) {
                 Some(found) => found.clone(),
@@ -330,5 +330,5 @@ fn eligible(node: &NodeFacts, served: Option<&BTreeSet<Arc<str>>>, adverts: &[&A
     // Under policy Local the address follows the pods: to leave a cordoned node before they do would only cut their
     // connections.
     let counts = |flaw: &&Flaw| served.is_none() || **flaw != Flaw::Cordoned;
-    Ok(Fitness { flaw: node.flaws.iter().filter(counts).next_back().copied(), score, interfaces })
+    Ok(Fitness { flaw: node.flaws.iter().rfind(counts).copied(), score, interfaces })
 }

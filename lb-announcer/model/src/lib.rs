@@ -25,6 +25,7 @@ pub mod pool;
 pub mod reason;
 pub mod selector;
 pub mod service;
+pub mod silence;
 pub mod speakers;
 pub mod subnet;
 pub mod wire;

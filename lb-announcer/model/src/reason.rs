@@ -32,6 +32,12 @@ pub const NO_ELIGIBLE_NODE: Reason = Reason::new("NoEligibleNode");
 pub const NO_FIT_NODE: Reason = Reason::new("NoFitNode");
 /// No node is able to announce a shared address for all of its Services.
 pub const NO_COMMON_NODE: Reason = Reason::new("NoCommonNode");
+/// No interface of a node is one that an address may be announced on, and nobody else announces it.
+pub const NO_INTERFACE: Reason = Reason::new("NoInterface");
+/// A node has a Service's address on an interface, so that it answers for it itself and nobody announces it.
+pub const ADDRESS_ON_NODE: Reason = Reason::new("AddressOnNode");
+/// A Service has an address that nobody announces.
+pub const NOT_ANNOUNCED: Reason = Reason::new("NotAnnounced");
 /// No advertisement covers the Service.
 pub const NO_MATCHING_ADVERTISEMENT: Reason = Reason::new("NoMatchingAdvertisement");
 /// A shared address can't be announced for some of its Services only.

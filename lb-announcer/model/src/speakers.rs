@@ -10,6 +10,7 @@ use landfall_model::ObjectKey;
 use crate::announcer::{Presence, Unheard};
 use crate::crd::ConfigurationState;
 use crate::plan::TakenBy;
+use crate::silence::{self, SILENT, Said};
 use crate::subnet::{self, SUBNETS, Subnet};
 use crate::wire::MacAddr;
 
@@ -67,6 +68,8 @@ pub struct Speakers {
     macs: BTreeMap<Arc<str>, BTreeSet<MacAddr>>,
     /// Whom each speaker doesn't hear, and why.
     unheard: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Unheard>>,
+    /// What each says of addresses that nobody announces.
+    silent: BTreeMap<Arc<str>, Said>,
     /// The speakers' pods that are Ready.
     ready: BTreeSet<ObjectKey>,
     own: BTreeMap<Arc<str>, Vec<Subnet>>,
@@ -82,6 +85,7 @@ impl Speakers {
             states: BTreeMap::new(),
             macs: BTreeMap::new(),
             unheard: BTreeMap::new(),
+            silent: BTreeMap::new(),
             ready: BTreeSet::new(),
             own: BTreeMap::new(),
             seen: BTreeSet::new(),
@@ -115,6 +119,11 @@ impl Speakers {
     /// Whom each speaker doesn't hear though it ought to, as it says itself.
     pub fn unheard(&self) -> &BTreeMap<Arc<str>, BTreeMap<Arc<str>, Unheard>> {
         &self.unheard
+    }
+
+    /// What each speaker says of addresses that nobody announces.
+    pub fn silent(&self) -> &BTreeMap<Arc<str>, Said> {
+        &self.silent
     }
 
     /// Whether the speaker of `node` runs: its pod is Ready; one that is no pod has said so itself.
@@ -174,9 +183,11 @@ impl Speakers {
                 self.macs.insert(node.into(), parse_interfaces(list));
             }
             self.unheard.insert(node.into(), said(UNHEARD).map(parse_unheard).unwrap_or_default());
+            self.silent.insert(node.into(), said(SILENT).map(silence::parse).unwrap_or_default());
         } else {
             self.states.remove(node);
             self.unheard.remove(node);
+            self.silent.remove(node);
         }
         self.look();
     }
@@ -184,6 +195,7 @@ impl Speakers {
     pub(crate) fn clear_states(&mut self) {
         self.states.clear();
         self.unheard.clear();
+        self.silent.clear();
         self.look();
     }
 

@@ -215,6 +215,11 @@ impl World {
         self.announced.note(&self.services, |_, ip| ips.contains(&ip));
     }
 
+    /// The Services that nodes announce right now, as the speakers say.
+    pub fn announced(&self) -> BTreeSet<ObjectKey> {
+        self.announced.services()
+    }
+
     /// Whether the Service was given the address and no node has announced it since, so that it may be exchanged.
     pub fn unannounced(&self) -> BTreeSet<(ObjectKey, IpAddr)> {
         self.announced.unannounced(&self.services)

@@ -9,6 +9,7 @@ use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client};
 use landfall_lb_model::crd::{ConfigurationState, IPAddressPool, ServiceL2Status};
 use landfall_lb_model::plan::TakenBy;
+use landfall_lb_model::silence::SILENT;
 use landfall_lb_model::speakers::{INTERFACES, STATE_PREFIX, UNHEARD};
 use landfall_lb_model::subnet::SUBNETS;
 use landfall_lb_model::wire::heartbeat::name_hash;
@@ -41,6 +42,8 @@ pub(super) struct State {
     pub(super) interfaces: String,
     /// The peers whose heartbeats don't arrive.
     pub(super) unheard: String,
+    /// What it says of addresses that nobody announces.
+    pub(super) silent: String,
     /// Whether the object is seen not to be there.
     pub(super) missing: bool,
 }
@@ -184,7 +187,9 @@ impl Work {
             return Ok(());
         }
         let labels = json!({"metallb.io/component-type": "speaker", "metallb.io/node-name": &*self.node});
-        let annotations = json!({SUBNETS: state.subnets, INTERFACES: state.interfaces, UNHEARD: state.unheard});
+        let annotations = json!({
+            SUBNETS: state.subnets, INTERFACES: state.interfaces, UNHEARD: state.unheard, SILENT: state.silent,
+        });
         let object = json!({
             "apiVersion": API_VERSION, "kind": "ConfigurationState",
             "metadata": {

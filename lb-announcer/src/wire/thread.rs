@@ -375,6 +375,7 @@ impl Loop {
             doubled_interfaces: self.core.doubled_interfaces(),
             peers: self.core.live_peers(now),
             unheard: self.core.unheard().clone(),
+            silent: self.core.silent().clone(),
             proxies: self.core.proxies(now),
             awaited_port: None,
         };

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pnet_base::MacAddr;
+
 use crate::announcer::{Cause, FrameCounters, Moment};
 use crate::duty::Candidate;
 
@@ -70,6 +72,10 @@ pub(crate) struct Address {
     /// Those that became candidates after the address was known, and when. Forgotten when they are no news any more.
     pub(crate) joined: Vec<(Arc<str>, Moment)>,
     pub(crate) standing: Standing,
+    /// Since when nobody is known to announce it.
+    pub(crate) silent: Option<Moment>,
+    /// A node that answers for it and doesn't claim it, its MAC address, and when it last did.
+    pub(crate) squatter: Option<(Arc<str>, MacAddr, Moment)>,
     /// When a client last asked for it while this node didn't have it.
     pub(crate) asked: Option<Moment>,
     /// Whether any node of ours has been seen to announce it: from then on it is kept, whoever else claims it.
@@ -83,7 +89,17 @@ impl Address {
     pub(crate) fn new(candidates: Vec<Candidate>) -> Self {
         let standing = Standing::Idle { until: Moment::ZERO };
         let counters = FrameCounters::default();
-        Self { candidates, joined: Vec::new(), standing, asked: None, announced: false, holder: None, counters }
+        Self {
+            candidates,
+            joined: Vec::new(),
+            standing,
+            silent: None,
+            squatter: None,
+            asked: None,
+            announced: false,
+            holder: None,
+            counters,
+        }
     }
 
     pub(crate) fn set_candidates(&mut self, now: Moment, candidates: &[Candidate]) {
@@ -95,6 +111,12 @@ impl Address {
 
     pub(crate) fn candidate(&self, node: &str) -> Option<&Candidate> {
         self.candidates.iter().find(|c| &*c.node == node)
+    }
+
+    /// For how long the node has been a candidate, as far as this node knows.
+    pub(crate) fn candidate_for(&self, node: &str, now: Moment) -> Duration {
+        let joined = self.joined.iter().find(|(name, _)| **name == *node);
+        joined.map_or(Duration::MAX, |(_, since)| now.saturating_sub(*since))
     }
 
     /// Whether it follows its pods, so that an owner that is fit keeps it: no candidate is better than another.

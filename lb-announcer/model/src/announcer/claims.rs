@@ -29,22 +29,24 @@ impl Announcer {
             return;
         }
         match self.who(mac, now) {
-            Who::Peer(name) => self.on_peers_claim(now, ip, &name),
+            Who::Peer(name) => self.on_peers_claim(now, ip, &name, mac),
             Who::Proxy => {}
             Who::Stranger => self.on_strangers_claim(now, ip, mac),
         }
     }
 
     /// A node of ours says that it has the address.
-    fn on_peers_claim(&mut self, now: Moment, ip: IpAddr, name: &Arc<str>) {
+    fn on_peers_claim(&mut self, now: Moment, ip: IpAddr, name: &Arc<str>, mac: MacAddr) {
         let lately = self.heard_lately(name, now);
         let pause = if lately { self.tuning.probe_interval } else { self.ask_interval() };
         if let Some(peer) = self.peers.get_mut(name) {
             peer.seen = Some(now);
         }
         let coordinated = self.is_coordinated(name, ip, now);
+        let claims = self.peers.get(name).is_some_and(|peer| peer.state.claims.contains_key(&ip));
         let Some(mut address) = self.addresses.remove(&ip) else { return };
         address.announced = true;
+        address.squatter = (coordinated && !claims).then(|| (name.clone(), mac, now));
         match &mut address.standing {
             // The address is its own witness: the peer that answers for it is alive.
             Standing::Probing(_) => {

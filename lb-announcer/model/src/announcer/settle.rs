@@ -30,6 +30,7 @@ impl Announcer {
         self.look(now);
         self.forget_contests(now);
         self.forget_segments(now);
+        self.note_silence(now);
         self.publish_state(now);
         self.deadline = self.next_deadline(now);
     }
@@ -114,6 +115,7 @@ impl Announcer {
             Standing::Probing(_) => self.settle_probing(now, ip, address, claim.as_ref()),
             Standing::Owner(_) => self.settle_owner(now, ip, address, claim.as_ref()),
         }
+        Self::note_announced(now, address, claim.is_some());
         if let Standing::Owner(owner) = &mut address.standing
             && owner.announces(ip, now)
         {
@@ -151,7 +153,7 @@ impl Announcer {
     }
 
     /// Who should have the address if the silent owner `without` were gone: who has just come comes last.
-    fn heir<'a>(&self, address: &'a Address, without: Option<&str>, now: Moment) -> Option<&'a Candidate> {
+    pub(super) fn heir<'a>(&self, address: &'a Address, without: Option<&str>, now: Moment) -> Option<&'a Candidate> {
         let able = address.candidates.iter().filter(|c| Some(&*c.node) != without && self.able(c, now));
         able.min_by_key(|c| !self.settled_in(address, &c.node, now))
     }
@@ -164,13 +166,7 @@ impl Announcer {
         }
         // Each says of itself how long it has been up: to one that has just come up, all seem to have come with it.
         let phase = if *node == self.me { Some(self.phase) } else { self.peers.get(node).map(|p| p.phase) };
-        phase == Some(Phase::Ready) && self.candidate_for(address, node, now) >= self.tuning.hold_down
-    }
-
-    /// For how long the node has been a candidate for the address, as far as this node knows.
-    pub(super) fn candidate_for(&self, address: &Address, node: &Arc<str>, now: Moment) -> Duration {
-        let joined = address.joined.iter().find(|(name, _)| name == node);
-        joined.map_or(Duration::MAX, |(_, since)| now.saturating_sub(*since))
+        phase == Some(Phase::Ready) && address.candidate_for(node, now) >= self.tuning.hold_down
     }
 
     fn i_am_heir(&self, address: &Address, without: Option<&str>, now: Moment) -> bool {

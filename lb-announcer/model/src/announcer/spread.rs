@@ -73,7 +73,7 @@ impl Announcer {
         }
         owned().find_map(|(ip, address)| {
             let fewer = |c: &&Candidate| theirs.get(&c.node).is_some_and(|count| mine >= count + 2);
-            let served = |c: &&Candidate| self.candidate_for(address, &c.node, now) >= long;
+            let served = |c: &&Candidate| address.candidate_for(&c.node, now) >= long;
             let mut earlier = address.equals_before(&self.me).filter(|c| self.able(c, now));
             let to = earlier.find(|c| fewer(c) && served(c))?;
             Some((**ip, to.node.clone()))

@@ -4,6 +4,7 @@ mod blocked;
 mod foreign;
 mod interfaces;
 mod lan;
+mod silence;
 mod spread;
 
 use std::collections::BTreeSet;

@@ -47,9 +47,14 @@ impl Announced {
         self.now.remove(key);
     }
 
+    /// The Services that nodes announce right now.
+    pub(super) fn services(&self) -> BTreeSet<ObjectKey> {
+        self.now.values().cloned().collect()
+    }
+
     /// Takes note of what nodes announce right now.
     pub(super) fn note_those_announced(&mut self, services: &Services) {
-        let announced: BTreeSet<ObjectKey> = self.now.values().cloned().collect();
+        let announced = self.services();
         // A speaker announces what stands in the status, not what is about to.
         self.note(services, |service, ip| announced.contains(&service.key) && service.status.contains(&ip));
     }

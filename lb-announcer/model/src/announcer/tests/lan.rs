@@ -239,6 +239,18 @@ impl Lan {
         self.machines[index].timer = self.now;
     }
 
+    /// Takes a node out of the candidates for everything.
+    pub(super) fn prefer_all_but(&mut self, index: usize) {
+        for duty in self.duties.values_mut() {
+            duty.candidates.retain(|c| c.node != name(index));
+        }
+        for index in 0..self.machines.len() {
+            let now = self.local(index);
+            let effects = self.machines[index].core.set_duties(now, &self.duties);
+            self.carry_out(index, effects);
+        }
+    }
+
     /// Lets all nodes know that each address follows its pods: all candidates are as good as each other.
     pub(super) fn level(&mut self) {
         let candidates = self.duties.values_mut().flat_map(|duty| &mut duty.candidates);
