@@ -30,8 +30,13 @@ async fn a_speaker_says_what_it_is_and_its_node_can_announce() -> Result<()> {
     let heartbeat = format!("127.0.0.1:{}", tools::free_port()?);
     // On no interface at all, so that nothing leaves this machine.
     let arguments = ["--node-name", "n2", "--heartbeat", &heartbeat, "--interface", "none", "--pod-uid", &uid];
-    let speaker = Program::start(cluster, "speaker", "speaker-x", &arguments)?.ready().await?;
-    condition(cluster, "nginx", "Announceable", "True").await?;
+    let speaker = Program::start(cluster, "speaker", "speaker-x", &arguments)?;
+    // Without an interface it isn't Ready, and the Service says why nobody announces it.
+    let note = event(cluster, "nginx", "NoInterface").await?;
+    assert!(note.contains("no node announces 192.168.10.1: node n2 has no interface that can be used"), "{note}");
+    let (reason, message) = condition(cluster, "nginx", "Announceable", "False").await?;
+    assert_eq!(reason, "NoInterface", "{message}");
+    wait::until(PATIENCE, "the metrics' port", || async { speaker.metrics().await }).await?;
     let state = cluster.get(&["configurationstate", "-n", NAMESPACE, "speaker-n2"])?;
     assert_eq!(state["status"]["result"], "Valid", "{state}");
     assert_eq!(state["status"]["conditions"][0]["type"], "configReconcilerValid", "{state}");
@@ -65,13 +70,7 @@ async fn a_speaker_says_what_it_is_and_its_node_can_announce() -> Result<()> {
     cluster.apply(&(pod("one", "n1", "speaker") + &pod("three", "n3", "controller")))?;
     cluster.kubectl(&["label", "node", "n2", "node.kubernetes.io/exclude-from-external-load-balancers="])?;
     cluster.kubectl(&["label", "node", "n1", "node.kubernetes.io/exclude-from-external-load-balancers="])?;
-    wait::until(PATIENCE, "the excluded nodes announce, since there is no other", || async {
-        let object = cluster.get(&["service", "nginx"])?.to_string();
-        ensure!(object.contains("NoFitNode"), "{object}");
-        Ok(())
-    })
-    .await?;
-    condition(cluster, "nginx", "Announceable", "True").await?;
+    event(cluster, "nginx", "NoFitNode").await.context("excluded nodes are candidates where there is no other")?;
     let nobody = r#"{"spec": {"nodeSelectors": [{"matchLabels": {"kubernetes.io/hostname": "nobody"}}]}}"#;
     let adverts = cluster.get(&["l2advertisements", "-n", NAMESPACE])?;
     let name = adverts["items"][0]["metadata"]["name"].as_str().unwrap_or_default().to_owned();
