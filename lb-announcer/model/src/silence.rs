@@ -79,10 +79,8 @@ impl Silence {
                 format!("node {speaker} has no interface that can be used")
             }
             Self::NoInterface { usable } => {
-                format!(
-                    "none of the interfaces that it may be announced on is usable on node {speaker}, but {}",
-                    usable.join(", ")
-                )
+                let usable = usable.join(", ");
+                format!("node {speaker} has no interface that it may be announced on; it could use {usable}")
             }
             Self::Own { interface } => {
                 format!(

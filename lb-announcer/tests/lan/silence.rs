@@ -73,7 +73,7 @@ fn an_advertisement_of_an_interface_that_the_node_does_not_have_is_named() {
     let mut lan = Lan::new();
     lan.put(&[0], &OBJECTS.replace("kind: L2Advertisement", "kind: L2Advertisement\nspec: {interfaces: [ens18]}"));
     lan.start(0);
-    says(&lan, 0, &["NoInterface", "eth0", "L2Advertisement"]);
+    says(&lan, 0, &["NoInterface", "it could use eth0", "L2Advertisement"]);
     lan.put(&[0], OBJECTS);
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(lan.ask(Duration::from_secs(1)).0, BTreeSet::from([0]), "{ADDRESS}");
