@@ -249,7 +249,7 @@ pub fn log(report: &Report, node: &str) {
     }
 }
 
-/// Logs Problems that are new, and forgets those that have gone.
+/// Logs Problems that are new, and those that are over.
 #[derive(Debug, Default)]
 pub struct ProblemLog {
     known: std::collections::BTreeSet<Problem>,
@@ -266,6 +266,14 @@ impl ProblemLog {
                 reason = %problem.reason,
                 "{problem}"
             );
+        }
+        // One whose words have changed is not over.
+        let stays = |over: &Problem| problems.iter().any(|p| (&p.object, p.reason) == (&over.object, over.reason));
+        let over: std::collections::BTreeSet<_> =
+            self.known.iter().filter(|p| !stays(p)).map(|p| (&p.object, p.reason)).collect();
+        for (object, reason) in over {
+            let (namespace, name) = (object.key.namespace(), object.key.name());
+            tracing::info!(kind = &*object.kind, namespace, name, %reason, "this problem is over");
         }
         self.known = problems.iter().cloned().collect();
     }

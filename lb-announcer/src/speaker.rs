@@ -35,7 +35,7 @@ use crate::metrics::SpeakerMetrics;
 use crate::page::{self, Page, Shown, lock};
 use crate::report::{self, ConnectionLog, ProblemLog};
 use crate::subnets::OwnSubnets;
-use crate::wire::{self, Command, Settings, View, Wire};
+use crate::wire::{self, Board, Command, Settings, View, Wire};
 use tell::{Seen, State, Teller};
 
 /// Pause before the heartbeats' key is asked for again.
@@ -51,32 +51,34 @@ pub fn run(args: &SpeakerArgs) -> anyhow::Result<()> {
     tracing::info!(node, namespace = args.cluster.namespace, heartbeat = %args.wire.heartbeat, "starting");
     crate::runtime()?.block_on(async {
         let client = kubernetes::client().await?;
+        let source =
+            kubernetes::start_with(&client, &cluster_plan(&args.cluster, Role::Announces), cluster::patience());
+        let (readiness, shown, board) = (Readiness::new(), Shown::default(), Board::default());
+        let sources = page::Sources {
+            node,
+            role: Role::Announces,
+            view: &board.view(),
+            figures: &board.figures,
+            source: &source.view,
+            shown: &shown,
+        };
+        let metrics = page::serve(args.admin.admin, &sources, readiness.clone()).await?;
+        let awaited = readiness.block("the heartbeats' key");
         let key = match args.wire.key()? {
             Some(key) => key,
             None => await_key(client.clone(), args).await?,
         };
-        let source =
-            kubernetes::start_with(&client, &cluster_plan(&args.cluster, Role::Announces), cluster::patience());
-        let wire = wire::start(Settings {
+        let settings = Settings {
             node: node.into(),
             selection: args.wire.selection()?,
             heartbeat: args.wire.heartbeat,
             liveness: Liveness::Heartbeats(key),
             drain_timeout: args.wire.drain_timeout,
-        })?;
-        let readiness = Readiness::new();
-        let shown = Shown::default();
-        let sources = page::Sources {
-            node,
-            role: Role::Announces,
-            view: &wire.view,
-            figures: &wire.figures,
-            source: &source.view,
-            shown: &shown,
         };
-        let metrics = page::serve(args.admin.admin, &sources, readiness.clone()).await?;
+        let wire = wire::start(settings, board)?;
         let subnets = OwnSubnets::open().await.context("cannot watch the interfaces")?;
         let speaker = Speaker::new(client, args, source.view.clone(), shown, &readiness);
+        drop(awaited);
         speaker.work(source, wire, &metrics, subnets).await
     })
 }

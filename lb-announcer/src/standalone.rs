@@ -30,7 +30,7 @@ use crate::metrics::SpeakerMetrics;
 use crate::page::{self, Page, Shown, lock};
 use crate::report::{self, ProblemLog};
 use crate::subnets::OwnSubnets;
-use crate::wire::{self, Command, Settings, View, Wire};
+use crate::wire::{self, Board, Command, Settings, View, Wire};
 
 type Held = BTreeMap<ObjectKey, Vec<IpAddr>>;
 
@@ -44,13 +44,16 @@ pub fn run(args: &StandaloneArgs) -> anyhow::Result<()> {
     let runtime = crate::runtime()?;
     runtime.block_on(async {
         let source = manifests::start(&args.manifests, &plan(&[], Role::Everything))?;
-        let wire = wire::start(Settings {
+        let settings = Settings {
             node: args.wire.node_name.as_str().into(),
             selection: args.wire.selection()?,
             heartbeat: args.wire.heartbeat,
             liveness,
             drain_timeout: args.wire.drain_timeout,
-        })?;
+        };
+        let board = Board::default();
+        let figures = board.figures.clone();
+        let wire = wire::start(settings, board)?;
         let readiness = Readiness::new();
         let shown: Shown = Arc::default();
         let standalone = Standalone {
@@ -76,7 +79,7 @@ pub fn run(args: &StandaloneArgs) -> anyhow::Result<()> {
             node: &args.wire.node_name,
             role: Role::Everything,
             view: &wire.view,
-            figures: &wire.figures,
+            figures: &figures,
             source: &source.view,
             shown: &shown,
         };

@@ -100,6 +100,27 @@ pub struct Figures {
     pub frames: Vec<(IpAddr, FrameCounters)>,
 }
 
+/// Where the thread shows what there is to see, which may be looked at before it runs.
+#[derive(Debug)]
+pub struct Board {
+    view: watch::Sender<Arc<View>>,
+    /// Its figures.
+    pub figures: Arc<std::sync::Mutex<Figures>>,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self { view: watch::channel(Arc::default()).0, figures: Arc::default() }
+    }
+}
+
+impl Board {
+    /// What there is to see, now and whenever it changes.
+    pub fn view(&self) -> watch::Receiver<Arc<View>> {
+        self.view.subscribe()
+    }
+}
+
 /// The thread from outside.
 #[derive(Debug)]
 pub struct Wire {
@@ -109,8 +130,6 @@ pub struct Wire {
     pub view: watch::Receiver<Arc<View>>,
     /// What happens.
     pub reports: mpsc::UnboundedReceiver<Report>,
-    /// Its figures.
-    pub figures: Arc<std::sync::Mutex<Figures>>,
     /// Ends when the thread does.
     pub ended: watch::Receiver<bool>,
 }

@@ -186,7 +186,7 @@ async fn under_another_key(stage: &Stage, namespace: &Namespace<'_>) -> Result<(
     let crowd = Crowd::gather(stage, namespace, "192.168.77.228").await?;
     let secret = testbed.get(&["secret", "landfall-heartbeat", "--namespace", LANDFALL])?;
     let right = secret["data"]["key"].as_str().unwrap_or_default().to_owned();
-    let wrong = "YW5vdGhlciBrZXksIGFzIGxvbmcgYXMgYSBrZXkgaGFzIHRvIGJl";
+    let wrong = "MmFhNTBiNDdjOTIzNDJkZGRhMWRjY2I3NzRlNTBlNDk3ZDc1OTYzMmRiMmMzYThiODZiMzFhOWQ3MzdmODE1MQ==";
     let node = crowd.owner("anywhere-0")?;
     let event = async {
         set_key(testbed, wrong)?;

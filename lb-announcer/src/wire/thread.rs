@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -18,7 +18,7 @@ use crate::edge::links::LinkWatch;
 use crate::edge::memory;
 use crate::wire::guides::Guides;
 use crate::wire::ports::Ports;
-use crate::wire::{Command, Figures, Settings, View, Wire};
+use crate::wire::{Board, Command, Figures, Settings, View, Wire};
 
 /// Figures are copied this often, which is as often as anybody looks.
 const FIGURES: Duration = Duration::from_secs(1);
@@ -36,20 +36,18 @@ fn boottime() -> Moment {
 
 /// What the loop tells the world outside.
 struct Outlets {
-    view: watch::Sender<Arc<View>>,
+    board: Board,
     reports: mpsc::UnboundedSender<Report>,
-    figures: Arc<Mutex<Figures>>,
 }
 
 /// Opens the sockets and starts the thread.
-pub fn start(settings: Settings) -> anyhow::Result<Wire> {
+pub fn start(settings: Settings, board: Board) -> anyhow::Result<Wire> {
     let (commands, told) = mpsc::unbounded_channel();
-    let (view_sender, view) = watch::channel(Arc::new(View::default()));
+    let view = board.view();
     let (report_sender, reports) = mpsc::unbounded_channel();
     let (end_sender, ended) = watch::channel(false);
     let (opened, open_result) = std::sync::mpsc::channel();
-    let figures = Arc::new(Mutex::new(Figures::default()));
-    let outlets = Outlets { view: view_sender, reports: report_sender, figures: figures.clone() };
+    let outlets = Outlets { board, reports: report_sender };
     let run = move || {
         let runtime = match crate::runtime() {
             Ok(runtime) => runtime,
@@ -73,7 +71,7 @@ pub fn start(settings: Settings) -> anyhow::Result<Wire> {
     };
     std::thread::Builder::new().name("announcer".to_owned()).spawn(run).context("cannot start a thread")?;
     open_result.recv().context("the announcer's thread ended before it began")??;
-    Ok(Wire { commands, view, reports, figures, ended })
+    Ok(Wire { commands, view, reports, ended })
 }
 
 /// Binds the port of the heartbeats. While another program has it (`MetalLB`'s speaker has the same one) this waits,
@@ -90,7 +88,7 @@ async fn bind(
             Ok(heartbeat) => {
                 if waits {
                     tracing::info!(%address, "the port of the heartbeats is free");
-                    outlets.view.send_replace(Arc::default());
+                    outlets.board.view.send_replace(Arc::default());
                 }
                 return Ok(Some((heartbeat, Told { early, later: told })));
             }
@@ -100,7 +98,7 @@ async fn bind(
                         %address, reason = %reason::PORT_IN_USE,
                         "another program has the UDP port of the heartbeats; nothing is announced until it is free"
                     );
-                    outlets.view.send_replace(Arc::new(View { awaited_port: Some(address), ..View::default() }));
+                    outlets.board.view.send_replace(Arc::new(View { awaited_port: Some(address), ..View::default() }));
                     let _ = opened.send(Ok(()));
                 }
             }
@@ -349,7 +347,7 @@ impl Loop {
         if now >= self.shown.1 + FIGURES {
             self.shown.1 = now;
             let figures = Figures { counters: self.core.counters(), frames: self.core.frame_counters().collect() };
-            *self.outlets.figures.lock().unwrap_or_else(PoisonError::into_inner) = figures;
+            *self.outlets.board.figures.lock().unwrap_or_else(PoisonError::into_inner) = figures;
             self.release(now);
         }
         if self.shown.0 == self.core.revision() {
@@ -379,7 +377,7 @@ impl Loop {
             proxies: self.core.proxies(now),
             awaited_port: None,
         };
-        self.outlets.view.send_if_modified(|shown| {
+        self.outlets.board.view.send_if_modified(|shown| {
             let changed = **shown != view;
             if changed {
                 *shown = Arc::new(view);
