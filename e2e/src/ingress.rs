@@ -37,17 +37,27 @@ pub struct Ingress {
 pub struct Launch {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    /// The limit of open files.
+    files: Option<usize>,
 }
 
 impl Launch {
     /// From a folder of manifests.
     pub fn manifests(folder: &Path) -> Self {
-        Self { arguments: vec!["--manifests".into(), folder.display().to_string()], environment: Vec::new() }
+        Self {
+            arguments: vec!["--manifests".into(), folder.display().to_string()],
+            environment: Vec::new(),
+            files: None,
+        }
     }
 
     /// From the API server that a kubeconfig names.
     pub fn kubeconfig(path: &Path) -> Self {
-        Self { arguments: Vec::new(), environment: vec![("KUBECONFIG".into(), path.display().to_string())] }
+        Self {
+            arguments: Vec::new(),
+            environment: vec![("KUBECONFIG".into(), path.display().to_string())],
+            files: None,
+        }
     }
 
     /// Adds arguments.
@@ -64,13 +74,29 @@ impl Launch {
         self
     }
 
+    /// Limits its open files.
+    #[must_use]
+    pub fn files(mut self, most: usize) -> Self {
+        self.files = Some(most);
+        self
+    }
+
     /// Starts it without waiting.
     pub fn spawn(self) -> Result<Ingress> {
         let folder = TempDir::new()?;
         let log = folder.path().join("log");
         let [http, https, admin] = [free()?, free()?, free()?];
         let out = File::create(&log)?;
-        let mut command = Command::new(tools::program("landfall-ingress")?);
+        let program = tools::program("landfall-ingress")?;
+        let mut command = match self.files {
+            Some(most) => {
+                // A shell sets the limit and becomes the program.
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\"")]).arg(program);
+                shell
+            }
+            None => Command::new(program),
+        };
         // The environment of whoever runs the tests must not change what they test.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LANDFALL_")) {
             command.env_remove(name);

@@ -13,6 +13,7 @@ mod debug;
 pub mod engine;
 pub mod explain;
 mod inputs;
+mod lack;
 pub mod listener;
 pub mod observe;
 mod publish;

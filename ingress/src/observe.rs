@@ -3,6 +3,7 @@
 mod access;
 mod control;
 mod labels;
+mod limited;
 mod series;
 mod traffic;
 

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts};
+use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use landfall_ingress_model::address::{Unusable, usable};
 use landfall_ingress_model::balance::Balancer;
@@ -21,6 +22,7 @@ use landfall_ingress_model::settings::Origin;
 use moka::sync::Cache;
 use thiserror::Error;
 
+use crate::lack::is_lack;
 use name::{Answer, Name};
 
 /// Bounds of how long an answer is kept: a TTL of 0 must not make every request a query.
@@ -49,6 +51,14 @@ pub enum ResolveError {
         /// What the resolver says.
         cause: Arc<str>,
     },
+    /// This process can't ask.
+    #[error("the name {name:?} could not be resolved: {cause}")]
+    Exhausted {
+        /// The name.
+        name: Arc<str>,
+        /// What it lacks.
+        cause: Arc<str>,
+    },
     /// Requests must not be sent to any of the addresses.
     #[error("the name {name:?} has no usable address: {cause}")]
     Refused {
@@ -67,7 +77,7 @@ impl ResolveError {
     pub const fn status(&self) -> u16 {
         match self {
             Self::Missing(_) | Self::Failed { .. } | Self::Unconfigured(_) => 502,
-            Self::Refused { .. } => 503,
+            Self::Refused { .. } | Self::Exhausted { .. } => 503,
         }
     }
 }
@@ -158,12 +168,12 @@ impl Resolver {
         let found = tokio::time::timeout(limit, system.lookup_ip(absolute))
             .await
             .map_err(|_| failed("no answer in time".to_owned()))?
-            .map_err(|error| {
-                if error.is_no_records_found() {
-                    ResolveError::Missing(name.clone())
-                } else {
-                    failed(error.to_string())
+            .map_err(|error| match &error {
+                error if error.is_no_records_found() => ResolveError::Missing(name.clone()),
+                NetError::Io(cause) if is_lack(cause) => {
+                    ResolveError::Exhausted { name: name.clone(), cause: cause.to_string().into() }
                 }
+                error => failed(error.to_string()),
             })?;
         let ttl = found.valid_until().saturating_duration_since(Instant::now()).clamp(MIN_TTL, MAX_TTL);
         Ok(Answer { addresses: self.permitted(name, found.iter())?, ttl })

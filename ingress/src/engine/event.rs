@@ -1,5 +1,6 @@
 //! What is told of each request and connection: the input of access log and metrics.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -149,6 +150,9 @@ pub trait Observer: Send + Sync + 'static {
 
     /// A TLS handshake has finished.
     fn handshake(&self, _handshake: Handshake) {}
+
+    /// This process has no file descriptor, port or memory left for what it was doing: `accept`, `connect`.
+    fn lacks(&self, _doing: &'static str, _error: &io::Error) {}
 
     /// An endpoint refused or failed and is left out for a while.
     fn ejected(&self, _backend: &BackendKey, _endpoint: SocketAddr) {}

@@ -19,6 +19,7 @@ use super::socket::{heed_all, ignore_newcomers};
 use super::stream::{ClientStream, Socket};
 use super::tls::{Tls, version_text};
 use crate::engine::{Engine, Handshake, Observer, Rejected, Scheme, plain_on_tls};
+use crate::lack::is_lack;
 
 /// Total time for PROXY header and TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -96,7 +97,11 @@ impl Acceptor {
         if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
             return;
         }
-        tracing::error!(%error, connections = self.live.connections(), "cannot accept a connection");
+        if is_lack(error) {
+            self.observer.lacks("accept", error);
+        } else {
+            tracing::error!(%error, connections = self.live.connections(), "cannot accept a connection");
+        }
         sleep(ACCEPT_PAUSE).await;
     }
 

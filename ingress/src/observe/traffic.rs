@@ -1,9 +1,11 @@
 //! Metrics of the traffic. Labels are bounded by the table: the rule's host and the Ingress, never what a client or a
 //! backend wrote.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use landfall_ingress_model::backend::BackendKey;
@@ -15,6 +17,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::limited::Limited;
 use super::log_exchange;
 use super::series::Series;
 use crate::engine::{Exchange, Handshake, Observer, Rejected, Scheme};
@@ -37,6 +40,11 @@ struct RejectedLabels {
 struct HandshakeLabels {
     version: &'static str,
     resumed: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct LackLabels {
+    doing: &'static str,
 }
 
 /// A histogram of latencies.
@@ -63,6 +71,8 @@ pub struct Traffic {
     rejected: Family<RejectedLabels, Counter>,
     handshakes: Family<HandshakeLabels, Counter>,
     handshake_seconds: Histogram,
+    lacks: Family<LackLabels, Counter>,
+    lack_lines: Limited,
 }
 
 impl Traffic {
@@ -76,6 +86,8 @@ impl Traffic {
             rejected: Family::default(),
             handshakes: Family::default(),
             handshake_seconds: latency(),
+            lacks: Family::default(),
+            lack_lines: Limited::default(),
         };
         let r = registry.sub_registry_with_prefix("landfall_ingress");
         r.register_collector(Box::new(traffic.series.clone()));
@@ -89,6 +101,8 @@ impl Traffic {
             Unit::Seconds,
             traffic.handshake_seconds.clone(),
         );
+        let help = "What failed because this process had no file descriptor, port or memory left";
+        r.register("lacks", help, traffic.lacks.clone());
         traffic
     }
 }
@@ -120,6 +134,18 @@ impl Observer for Traffic {
         let resumed = if handshake.resumed { "true" } else { "false" };
         self.handshakes.get_or_create(&HandshakeLabels { version: handshake.version, resumed }).inc();
         self.handshake_seconds.observe(handshake.duration.as_secs_f64());
+    }
+
+    fn lacks(&self, doing: &'static str, error: &io::Error) {
+        self.lacks.get_or_create(&LackLabels { doing }).inc();
+        if let Some(unsaid) = self.lack_lines.pass(Instant::now()) {
+            tracing::error!(
+                %error,
+                doing,
+                unsaid,
+                "no file descriptor, port or memory is left; raise the limit of open files (ulimit -n)"
+            );
+        }
     }
 
     fn ejected(&self, backend: &BackendKey, endpoint: SocketAddr) {

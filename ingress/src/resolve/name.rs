@@ -87,12 +87,14 @@ impl Name {
                 Known { outcome: Ok(addresses), renew: now + ttl, end: now + ttl + STALE }
             }
             // A name server that is away takes no service down at once; one that says "no such name" does.
-            (Err(ResolveError::Failed { .. }), Some((old, end))) if now < end => {
+            (Err(ResolveError::Failed { .. } | ResolveError::Exhausted { .. }), Some((old, end))) if now < end => {
                 Known { outcome: Ok(old.clone()), renew: now + RETRY, end }
             }
             (Err(error), _) => {
                 let briefly = match error {
-                    ResolveError::Failed { .. } | ResolveError::Unconfigured(_) => RETRY,
+                    ResolveError::Failed { .. } | ResolveError::Exhausted { .. } | ResolveError::Unconfigured(_) => {
+                        RETRY
+                    }
                     ResolveError::Missing(_) | ResolveError::Refused { .. } => NEGATIVE,
                 };
                 Known { outcome: Err(error), renew: now + briefly, end: now }

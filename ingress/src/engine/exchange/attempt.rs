@@ -73,12 +73,16 @@ impl<'a> Attempts<'a> {
                     return Ok(upstream);
                 }
                 // Connections that wait for nothing are worth less than this one; the endpoint is to blame for nothing.
-                Err(ConnectError::Exhausted(_)) if !cleared => {
+                Err(ConnectError::Exhausted(error)) if !cleared => {
+                    self.engine.observer.lacks("connect", &error);
                     self.engine.pool.clear();
                     cleared = true;
                     record.tries -= 1;
                 }
-                Err(error @ ConnectError::Exhausted(_)) => return Err(Failure::Connect(error)),
+                Err(ConnectError::Exhausted(error)) => {
+                    self.engine.observer.lacks("connect", &error);
+                    return Err(Failure::Connect(ConnectError::Exhausted(error)));
+                }
                 Err(error) => {
                     self.failed(&balancer, address);
                     self.failure = Some(Failure::Connect(error));

@@ -12,6 +12,9 @@ pub(super) enum Failure {
     ClientGone,
 }
 
+/// pingora's error where this process has no file descriptor, port or memory left.
+pub(super) const EXHAUSTED: ErrorType = ErrorType::CustomCode("exhausted", 503);
+
 /// nginx's word for a client that left before there was an answer.
 pub(super) const CLIENT_CLOSED_REQUEST: u16 = 499;
 
@@ -21,6 +24,9 @@ pub(super) fn classify(error: &Error) -> Failure {
         (_, ErrorType::HTTPStatus(code)) => {
             let status = StatusCode::from_u16(*code).unwrap_or(StatusCode::BAD_GATEWAY);
             Failure::Page(status, status_reason(status))
+        }
+        (_, etype) if *etype == EXHAUSTED => {
+            Failure::Page(StatusCode::SERVICE_UNAVAILABLE, "the proxy has no connection left for this request")
         }
         (ErrorSource::Downstream, ErrorType::ReadTimedout) => {
             Failure::Page(StatusCode::REQUEST_TIMEOUT, "the request body did not arrive in time")

@@ -19,6 +19,7 @@ use tokio_rustls::TlsConnector;
 
 use super::pool::Origin;
 use super::stream::UpstreamStream;
+use crate::lack::is_lack;
 
 /// When a silent connection is asked whether it still stands: a minute, then three times every 20 seconds.
 const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
@@ -47,13 +48,7 @@ pub(in crate::engine) enum ConnectError {
 
 impl ConnectError {
     fn of(error: io::Error) -> Self {
-        // EMFILE, ENFILE, ENOBUFS, ENOMEM and EADDRNOTAVAIL (no local port is free).
-        let own = [24, 23, 105, 12, 99];
-        if error.raw_os_error().is_some_and(|code| own.contains(&code)) {
-            Self::Exhausted(error)
-        } else {
-            Self::Refused(error)
-        }
+        if is_lack(&error) { Self::Exhausted(error) } else { Self::Refused(error) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Pingora's phases, filled with the pipeline's decisions.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,10 +22,11 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use super::Hooks;
 use super::context::{Attempt, Context};
 use super::request::exchange_stream;
-use crate::engine::pingora::outcome::{CLIENT_CLOSED_REQUEST, Failure, classify};
+use crate::engine::pingora::outcome::{CLIENT_CLOSED_REQUEST, EXHAUSTED, Failure, classify};
 use crate::engine::pingora::peer;
 use crate::engine::pingora::session::ExchangeStream;
 use crate::engine::websocket;
+use crate::lack::is_lack;
 
 impl Hooks {
     /// The next endpoint for a request.
@@ -241,6 +243,10 @@ impl ProxyHttp for Hooks {
         context: &mut Context,
         mut error: Box<Error>,
     ) -> Box<Error> {
+        if let Some(lack) = error.root_cause().downcast_ref::<io::Error>().filter(|cause| is_lack(cause)) {
+            self.observer.lacks("connect", lack);
+            return Error::create(EXHAUSTED, ErrorSource::Internal, None, Some(error));
+        }
         self.failed(context);
         context.failure = Some((error.etype().clone(), error.to_string()));
         // Nothing was sent, so any request may go to another endpoint.
