@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     Tls2,
     /// A new TLS connection, never resumed, for each request.
     Handshakes,
+    /// Unary gRPC calls in the clear, so many under way on each connection.
+    Grpc(u32),
 }
 
 /// One kind of load.
@@ -69,9 +71,24 @@ impl Load {
         };
         match self.kind {
             Kind::Tls2 => command.args(["-m", "10"]),
+            Kind::Grpc(streams) => {
+                command.args([
+                    "-m",
+                    &streams.to_string(),
+                    "-H",
+                    "content-type: application/grpc",
+                    "-H",
+                    "te: trailers",
+                ]);
+                command.arg("-d").arg(&proxy.message)
+            }
             _ => command.arg("--h1"),
         };
-        let (scheme, addr) = if self.kind == Kind::Http1 { ("http", proxy.http) } else { ("https", proxy.https) };
+        let (scheme, addr) = match self.kind {
+            Kind::Http1 => ("http", proxy.http),
+            Kind::Grpc(_) => ("http", proxy.grpc),
+            _ => ("https", proxy.https),
+        };
         command.arg(format!("--connect-to={addr}")).arg(format!("{scheme}://{HOST}{}", self.path));
         let said = tools::run(&mut on_core(&command, Core::Load))?;
         answered(&said).with_context(|| said.clone())

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
 use crate::load::{Kind, Load, Round};
-use crate::proxy::{Bench, Proxy};
+use crate::proxy::{Bench, GRPC_PATH, Proxy};
 use crate::report::{Cell, Row};
 
 /// Compares the ingress with its elders, side by side.
@@ -34,6 +34,12 @@ struct Arguments {
     /// Only loads whose name contains this.
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
+    /// Runs the ingress once more, with pingora as its engine.
+    #[arg(long)]
+    pingora: bool,
+    /// Runs another build of the ingress as well, to compare with.
+    #[arg(long, value_name = "PROGRAM")]
+    before: Option<std::path::PathBuf>,
 }
 
 /// The loads, with the most that the ingress may take of what nginx takes.
@@ -43,6 +49,8 @@ const LOADS: &[Load] = &[
     Load { name: "HTTP/2 over TLS", kind: Kind::Tls2, path: "/", clients: 16, budget: None },
     Load { name: "full TLS handshake", kind: Kind::Handshakes, path: "/", clients: 400, budget: Some(0.60) },
     Load { name: "1 MiB body", kind: Kind::Http1, path: "/mib", clients: 16, budget: None },
+    Load { name: "gRPC unary", kind: Kind::Grpc(10), path: GRPC_PATH, clients: 16, budget: Some(1.20) },
+    Load { name: "gRPC unary, in turn", kind: Kind::Grpc(1), path: GRPC_PATH, clients: 1, budget: None },
     Load { name: "1 MiB body over TLS", kind: Kind::Tls1, path: "/mib", clients: 16, budget: None },
 ];
 
@@ -57,7 +65,7 @@ async fn main() -> Result<()> {
     ensure!(arguments.rounds > 0, "--rounds must be at least 1");
     process::pin_this()?;
     let bench = Bench::new()?;
-    let proxies = bench.start_all().await?;
+    let proxies = bench.start_all(arguments.pingora, arguments.before.as_deref()).await?;
     println!("{}", report::machine());
     let mut rows = Vec::new();
     let idle = proxies.iter().map(Proxy::memory).collect::<Result<Vec<_>>>()?;

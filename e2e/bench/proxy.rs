@@ -16,6 +16,8 @@ use crate::process::{Core, Process};
 
 /// The host of the certificate that `hack/quickstart-pki` makes.
 pub(crate) const HOST: &str = "shop.localhost";
+/// A call that the echo backend answers with its own message.
+pub(crate) const GRPC_PATH: &str = "/landfall.Echo/Say";
 /// How long is waited for a program to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -24,6 +26,10 @@ pub(crate) struct Proxy {
     pub(crate) name: &'static str,
     pub(crate) http: SocketAddr,
     pub(crate) https: SocketAddr,
+    /// Where it takes HTTP/2 in the clear.
+    pub(crate) grpc: SocketAddr,
+    /// The file of a gRPC message.
+    pub(crate) message: PathBuf,
     process: Process,
 }
 
@@ -43,9 +49,10 @@ impl Proxy {
 pub(crate) struct Bench {
     pub(crate) trust: Trust,
     backend: SocketAddr,
+    calls: SocketAddr,
     manifests: Folder,
     folder: TempDir,
-    _backend: Process,
+    _backends: [Process; 2],
 }
 
 impl Bench {
@@ -57,23 +64,35 @@ impl Bench {
         let [certificate, key] = ["tls.crt", "tls.key"].map(|name| std::fs::read_to_string(folder.path().join(name)));
         std::fs::write(folder.path().join("tls.pem"), certificate? + &key?)?;
         std::fs::write(folder.path().join("mib"), vec![b'x'; 1 << 20])?;
-        let backend = free()?;
+        // Not compressed, and 16 bytes long (gRPC over HTTP/2, "Length-Prefixed-Message").
+        std::fs::write(folder.path().join("message"), [&[0, 0, 0, 0, 16], &[7; 16][..]].concat())?;
+        let (backend, calls) = (free()?, free()?);
         let text = include_str!("backend.conf")
             .replace("@DIR@", &folder.path().display().to_string())
             .replace("@BACKEND@", &backend.port().to_string())
             .replace("@BODY@", &"x".repeat(1024));
-        let process = nginx(folder.path(), "backend", &text, Core::Backend)?;
+        let pages = nginx(folder.path(), "backend", &text, Core::Backend)?;
+        let mut echo = Command::new(tools::program("landfall-echo")?);
+        echo.arg("serve").arg(format!("calls={calls}"));
+        let echo = Process::start(&echo, Core::Backend, &folder.path().join("echo.out"))?;
         let trust = Trust::from_file(&folder.path().join("ca.crt"))?;
-        Ok(Self { trust, backend, manifests, folder, _backend: process })
+        Ok(Self { trust, backend, calls, manifests, folder, _backends: [pages, echo] })
     }
 
     /// Starts every proxy and waits until each answers.
-    pub(crate) async fn start_all(&self) -> Result<Vec<Proxy>> {
+    pub(crate) async fn start_all(&self, pingora: bool, before: Option<&Path>) -> Result<Vec<Proxy>> {
         let mut proxies = vec![self.nginx()?];
         if on_path("haproxy") {
             proxies.push(self.haproxy()?);
         }
-        proxies.push(self.landfall()?);
+        let program = tools::program("landfall-ingress")?;
+        if let Some(before) = before {
+            proxies.push(self.landfall("before", before, "landfall")?);
+        }
+        if pingora {
+            proxies.push(self.landfall("pingora", &program, "pingora")?);
+        }
+        proxies.push(self.landfall("landfall", &program, "landfall")?);
         for Proxy { name, http, process, .. } in &proxies {
             wait::until(PATIENCE, &format!("{name} to answer"), || async {
                 let answer = client::get(*http, HOST, "/").await?;
@@ -87,46 +106,52 @@ impl Bench {
     }
 
     fn nginx(&self) -> Result<Proxy> {
-        let (http, https) = (free()?, free()?);
-        let text = self.fill(include_str!("nginx.conf"), http, https);
+        let (http, https, grpc) = (free()?, free()?, free()?);
+        let text = self.fill(include_str!("nginx.conf"), http, https, grpc);
         let process = nginx(self.folder.path(), "nginx", &text, Core::Proxy)?;
-        Ok(Proxy { name: "nginx", http, https, process })
+        Ok(Proxy { name: "nginx", http, https, grpc, message: self.file("message"), process })
     }
 
     fn haproxy(&self) -> Result<Proxy> {
-        let (http, https) = (free()?, free()?);
+        let (http, https, grpc) = (free()?, free()?, free()?);
         let config = self.file("haproxy.cfg");
-        std::fs::write(&config, self.fill(include_str!("haproxy.cfg"), http, https))?;
+        std::fs::write(&config, self.fill(include_str!("haproxy.cfg"), http, https, grpc))?;
         let mut command = Command::new("haproxy");
         command.arg("-db").arg("-f").arg(config);
         let process = Process::start(&command, Core::Proxy, &self.file("haproxy.out"))?;
-        Ok(Proxy { name: "haproxy", http, https, process })
+        Ok(Proxy { name: "haproxy", http, https, grpc, message: self.file("message"), process })
     }
 
-    fn landfall(&self) -> Result<Proxy> {
+    fn landfall(&self, name: &'static str, program: &Path, engine: &str) -> Result<Proxy> {
         let (http, https, admin) = (free()?, free()?, free()?);
-        let ingress = manifests::ingress("shop", HOST, &[("/", "web")])
+        let ingress = manifests::ingress("shop", HOST, &[("/", "web"), ("/landfall.Echo", "calls")])
             .replace("  rules:", &format!("  tls: [{{hosts: [{HOST}], secretName: shop-tls}}]\n  rules:"));
-        self.manifests.write("shop.yaml", &(ingress + &manifests::service("web", &[self.backend])))?;
-        let mut command = Command::new(tools::program("landfall-ingress")?);
+        let h2c = "port: 80, appProtocol: kubernetes.io/h2c}]}";
+        let calls = manifests::service("calls", &[self.calls]).replace("port: 80}]}", h2c);
+        self.manifests.write("shop.yaml", &(ingress + &manifests::service("web", &[self.backend]) + &calls))?;
+        let mut command = Command::new(program);
         // The others keep no access log either.
-        command.args(["serve", "--workers", "1", "--no-access-log", "--manifests"]).arg(self.manifests.path());
+        command
+            .args(["serve", "--workers", "1", "--no-access-log", "--engine", engine, "--manifests"])
+            .arg(self.manifests.path());
         for (flag, addr) in [("--http", http), ("--https", https), ("--admin", admin)] {
             command.args([flag, &addr.to_string()]);
         }
         // There is nobody to be told of its leaving.
         command.env("LANDFALL_LAME_DUCK", "0").env("LANDFALL_DRAIN_TIMEOUT", "0");
-        let process = Process::start(&command, Core::Proxy, &self.file("landfall.out"))?;
-        Ok(Proxy { name: "landfall", http, https, process })
+        let process = Process::start(&command, Core::Proxy, &self.file(&format!("{name}.out")))?;
+        Ok(Proxy { name, http, https, grpc: http, message: self.file("message"), process })
     }
 
-    fn fill(&self, template: &str, http: SocketAddr, https: SocketAddr) -> String {
+    fn fill(&self, template: &str, http: SocketAddr, https: SocketAddr, grpc: SocketAddr) -> String {
         let path = |name: &str| self.file(name).display().to_string();
         template
             .replace("@DIR@", &self.folder.path().display().to_string())
             .replace("@BACKEND@", &self.backend.port().to_string())
             .replace("@HTTP@", &http.port().to_string())
             .replace("@HTTPS@", &https.port().to_string())
+            .replace("@GRPC@", &grpc.port().to_string())
+            .replace("@CALLS@", &self.calls.port().to_string())
             .replace("@CERTIFICATE@", &path("tls.crt"))
             .replace("@KEY@", &path("tls.key"))
             .replace("@PEM@", &path("tls.pem"))
