@@ -21,6 +21,7 @@ pub mod resolve;
 mod secrets;
 pub mod serve;
 pub mod status;
+mod stream;
 mod uids;
 
 /// The one TLS provider of this program: aws-lc-rs, with post-quantum key exchange preferred.

@@ -15,7 +15,7 @@ use super::Upstream;
 use super::connect::{ConnectError, Connector};
 use super::http1::Http1Upstream;
 use super::http2::{Http2Upstream, Multiplexed};
-use super::stream::UpstreamStream;
+use super::stream::{UpstreamStream, speaks_h2, tcp};
 use crate::engine::wire::Wire;
 
 /// Pause between two looks for connections that have waited too long.
@@ -74,7 +74,7 @@ impl Idle {
 fn is_open(wire: &Wire<UpstreamStream>) -> bool {
     let mut space = [MaybeUninit::uninit(); 1];
     // With TLS, something to read may be a ticket; whatever it is, another connection is as good.
-    let read = SockRef::from(wire.stream().tcp()).peek(&mut space);
+    let read = SockRef::from(tcp(wire.stream())).peek(&mut space);
     read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
@@ -145,7 +145,7 @@ impl Pool {
             return Ok(found);
         }
         let stream = self.connector.connect(origin, limit).await?;
-        if origin.protocol == Protocols::Either && !stream.speaks_h2() {
+        if origin.protocol == Protocols::Either && !speaks_h2(&stream) {
             return Ok(Upstream::Http1(Box::new(Http1Upstream::new(Wire::new(stream), origin.clone(), false))));
         }
         let begun = timeout_at(deadline, Multiplexed::begin(stream)).await.map_err(|_| ConnectError::TimedOut)?;
