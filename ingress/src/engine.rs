@@ -151,14 +151,16 @@ impl Engine {
             return;
         }
         if let Some(proxy) = &self.pingora {
-            let (wire, connection) = Box::pin(pingora::serve(&self.shared, proxy, wire, connection)).await;
-            if let Some(wire) = wire {
+            let mut exchanges = pingora::Exchanges::new(proxy, connection.clone());
+            let served = http1::serve(&self.shared, wire, &connection, &mut exchanges);
+            if let Some(wire) = Box::pin(served).await {
                 self.serve_h2(wire, connection).await;
             }
             return;
         }
         let peer = Peer::new(connection);
-        if let Some(wire) = http1::serve(&self.shared, wire, &peer).await {
+        let mut exchanges = http1::Exchanges { peer: &peer };
+        if let Some(wire) = http1::serve(&self.shared, wire, &peer.connection, &mut exchanges).await {
             self.serve_h2(wire, peer.connection).await;
         }
     }

@@ -1,11 +1,14 @@
 //! The loop of an HTTP/1 connection: one request after the other, each handed over whole and alone.
 
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{StatusCode, Version};
 use landfall_ingress_model::pipeline::{Answer, Connection, request_id};
-use tokio::time::{Duration, Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Duration, Instant, timeout, timeout_at};
 
 use super::Shared;
 use super::answer::{render, violation_page};
@@ -26,7 +29,7 @@ const REFUSAL: Duration = Duration::from_secs(2);
 const LATE_GRACE: Duration = Duration::from_secs(1);
 
 /// What reading a head comes to.
-pub(super) enum Read {
+enum Read {
     Head(Head),
     /// The connection speaks HTTP/2.
     Preface,
@@ -35,39 +38,89 @@ pub(super) enum Read {
     Refused(Violation),
 }
 
+/// Whatever carries the exchanges of a connection, one after the other.
+pub(super) trait Carry: Send {
+    /// One exchange; the connection, if another may follow.
+    fn exchange(
+        &mut self,
+        engine: &Shared,
+        wire: Wire<ClientStream>,
+        head: Head,
+        timer: &mut Timer,
+    ) -> impl Future<Output = Option<Wire<ClientStream>>> + Send;
+}
+
 /// Serves the connection until it ends. A client that speaks HTTP/2 is handed back.
-pub(super) async fn serve(engine: &Shared, mut wire: Wire<ClientStream>, peer: &Peer) -> Option<Wire<ClientStream>> {
+pub(super) async fn serve(
+    engine: &Shared,
+    mut wire: Wire<ClientStream>,
+    connection: &Connection,
+    carry: &mut impl Carry,
+) -> Option<Wire<ClientStream>> {
     let mut first = true;
     let mut timer = Timer::default();
+    // Made once, since each making and dropping of it takes a lock that all workers share.
+    let mut draining = Draining { future: std::pin::pin!(engine.drain.draining()), over: false };
     loop {
+        if wire.input.is_empty() && !await_request(engine, &mut wire, first, &mut timer, &mut draining).await {
+            return None;
+        }
         let head = match read_head(engine, &mut wire, first).await {
             Read::Head(head) => head,
             Read::Preface => return Some(wire),
             Read::Nothing => return None,
             Read::Refused(violation) => {
                 // Boxed, as is what ends the connection: an idle one does not hold the space for it.
-                Box::pin(refuse(engine, &mut wire, &peer.connection, &violation)).await;
+                Box::pin(refuse(engine, &mut wire, connection, &violation)).await;
                 return None;
             }
         };
-        wire = Box::pin(exchange(engine, wire, head, peer, &mut timer)).await?;
+        wire = Box::pin(carry.exchange(engine, wire, head, &mut timer)).await?;
         wire.shrink();
         first = false;
     }
 }
 
-/// Reads one head, within the time-limits.
-pub(super) async fn read_head(engine: &Shared, wire: &mut Wire<ClientStream>, first: bool) -> Read {
-    if wire.input.is_empty() {
-        let idle_end = Instant::now() + engine.limits.idle_timeout;
-        tokio::select! {
-            biased;
-            read = wire.fill() => if !matches!(read, Ok(1..)) { return Read::Nothing },
-            () = sleep_until(idle_end) => return Read::Nothing,
-            () = left_idle(engine, first) => return Read::Nothing,
-        }
+/// The news that the program is leaving, which may be asked for again when it has come.
+struct Draining<'a, F> {
+    future: Pin<&'a mut F>,
+    over: bool,
+}
+
+impl<F: Future<Output = ()>> Draining<'_, F> {
+    fn has_come(&mut self, cx: &mut Context<'_>) -> bool {
+        self.over = self.over || self.future.as_mut().poll(cx).is_ready();
+        self.over
     }
-    let deadline = Instant::now() + engine.limits.head_timeout;
+}
+
+/// Waits for the first bytes of a request; false where none come.
+async fn await_request(
+    engine: &Shared,
+    wire: &mut Wire<ClientStream>,
+    first: bool,
+    timer: &mut Timer,
+    draining: &mut Draining<'_, impl Future<Output = ()>>,
+) -> bool {
+    let mut end = Instant::now() + engine.limits.idle_timeout;
+    poll_fn(|cx| {
+        if let Poll::Ready(read) = wire.poll_fill(cx) {
+            return Poll::Ready(matches!(read, Ok(1..)));
+        }
+        if draining.has_come(cx) {
+            if !first {
+                return Poll::Ready(false);
+            }
+            end = end.min(Instant::now() + LATE_GRACE);
+        }
+        timer.poll_until(end, cx).map(|()| false)
+    })
+    .await
+}
+
+/// Reads one head that has begun, within the time limit.
+async fn read_head(engine: &Shared, wire: &mut Wire<ClientStream>, first: bool) -> Read {
+    let mut deadline = None;
     let mut scanner = RequestScanner::default();
     loop {
         let preface = first && is_preface(&wire.input);
@@ -81,6 +134,7 @@ pub(super) async fn read_head(engine: &Shared, wire: &mut Wire<ClientStream>, fi
                 Err(violation) => return Read::Refused(violation),
             },
         }
+        let deadline = *deadline.get_or_insert_with(|| Instant::now() + engine.limits.head_timeout);
         match timeout_at(deadline, wire.fill()).await {
             Ok(Ok(1..)) => {}
             Ok(_) => return Read::Nothing,
@@ -111,51 +165,44 @@ fn is_preface(input: &[u8]) -> bool {
     input.get(..length) == PREFACE.get(..length)
 }
 
-/// Returns when an idle connection is to be closed because the program is leaving.
-async fn left_idle(engine: &Shared, first: bool) {
-    engine.drain.draining().await;
-    if first {
-        tokio::time::sleep(LATE_GRACE).await;
-    }
+/// Exchanges that this engine carries itself.
+pub(super) struct Exchanges<'a> {
+    pub(super) peer: &'a Peer,
 }
 
-/// One exchange; the connection, if another may follow.
-async fn exchange(
-    engine: &Shared,
-    mut wire: Wire<ClientStream>,
-    mut head: Head,
-    peer: &Peer,
-    timer: &mut Timer,
-) -> Option<Wire<ClientStream>> {
-    let bytes: Bytes = wire.input.split_to(head.length).freeze();
-    let fields = head.fields(bytes);
-    let Head { method, version, target, authority, body, .. } = head;
-    let length = match &body {
-        // A length of 0 that is not declared is no body at all.
-        Body::Length(0) if !fields.map.contains_key(http::header::CONTENT_LENGTH) => Length::None,
-        Body::Length(length) => Length::Known(*length),
-        Body::Chunked(_) | Body::UntilEnd => Length::Unknown,
-    };
-    let mut client = Http1Client::new(wire, body, version, &method, &fields.map, engine.clock.clone());
-    let request = Request { method, version, target, authority, fields, body: length, violation: None };
-    run(engine, &request, &mut Client::Http1(&mut client), peer, timer).await;
-    if client.goes_on() {
-        return Some(client.wire);
+impl Carry for Exchanges<'_> {
+    async fn exchange(
+        &mut self,
+        engine: &Shared,
+        mut wire: Wire<ClientStream>,
+        mut head: Head,
+        timer: &mut Timer,
+    ) -> Option<Wire<ClientStream>> {
+        let bytes: Bytes = wire.input.split_to(head.length).freeze();
+        let fields = head.fields(bytes);
+        let Head { method, version, target, authority, body, .. } = head;
+        let length = match &body {
+            // A length of 0 that is not declared is no body at all.
+            Body::Length(0) if !fields.map.contains_key(http::header::CONTENT_LENGTH) => Length::None,
+            Body::Length(length) => Length::Known(*length),
+            Body::Chunked(_) | Body::UntilEnd => Length::Unknown,
+        };
+        let mut client = Http1Client::new(wire, body, version, &method, &fields.map, engine.clock.clone());
+        let request = Request { method, version, target, authority, fields, body: length, violation: None };
+        run(engine, &request, &mut Client::Http1(&mut client), self.peer, timer).await;
+        if client.goes_on() {
+            return Some(client.wire);
+        }
+        drop(request);
+        if client.is_answered() {
+            Box::pin(linger(&mut client.wire)).await;
+        }
+        None
     }
-    drop(request);
-    if client.is_answered() {
-        Box::pin(linger(&mut client.wire)).await;
-    }
-    None
 }
 
 /// Answers what is no sound request.
-pub(super) async fn refuse(
-    engine: &Shared,
-    wire: &mut Wire<ClientStream>,
-    connection: &Connection,
-    violation: &Violation,
-) {
+async fn refuse(engine: &Shared, wire: &mut Wire<ClientStream>, connection: &Connection, violation: &Violation) {
     let start = Instant::now();
     let id = request_id(&http::HeaderMap::new(), rand::random());
     let answer = violation_page(violation, &id);

@@ -21,7 +21,7 @@ use super::body::Length;
 use super::client::{Client, Http2Client};
 use super::exchange::{Peer, Request, run};
 use super::framing::{Fields, Violation, parse_length};
-use super::timer::Timer;
+use super::timer::{Timer, Timers};
 use super::wire::Wire;
 use super::{EngineLimits, Shared};
 use crate::listener::ClientStream;
@@ -87,6 +87,7 @@ pub(super) async fn serve(engine: &Arc<Shared>, wire: Wire<ClientStream>, peer: 
     let mut leaving = false;
     let mut quiet_since = None;
     let mut timer = Timer::default();
+    let timers = Timers::default();
     loop {
         let next = poll_fn(|cx: &mut Context<'_>| {
             if !leaving && draining.as_mut().poll(cx).is_ready() {
@@ -122,7 +123,7 @@ pub(super) async fn serve(engine: &Arc<Shared>, wire: Wire<ClientStream>, peer: 
         });
         let Some(Ok((request, respond))) = next.await else { return };
         let counted = UnderWay::new(&under_way);
-        tokio::spawn(serve_stream(engine.clone(), peer.clone(), request, respond, counted));
+        tokio::spawn(serve_stream(engine.clone(), peer.clone(), timers.clone(), request, respond, counted));
     }
 }
 
@@ -130,6 +131,7 @@ pub(super) async fn serve(engine: &Arc<Shared>, wire: Wire<ClientStream>, peer: 
 async fn serve_stream(
     engine: Arc<Shared>,
     peer: Arc<Peer>,
+    timers: Timers,
     request: http::Request<RecvStream>,
     respond: SendResponse<Bytes>,
     _counted: UnderWay,
@@ -138,13 +140,14 @@ async fn serve_stream(
     let ended = body.is_end_stream();
     let request = understand(parts, ended, &engine.limits);
     let mut client = Http2Client::new(body, respond, engine.clock.clone());
-    let mut timer = Timer::default();
+    let mut timer = timers.take();
     run(&engine, &request, &mut Client::Http2(&mut client), &peer, &mut timer).await;
     // What is not needed any more is not held while the rest of the request is read.
     drop((request, peer, engine));
     if !client.is_read() {
         drain(&mut client, &mut timer).await;
     }
+    timers.put(timer);
 }
 
 /// The request in our own form, with what is wrong about it that the connection does not look at.

@@ -18,7 +18,8 @@ use tokio::sync::watch;
 use super::Shared;
 use super::client::linger;
 use super::framing::Head;
-use super::http1::{Read, read_head, refuse};
+use super::http1::Carry;
+use super::timer::Timer;
 use super::wire::Wire;
 use crate::listener::ClientStream;
 use session::{ExchangeStream, H2Stream, Request, Returned, Slot};
@@ -33,59 +34,45 @@ struct ClientFacts {
     digest: Option<Arc<ProxyDigest>>,
 }
 
-/// Serves an HTTP/1 connection until it ends. A client that speaks HTTP/2 is handed back.
-pub(super) async fn serve(
-    engine: &Shared,
-    proxy: &Proxy,
-    mut wire: Wire<ClientStream>,
-    connection: Connection,
-) -> (Option<Wire<ClientStream>>, Connection) {
-    let facts = Arc::new(ClientFacts { connection: connection.clone(), digest: None });
-    let slot = Slot::default();
-    let mut first = true;
-    loop {
-        let head = match read_head(engine, &mut wire, first).await {
-            Read::Head(head) => head,
-            Read::Preface => return (Some(wire), connection),
-            Read::Nothing => return (None, connection),
-            Read::Refused(violation) => {
-                refuse(engine, &mut wire, &connection, &violation).await;
-                return (None, connection);
-            }
-        };
-        let Some(returned) = exchange(proxy, wire, head, &facts, &slot).await else { return (None, connection) };
-        wire = returned.wire;
-        if !returned.at_boundary || wire.ended {
-            if returned.answered {
-                linger(&mut wire).await;
-            }
-            return (None, connection);
-        }
-        wire.shrink();
-        first = false;
+/// Exchanges of an HTTP/1 connection, handed to pingora.
+pub(super) struct Exchanges<'a> {
+    proxy: &'a Proxy,
+    facts: Arc<ClientFacts>,
+    slot: Slot,
+}
+
+impl<'a> Exchanges<'a> {
+    pub(super) fn new(proxy: &'a Proxy, connection: Connection) -> Self {
+        Self { proxy, facts: Arc::new(ClientFacts { connection, digest: None }), slot: Slot::default() }
     }
 }
 
-/// Hands one exchange to pingora and takes the connection back. `None`: it is lost.
-async fn exchange(
-    proxy: &Proxy,
-    mut wire: Wire<ClientStream>,
-    head: Head,
-    facts: &Arc<ClientFacts>,
-    slot: &Slot,
-) -> Option<Returned> {
-    let replay = replay(&wire.input, &head);
-    wire.consume(head.length);
-    let Head { version, target, authority, body, .. } = head;
-    let request = Request { version, target, authority };
-    let stream = ExchangeStream::new(wire, slot.clone(), replay, body, request, facts.clone());
-    let reusable = proxy.exchange(Box::new(stream)).await;
-    let mut returned = slot.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-    returned.at_boundary &= reusable || returned.kept;
-    if returned.wire.flush().await.is_err() {
-        return None;
+impl Carry for Exchanges<'_> {
+    async fn exchange(
+        &mut self,
+        _engine: &Shared,
+        mut wire: Wire<ClientStream>,
+        head: Head,
+        _timer: &mut Timer,
+    ) -> Option<Wire<ClientStream>> {
+        let replay = replay(&wire.input, &head);
+        wire.consume(head.length);
+        let Head { version, target, authority, body, .. } = head;
+        let request = Request { version, target, authority };
+        let stream = ExchangeStream::new(wire, self.slot.clone(), replay, body, request, self.facts.clone());
+        let reusable = self.proxy.exchange(Box::new(stream)).await;
+        // Without it the connection is lost.
+        let Returned { mut wire, at_boundary, answered, kept } =
+            self.slot.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        wire.flush().await.ok()?;
+        if at_boundary && (reusable || kept) && !wire.ended {
+            return Some(wire);
+        }
+        if answered {
+            linger(&mut wire).await;
+        }
+        None
     }
-    Some(returned)
 }
 
 /// The head as pingora gets it. The target is left out, since nothing that pingora knows about it is used.
