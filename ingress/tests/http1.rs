@@ -24,7 +24,7 @@ fn a_connection_carries_one_request_after_the_other() {
     }
     assert_eq!(backend.connections(), 1, "the connection to the backend is kept");
     let exchange = plane.exchange(5);
-    assert_eq!((exchange.status, exchange.method.as_str(), exchange.tries), (200, "GET", 1));
+    assert_eq!((exchange.status, &*exchange.method, exchange.tries), (200, "GET", 1));
     assert!(exchange.upstream.unwrap().reused);
 }
 

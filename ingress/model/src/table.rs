@@ -1,7 +1,9 @@
 //! The routing table: what the data path reads. Immutable; swapped whole.
 
+use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use landfall_model::ObjectKey;
@@ -43,8 +45,8 @@ impl PathRule {
     }
 }
 
-impl std::fmt::Display for PathRule {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for PathRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exact(path) => write!(f, "Exact {path}"),
             Self::Prefix(path) if path.is_empty() => f.write_str("Prefix /"),
@@ -135,6 +137,35 @@ pub struct Route {
     pub action: Action,
     /// Its limits; shared by the routes of one Ingress.
     pub policy: Arc<RoutePolicy>,
+    /// What the program keeps of it.
+    pub attached: Attached,
+}
+
+/// Something that belongs to a route and is found by it without a look-up, as its counters are.
+///
+/// Whoever attaches it also owns it: once that has dropped it, it is no longer found.
+#[derive(Default)]
+pub struct Attached(OnceLock<Weak<dyn Any + Send + Sync>>);
+
+impl Attached {
+    /// What is attached, as far as it is still there and of this type; else what `find` gives, which is attached if
+    /// nothing was.
+    pub fn or_attach<T: Any + Send + Sync>(&self, find: impl FnOnce() -> Arc<T>) -> Arc<T> {
+        let attached = self.0.get().and_then(Weak::upgrade).and_then(|attached| attached.downcast().ok());
+        attached.unwrap_or_else(|| {
+            let found = find();
+            let shared: Arc<dyn Any + Send + Sync> = found.clone();
+            // What was attached first stays, dropped or not.
+            let _ = self.0.set(Arc::downgrade(&shared));
+            found
+        })
+    }
+}
+
+impl fmt::Debug for Attached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.get().is_some() { "Attached" } else { "Nothing" })
+    }
 }
 
 /// The routes of one host pattern.
@@ -223,5 +254,21 @@ impl Table {
             .or_else(|| levels().find_map(|routes| routes.default.as_ref()))
             .or_else(|| self.default.as_ref().filter(allowed))
             .or(self.fallback.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_attached_is_found_for_as_long_as_its_owner_keeps_it() {
+        let (attached, owned) = (Attached::default(), Arc::new(1_u32));
+        assert_eq!(*attached.or_attach(|| owned.clone()), 1);
+        assert_eq!(*attached.or_attach(|| Arc::new(2_u32)), 1);
+        assert_eq!(*attached.or_attach(|| Arc::new("of another type")), "of another type");
+        drop(owned);
+        assert_eq!(*attached.or_attach(|| Arc::new(3_u32)), 3);
+        assert_eq!(*attached.or_attach(|| Arc::new(4_u32)), 4, "the first place is taken");
     }
 }

@@ -1,5 +1,6 @@
 //! What is told of each request and connection: the input of access log and metrics.
 
+use std::borrow::Cow;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use http::Version;
 use landfall_ingress_model::backend::BackendKey;
 use landfall_ingress_model::pipeline::Connection;
-use landfall_ingress_model::table::RouteId;
+use landfall_ingress_model::table::{Action, Route};
 
 /// How a client reached us.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -34,27 +35,27 @@ impl Scheme {
     }
 }
 
-/// One finished request and its answer.
+/// One finished request and its answer. Texts are those of the request itself, so that whoever needs none copies none.
 #[derive(Clone, Debug)]
-pub struct Exchange {
+pub struct Exchange<'a> {
     /// When the head of the request had been read.
     pub start: SystemTime,
     /// From then to the last byte of the answer.
     pub duration: Duration,
     /// The request id.
-    pub request_id: String,
+    pub request_id: Cow<'a, str>,
     /// The client behind trusted proxies.
     pub client: IpAddr,
     /// The other end of the TCP connection.
     pub peer: SocketAddr,
     /// The method; `-` where the head was not understood.
-    pub method: String,
+    pub method: Cow<'a, str>,
     /// How the client reached us.
     pub scheme: Scheme,
     /// The host that was asked for, as it was written; empty where there was none.
-    pub host: String,
+    pub host: Cow<'a, str>,
     /// Path and query as they came; `-` where the head was not understood.
-    pub target: String,
+    pub target: Cow<'a, str>,
     /// The version of HTTP spoken with the client.
     pub version: Version,
     /// The status that was sent; 499 where the client left before there was one.
@@ -64,19 +65,42 @@ pub struct Exchange {
     /// Bytes of the answer's body.
     pub sent: u64,
     /// The route, where one was found.
-    pub route: Option<RouteId>,
-    /// The backend, where the route has one.
-    pub backend: Option<BackendKey>,
+    pub route: Option<Arc<Route>>,
     /// The last attempt at an endpoint.
     pub upstream: Option<Upstream>,
     /// Endpoints that were tried.
     pub tries: u32,
     /// `User-Agent`.
-    pub user_agent: Option<String>,
+    pub user_agent: Option<Cow<'a, str>>,
     /// `Referer`.
-    pub referer: Option<String>,
+    pub referer: Option<Cow<'a, str>>,
     /// What went wrong, in words.
-    pub error: Option<String>,
+    pub error: Option<Cow<'a, str>>,
+}
+
+impl Exchange<'_> {
+    /// The backend, where the route has one.
+    pub fn backend(&self) -> Option<&BackendKey> {
+        match &self.route.as_ref()?.action {
+            Action::Forward(backend) => Some(&backend.key),
+            Action::Unavailable(_) => None,
+        }
+    }
+
+    /// The same, to be kept.
+    pub fn into_owned(self) -> Exchange<'static> {
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        Exchange {
+            request_id: owned(self.request_id),
+            method: owned(self.method),
+            host: owned(self.host),
+            target: owned(self.target),
+            user_agent: self.user_agent.map(owned),
+            referer: self.referer.map(owned),
+            error: self.error.map(owned),
+            ..self
+        }
+    }
 }
 
 /// The endpoint that took the request.
@@ -137,7 +161,12 @@ pub struct Handshake {
 /// Hears of everything that happens on the data path. Called on the data workers, so it must be quick.
 pub trait Observer: Send + Sync + 'static {
     /// A request was answered, or failed to be.
-    fn exchange(&self, exchange: &Exchange);
+    fn exchange(&self, exchange: &Exchange<'_>);
+
+    /// Whether it reads what only a log needs: the fields of the request. Otherwise they are left out.
+    fn reads(&self) -> bool {
+        true
+    }
 
     /// A connection was accepted.
     fn opened(&self, _scheme: Scheme) {}
@@ -163,7 +192,7 @@ pub trait Observer: Send + Sync + 'static {
 pub struct Unobserved;
 
 impl Observer for Unobserved {
-    fn exchange(&self, _exchange: &Exchange) {}
+    fn exchange(&self, _exchange: &Exchange<'_>) {}
 }
 
 /// The observer as the data path shares it.

@@ -10,11 +10,13 @@ mod transfer;
 
 use std::sync::{Mutex, PoisonError};
 
-use http::{HeaderMap, Method, StatusCode, Version};
+use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, Method, StatusCode, Version};
 use landfall_ingress_model::backend::BackendKey;
 use landfall_ingress_model::pipeline::{
     Connection, Decision, Forward, RequestHead, Trailers, Upgraded, decide, error_page, request_id, response_edits,
 };
+use tokio::time::Instant;
 
 use super::Shared;
 use super::body::Length;
@@ -156,7 +158,8 @@ async fn pass_on(
     let (mut upstream, head) = loop {
         let mut upstream = attempts.connect(record).await?;
         upload.begin(Attempts::may_repeat(&upstream));
-        let transfer = Transfer::new(engine, forward, client, &mut upstream, &mut upload, timer);
+        let begun = if upstream.is_reused() { record.attempt() } else { Instant::now() };
+        let transfer = Transfer::new(engine, forward, client, &mut upstream, &mut upload, timer, begun);
         let sent = transfer.head(&attempts.outbound(), record).await;
         record.received = upload.received();
         match sent {
@@ -174,18 +177,29 @@ async fn pass_on(
     let trailers = if matches!(body, Length::None | Length::Known(_)) { Trailers::Drop } else { Trailers::Pass };
     let edits = response_edits(*status, &fields.map, Upgraded::No, trailers);
     reply::begin(engine, client, &Reply { status: *status, fields, edits: &edits, declared: *declared, body })?;
-    let passed = Transfer::new(engine, forward, client, &mut upstream, &mut upload, timer).body(body).await;
+    let since = record.heard();
+    let passed = Transfer::new(engine, forward, client, &mut upstream, &mut upload, timer, since).body(body).await;
     record.received = upload.received();
     passed?;
-    keep(engine, request, forward, peer, upstream, &head.fields.map);
+    keep(engine, request, forward, peer, upstream, &head.fields.map, record.end());
     Ok(())
 }
 
 /// Keeps a connection for its next request, if there may be one.
-fn keep(engine: &Shared, request: &Request, forward: &Forward, peer: &Peer, upstream: Upstream, response: &HeaderMap) {
+fn keep(
+    engine: &Shared,
+    request: &Request,
+    forward: &Forward,
+    peer: &Peer,
+    upstream: Upstream,
+    response: &HeaderMap,
+    now: Instant,
+) {
     let Upstream::Http1(upstream) = upstream else { return };
-    let own = upstream.is_own() || authenticates_connection(&request.fields.map) || authenticates_connection(response);
-    let Some((origin, idle)) = upstream.into_idle() else { return };
+    let own = upstream.is_own()
+        || authenticates_connection(&request.fields.map, &AUTHORIZATION)
+        || authenticates_connection(response, &WWW_AUTHENTICATE);
+    let Some((origin, idle)) = upstream.into_idle(now) else { return };
     if own {
         peer.keep_own(forward.backend.key.clone(), origin, idle);
     } else {
@@ -195,9 +209,8 @@ fn keep(engine: &Shared, request: &Request, forward: &Forward, peer: &Peer, upst
 
 /// Whether a message is about NTLM or Negotiate, which authenticate the connection and not the request
 /// (RFC 4559 section 6).
-fn authenticates_connection(headers: &HeaderMap) -> bool {
-    let names = [http::header::AUTHORIZATION, http::header::WWW_AUTHENTICATE];
-    names.iter().flat_map(|name| headers.get_all(name)).any(|value| {
+fn authenticates_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
+    headers.get_all(name).iter().any(|value| {
         let scheme = value.as_bytes().split(|byte| *byte == b' ').next().unwrap_or_default();
         scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")
     })

@@ -214,28 +214,27 @@ async fn refuse(engine: &Shared, wire: &mut Wire<ClientStream>, connection: &Con
 }
 
 /// The record of a request that was not understood.
-fn refused(connection: &Connection, answer: &Answer, violation: &Violation, duration: Duration) -> Exchange {
+fn refused<'a>(connection: &Connection, answer: &'a Answer, violation: &Violation, duration: Duration) -> Exchange<'a> {
     let id = answer.headers.iter().find(|(name, _)| name == "x-request-id");
     Exchange {
         start: SystemTime::now(),
         duration,
-        request_id: id.and_then(|(_, value)| value.to_str().ok()).unwrap_or_default().to_owned(),
+        request_id: id.and_then(|(_, value)| value.to_str().ok()).unwrap_or_default().into(),
         client: connection.client.ip().to_canonical(),
         peer: connection.peer,
-        method: "-".to_owned(),
+        method: "-".into(),
         scheme: Scheme::of(connection),
-        host: String::new(),
-        target: "-".to_owned(),
+        host: "".into(),
+        target: "-".into(),
         version: Version::HTTP_11,
         status: violation.status.as_u16(),
         received: 0,
         sent: answer.body.len() as u64,
         route: None,
-        backend: None,
         upstream: None,
         tries: 0,
         user_agent: None,
         referer: None,
-        error: Some(violation.reason.to_owned()),
+        error: Some(violation.reason.into()),
     }
 }

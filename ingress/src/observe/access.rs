@@ -5,32 +5,32 @@ use http::Version;
 use crate::engine::Exchange;
 
 /// Writes the access line; its target is `access`, so that `--log access=off` silences it.
-pub fn log_exchange(exchange: &Exchange) {
+pub fn log_exchange(exchange: &Exchange<'_>) {
     let upstream = exchange.upstream;
     let millis = |duration: std::time::Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
     tracing::info!(
         target: "access",
         {
             client.addr = %exchange.client,
-            method = exchange.method,
+            method = &*exchange.method,
             scheme = exchange.scheme.as_str(),
-            host = exchange.host,
-            path = exchange.target,
+            host = &*exchange.host,
+            path = &*exchange.target,
             protocol = protocol(exchange.version),
             status = exchange.status,
             duration_ms = millis(exchange.duration),
             received = exchange.received,
             sent = exchange.sent,
-            namespace = exchange.route.as_ref().map(|route| route.ingress.namespace()),
-            ingress = exchange.route.as_ref().map(|route| route.ingress.name()),
-            backend = exchange.backend.as_ref().map(tracing::field::display),
+            namespace = exchange.route.as_ref().map(|route| route.id.ingress.namespace()),
+            ingress = exchange.route.as_ref().map(|route| route.id.ingress.name()),
+            backend = exchange.backend().map(tracing::field::display),
             upstream.addr = upstream.map(|upstream| tracing::field::display(upstream.address)),
             upstream.duration_ms = upstream.and_then(|upstream| upstream.first_byte).map(millis),
             tries = exchange.tries,
-            request_id = exchange.request_id,
-            user_agent = exchange.user_agent,
-            referer = exchange.referer,
-            error = exchange.error
+            request_id = &*exchange.request_id,
+            user_agent = exchange.user_agent.as_deref(),
+            referer = exchange.referer.as_deref(),
+            error = exchange.error.as_deref()
         },
         "request"
     );

@@ -77,12 +77,15 @@ impl Owner {
             HostPattern::Wildcard(domain) => table.wildcard.get(domain),
             HostPattern::Any => Some(&table.any),
         };
-        routes.is_some_and(|routes| all(routes).any(is_of)) || table.default.as_ref().is_some_and(is_of)
+        let mut leftovers = table.default.iter().chain(&table.fallback);
+        routes.is_some_and(|routes| all(routes).any(is_of)) || leftovers.any(is_of)
     }
 }
 
 fn all(routes: &HostRoutes) -> impl Iterator<Item = &Arc<Route>> {
-    routes.exact.values().chain(routes.prefix.values()).chain(&routes.default)
+    // Those of other namespaces have no others in turn.
+    let levels = std::iter::once(routes).chain(routes.others.values());
+    levels.flat_map(|routes| routes.exact.values().chain(routes.prefix.values()).chain(&routes.default))
 }
 
 /// The metrics of one owner.
@@ -97,7 +100,7 @@ struct RouteSeries {
 }
 
 impl RouteSeries {
-    fn count(&self, exchange: &Exchange) {
+    fn count(&self, exchange: &Exchange<'_>) {
         let key = (known_method(&exchange.method), Status::of(exchange.status));
         let known = self.requests.read().unwrap_or_else(PoisonError::into_inner).get(&key).map(Counter::inc);
         if known.is_none() {
@@ -167,9 +170,14 @@ impl Series {
         Self { table, routes: Kept::default(), ejections: Kept::default() }
     }
 
-    pub(super) fn count(&self, exchange: &Exchange) {
-        let owner = Owner::of(exchange.route.as_ref());
-        self.routes.get(&owner, |owner| owner.is_in(&self.table.load())).count(exchange);
+    pub(super) fn count(&self, exchange: &Exchange<'_>) {
+        let find =
+            |route: Option<&RouteId>| self.routes.get(&Owner::of(route), |owner| owner.is_in(&self.table.load()));
+        match &exchange.route {
+            // Found by the names with its first request only.
+            Some(route) => route.attached.or_attach(|| find(Some(&route.id))).count(exchange),
+            None => find(None).count(exchange),
+        }
     }
 
     pub(super) fn ejected(&self, backend: &BackendKey) {
@@ -181,7 +189,7 @@ impl Series {
 /// The backends that routes lead to.
 fn backends(table: &Table) -> HashSet<&BackendKey> {
     let hosts = table.exact.values().chain(table.wildcard.values()).chain([&table.any]);
-    let routes = hosts.flat_map(|routes| all(routes)).chain(&table.default);
+    let routes = hosts.flat_map(|routes| all(routes)).chain(&table.default).chain(&table.fallback);
     routes
         .filter_map(|route| match &route.action {
             Action::Forward(backend) => Some(&backend.key),

@@ -108,11 +108,15 @@ impl Traffic {
 }
 
 impl Observer for Traffic {
-    fn exchange(&self, exchange: &Exchange) {
+    fn exchange(&self, exchange: &Exchange<'_>) {
         self.series.count(exchange);
         if self.access_log == AccessLog::On {
             log_exchange(exchange);
         }
+    }
+
+    fn reads(&self) -> bool {
+        self.access_log == AccessLog::On
     }
 
     fn opened(&self, scheme: Scheme) {

@@ -13,7 +13,9 @@ use landfall_ingress_model::backend::{Affinity, Backend, BackendKey, BackendStat
 use landfall_ingress_model::balance::{Balance, Balancer};
 use landfall_ingress_model::host::{HostName, HostPattern};
 use landfall_ingress_model::settings::Origin;
-use landfall_ingress_model::table::{Action, Dialect, HostRoutes, PathRule, Route, RouteId, RoutePolicy, Table};
+use landfall_ingress_model::table::{
+    Action, Attached, Dialect, HostRoutes, PathRule, Route, RouteId, RoutePolicy, Table,
+};
 use landfall_ingress_model::tls::{Certificate, CertificateTable};
 use landfall_model::ObjectKey;
 use landfall_shared::drain::{Drain, DrainTimes, Drainer};
@@ -23,15 +25,15 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTi
 /// What the data plane told.
 #[derive(Default)]
 pub struct Heard {
-    pub exchanges: Mutex<Vec<Exchange>>,
+    pub exchanges: Mutex<Vec<Exchange<'static>>>,
     pub rejected: Mutex<Vec<Rejected>>,
     pub handshakes: Mutex<Vec<Handshake>>,
     pub ejected: Mutex<Vec<SocketAddr>>,
 }
 
 impl Observer for Heard {
-    fn exchange(&self, exchange: &Exchange) {
-        self.exchanges.lock().unwrap().push(exchange.clone());
+    fn exchange(&self, exchange: &Exchange<'_>) {
+        self.exchanges.lock().unwrap().push(exchange.clone().into_owned());
     }
 
     fn rejected(&self, _scheme: Scheme, why: Rejected, _peer: SocketAddr) {
@@ -110,6 +112,7 @@ impl Rule {
             dialect: Dialect::Kubernetes,
             action: Action::Forward(Arc::new(Backend::new(key, Arc::new(state)))),
             policy: Arc::new(self.policy),
+            attached: Attached::default(),
         };
         (host, prefix, Arc::new(route))
     }
@@ -193,7 +196,7 @@ impl Plane {
     }
 
     /// The record of the exchange number `index`, awaited.
-    pub fn exchange(&self, index: usize) -> Exchange {
+    pub fn exchange(&self, index: usize) -> Exchange<'static> {
         wait_for(|| self.heard.exchanges.lock().unwrap().get(index).cloned())
     }
 }

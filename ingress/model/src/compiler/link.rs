@@ -15,7 +15,7 @@ use super::{Compiler, Effects};
 use crate::backend::BackendKey;
 use crate::host::HostPattern;
 use crate::reason;
-use crate::table::{Action, Dialect, HttpsRedirect, PathRule, Route, RouteId, RoutePolicy};
+use crate::table::{Action, Attached, Dialect, HttpsRedirect, PathRule, Route, RouteId, RoutePolicy};
 use crate::tls::Certificate;
 
 /// RFC 8555 section 8.3.
@@ -313,7 +313,8 @@ impl Compiler {
             (Err(why), refused) => Action::Unavailable(refused.as_ref().unwrap_or(why).clone()),
         };
         let id = RouteId { ingress: parsed.age.key.clone(), host: host.clone(), path: path.cloned() };
-        Arc::new(Route { id, dialect: linked.dialect, action, policy: policy.clone() })
+        let (dialect, policy, attached) = (linked.dialect, policy.clone(), Attached::default());
+        Arc::new(Route { id, dialect, action, policy, attached })
     }
 
     /// An ACME server looks for its challenge by plain HTTP, and the certificate is not there yet. That is the default

@@ -14,7 +14,7 @@ use crate::backend::{BackendKey, PortRef};
 use crate::host::HostPattern;
 use crate::reason;
 use crate::settings::HostOwnership;
-use crate::table::{Action, Dialect, HostRoutes, PathRule, Route, RouteId, Table};
+use crate::table::{Action, Attached, Dialect, HostRoutes, PathRule, Route, RouteId, Table};
 
 /// Uses the backend of `--default-backend-service`; no Ingress has this key.
 const FLAG: &str = "";
@@ -167,7 +167,8 @@ impl Compiler {
         let backend = self.backends.acquire(&pool, &user);
         let id = RouteId { ingress: service, host: HostPattern::Any, path: None };
         let policy = self.policies[0].clone();
-        let route = Route { id, dialect: Dialect::Kubernetes, action: Action::Forward(backend), policy };
+        let (action, attached) = (Action::Forward(backend), Attached::default());
+        let route = Route { id, dialect: Dialect::Kubernetes, action, policy, attached };
         Some(Arc::new(route))
     }
 

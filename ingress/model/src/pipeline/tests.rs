@@ -6,7 +6,7 @@ use super::*;
 use crate::backend::{Affinity, BackendKey, PortRef, Protocol, Target};
 use crate::balance::{Balance, Balancer};
 use crate::host::HostPattern;
-use crate::table::{Dialect, HostRoutes, PathRule, RouteId, RoutePolicy};
+use crate::table::{Attached, Dialect, HostRoutes, PathRule, RouteId, RoutePolicy};
 
 use landfall_model::ObjectKey;
 
@@ -27,6 +27,7 @@ fn table(policy: RoutePolicy, dialect: Dialect) -> Table {
         dialect,
         action: Action::Forward(Arc::new(Backend::new(key, Arc::new(state)))),
         policy: Arc::new(policy),
+        attached: Attached::default(),
     });
     let routes = HostRoutes { prefix: HashMap::from([("/app".into(), route)]), ..HostRoutes::default() };
     let name = HostName::from_authority("shop.example").unwrap();

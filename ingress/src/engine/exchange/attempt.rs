@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use landfall_ingress_model::backend::{Protocol, Target};
 use landfall_ingress_model::balance::{Balancer, Choice, Pick};
 use landfall_ingress_model::pipeline::Forward;
+use tokio::time::Instant;
 
 use super::transfer::Upload;
 use super::{Failure, Peer, Record, Request, Shared};
@@ -51,20 +52,22 @@ impl<'a> Attempts<'a> {
     /// A connection to the next endpoint that takes one.
     pub(super) async fn connect(&mut self, record: &mut Record<'_>) -> Result<Upstream, Failure> {
         if let Some(own) = self.peer.take_own(&self.forward.backend.key, self.care()) {
-            record.begin(own.address());
+            record.begin(own.address(), Instant::now());
             record.connected(true);
             return Ok(own);
         }
         let balancer = self.balancer().await?;
         let mut cleared = false;
         loop {
-            let Some(pick) = self.pick(&balancer) else {
+            let now = record.next();
+            let Some(pick) = self.pick(&balancer, now) else {
                 return Err(self.failure.take().unwrap_or(Failure::NoEndpoint));
             };
             let address = pick.addr;
             self.pick = Some(pick);
-            record.begin(address);
-            match self.engine.pool.get(&self.origin(address), self.care(), self.limit(&balancer, record)).await {
+            record.begin(address, now);
+            let limit = self.limit(&balancer, record);
+            match self.engine.pool.get(self.origin(address), self.care(), limit, now).await {
                 Ok(upstream) => {
                     record.connected(upstream.is_reused());
                     if !upstream.is_reused() {
@@ -132,7 +135,7 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    fn pick(&self, balancer: &Balancer) -> Option<Pick> {
+    fn pick(&self, balancer: &Balancer, now: Instant) -> Option<Pick> {
         let choice = Choice {
             balance: self.forward.state.balance,
             affinity: self.forward.state.affinity,
@@ -140,7 +143,7 @@ impl<'a> Attempts<'a> {
             key: None,
             excluded: &self.tried,
         };
-        balancer.pick(&choice, Instant::now())
+        balancer.pick(&choice, now.into_std())
     }
 
     fn origin(&self, address: SocketAddr) -> Origin {
@@ -170,7 +173,7 @@ impl<'a> Attempts<'a> {
     /// Tells the balancer that an endpoint could not be reached.
     fn failed(&mut self, balancer: &Balancer, address: SocketAddr) {
         self.tried.push(address);
-        let now = Instant::now();
+        let now = std::time::Instant::now();
         // Requests that were under way together fail together, and are told of once.
         let known = balancer.is_ejected(address, now);
         balancer.failed(address, now);

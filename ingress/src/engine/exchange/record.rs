@@ -1,13 +1,13 @@
 //! What is kept of one exchange for metrics and the access log.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::{HeaderName, HeaderValue, header};
-use landfall_ingress_model::backend::BackendKey;
 use landfall_ingress_model::pipeline::Forward;
-use landfall_ingress_model::table::{Action, Route};
+use landfall_ingress_model::table::Route;
 use tokio::time::Instant;
 
 use super::{Failure, Peer, Request, Shared};
@@ -24,6 +24,9 @@ pub(in crate::engine) struct Record<'a> {
     client: Option<std::net::IpAddr>,
     upstream: Option<Upstream>,
     attempt: Instant,
+    /// When the head of the response came.
+    heard: Instant,
+    ended: Option<Instant>,
     pub(super) tries: u32,
     pub(super) received: u64,
     /// The status of the answer.
@@ -44,6 +47,8 @@ impl<'a> Record<'a> {
             client: None,
             upstream: None,
             attempt: begun,
+            heard: begun,
+            ended: None,
             tries: 0,
             received: 0,
             status: 0,
@@ -57,10 +62,15 @@ impl<'a> Record<'a> {
         self.client = Some(forward.client);
     }
 
+    /// The moment at which the next attempt begins: the first one does with the request.
+    pub(super) fn next(&self) -> Instant {
+        if self.tries == 0 { self.begun } else { Instant::now() }
+    }
+
     /// An attempt at an endpoint begins.
-    pub(super) fn begin(&mut self, address: SocketAddr) {
+    pub(super) fn begin(&mut self, address: SocketAddr, now: Instant) {
         self.tries += 1;
-        self.attempt = Instant::now();
+        self.attempt = now;
         self.upstream = Some(Upstream { address, connect: None, first_byte: None, reused: false });
     }
 
@@ -74,9 +84,26 @@ impl<'a> Record<'a> {
 
     /// The head of the response has come.
     pub(super) fn answered(&mut self) {
+        let now = Instant::now();
+        self.heard = now;
         if let Some(upstream) = &mut self.upstream {
-            upstream.first_byte = Some(self.attempt.elapsed());
+            upstream.first_byte = Some(now.saturating_duration_since(self.attempt));
         }
+    }
+
+    /// When the head of the response came.
+    pub(super) fn heard(&self) -> Instant {
+        self.heard
+    }
+
+    /// The exchange has come to its end, now.
+    pub(super) fn end(&mut self) -> Instant {
+        *self.ended.get_or_insert_with(Instant::now)
+    }
+
+    /// When the last attempt began.
+    pub(super) fn attempt(&self) -> Instant {
+        self.attempt
     }
 
     /// The exchange came to no good end.
@@ -86,39 +113,30 @@ impl<'a> Record<'a> {
 
     /// Tells the observer.
     pub(super) fn tell(self, engine: &Shared, sent: u64) {
-        let Self { request, peer, route, .. } = &self;
-        let headers = &request.fields.map;
-        let text =
-            |name: HeaderName| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-        let host = request.authority.clone().or_else(|| text(header::HOST)).unwrap_or_default();
+        let Self { request, peer, id, .. } = self;
+        let headers = if engine.observer.reads() { Some(&request.fields.map) } else { None };
+        let text = |name: HeaderName| Some(String::from_utf8_lossy(headers?.get(name)?.as_bytes()));
+        let host = request.authority.as_deref().map(Cow::Borrowed).or_else(|| text(header::HOST));
         engine.observer.exchange(&Exchange {
             start: self.start,
-            duration: self.begun.elapsed(),
-            request_id: self.id.to_str().unwrap_or_default().to_owned(),
+            duration: self.ended.unwrap_or_else(Instant::now).saturating_duration_since(self.begun),
+            request_id: id.to_str().unwrap_or_default().into(),
             client: self.client.unwrap_or_else(|| peer.connection.client.ip().to_canonical()),
             peer: peer.connection.peer,
-            method: request.method.as_str().to_owned(),
+            method: request.method.as_str().into(),
             scheme: Scheme::of(&peer.connection),
-            host,
-            target: request.target.clone(),
+            host: host.unwrap_or_default(),
+            target: request.target.as_str().into(),
             version: request.version,
             status: self.status,
             received: self.received,
             sent,
-            route: route.as_ref().map(|route| route.id.clone()),
-            backend: route.as_deref().and_then(backend_of),
+            route: self.route,
             upstream: self.upstream,
             tries: self.tries,
             user_agent: text(header::USER_AGENT),
             referer: text(header::REFERER),
-            error: self.error,
+            error: self.error.map(Cow::Owned),
         });
-    }
-}
-
-fn backend_of(route: &Route) -> Option<BackendKey> {
-    match &route.action {
-        Action::Forward(backend) => Some(backend.key.clone()),
-        Action::Unavailable(_) => None,
     }
 }

@@ -172,9 +172,11 @@ pub(super) struct Transfer<'t, 'c> {
     upstream: &'t mut Upstream,
     upload: &'t mut Upload,
     timer: &'t mut Timer,
-    /// When something moved last in either direction.
+    /// When something moved last in either direction, as far as it was looked at the clock since.
     up_at: Instant,
     down_at: Instant,
+    up_moved: bool,
+    down_moved: bool,
     up_waits: Waits,
     half_closed: Option<Instant>,
     /// When to look for the client next, where it can't be heard.
@@ -191,8 +193,8 @@ impl<'t, 'c> Transfer<'t, 'c> {
         upstream: &'t mut Upstream,
         upload: &'t mut Upload,
         timer: &'t mut Timer,
+        now: Instant,
     ) -> Self {
-        let now = Instant::now();
         Self {
             engine,
             forward,
@@ -202,6 +204,8 @@ impl<'t, 'c> Transfer<'t, 'c> {
             timer,
             up_at: now,
             down_at: now,
+            up_moved: false,
+            down_moved: false,
             up_waits: Waits::Nobody,
             half_closed: None,
             look_at: None,
@@ -233,7 +237,7 @@ impl<'t, 'c> Transfer<'t, 'c> {
                 Poll::Ready(Ok(Answer::Interim(status, fields))) => {
                     let edits = response_edits(status, &fields.map, Upgraded::No, Trailers::Drop);
                     self.client.inform(status, &fields, &edits);
-                    self.down_at = Instant::now();
+                    self.down_moved = true;
                 }
                 Poll::Ready(Ok(Answer::Head(head))) => return Poll::Ready(Ok(head)),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(self.broken.take().unwrap_or(error).into())),
@@ -242,6 +246,7 @@ impl<'t, 'c> Transfer<'t, 'c> {
         }
         // An interim response; whether it is sent or on its way, the final one is awaited.
         let _ = self.client.poll_flush(cx)?;
+        self.look_at_clock();
         let deadline = match self.up_waits {
             Waits::Client if !self.client.waits() => self.up_at + self.engine.limits.client_timeout,
             Waits::Client => self.up_at + self.forward.route.policy.read_timeout,
@@ -268,13 +273,14 @@ impl<'t, 'c> Transfer<'t, 'c> {
             let Poll::Ready(part) = self.upstream.poll_part(cx) else { break Waits::Endpoint };
             let part = part?;
             *over = part.is_final();
-            self.down_at = Instant::now();
+            self.down_moved = true;
             self.client.write(part)?;
         };
         let flushed = self.client.poll_flush(cx)?.is_ready();
         if *over && flushed {
             return Poll::Ready(Ok(()));
         }
+        self.look_at_clock();
         let limit = if waits == Waits::Endpoint && flushed {
             self.forward.route.policy.read_timeout
         } else {
@@ -296,11 +302,7 @@ impl<'t, 'c> Transfer<'t, 'c> {
             self.up_waits = Waits::Nobody;
             return Ok(());
         }
-        let mut moved = false;
-        let outcome = self.upload.poll(self.client, self.upstream, &mut moved, &mut self.up_waits, cx);
-        if moved {
-            self.up_at = Instant::now();
-        }
+        let outcome = self.upload.poll(self.client, self.upstream, &mut self.up_moved, &mut self.up_waits, cx);
         match outcome {
             Poll::Pending | Poll::Ready(Ok(())) => Ok(()),
             Poll::Ready(Err(UploadError::Client(error))) => Err(error.into()),
@@ -310,6 +312,19 @@ impl<'t, 'c> Transfer<'t, 'c> {
                 self.up_waits = Waits::Nobody;
                 self.broken = Some(error);
                 Ok(())
+            }
+        }
+    }
+
+    /// The time counts only for whoever waits.
+    fn look_at_clock(&mut self) {
+        if self.up_moved || self.down_moved {
+            let now = Instant::now();
+            if std::mem::take(&mut self.up_moved) {
+                self.up_at = now;
+            }
+            if std::mem::take(&mut self.down_moved) {
+                self.down_at = now;
             }
         }
     }

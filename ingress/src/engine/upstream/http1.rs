@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 use http::header::TRAILER;
 use http::{Method, StatusCode, Version};
+use tokio::time::Instant;
 
 use super::pool::{Idle, Origin};
 use super::stream::UpstreamStream;
@@ -146,7 +147,7 @@ impl Http1Upstream {
     }
 
     /// The connection for its next request, if it stands exactly behind this one's response.
-    pub(in crate::engine) fn into_idle(mut self) -> Option<(Origin, Idle)> {
+    pub(in crate::engine) fn into_idle(mut self, now: Instant) -> Option<(Origin, Idle)> {
         let boundary = self.keeps_alive
             && self.written
             && self.body.as_ref().is_some_and(Body::is_done)
@@ -157,7 +158,7 @@ impl Http1Upstream {
             return None;
         }
         self.wire.shrink();
-        Some((self.origin, Idle::new(self.wire)))
+        Some((self.origin, Idle::new(self.wire, now)))
     }
 
     /// The bare connection, after a switch of protocols.

@@ -112,10 +112,10 @@ impl Drop for Http2Upstream {
 }
 
 impl Http2Upstream {
-    pub(super) fn new(shared: &Multiplexed, origin: Origin, reused: bool) -> Self {
+    pub(super) fn new(shared: Multiplexed, origin: Origin, reused: bool) -> Self {
         shared.state.streams.fetch_add(1, Relaxed);
         Self {
-            shared: shared.clone(),
+            shared,
             origin,
             reused,
             request: None,

@@ -59,14 +59,33 @@ pub(in crate::engine) struct Idle {
 }
 
 impl Idle {
-    pub(super) fn new(wire: Wire<UpstreamStream>) -> Self {
-        Self { wire, since: Instant::now() }
+    pub(super) fn new(wire: Wire<UpstreamStream>, since: Instant) -> Self {
+        Self { wire, since }
     }
 
     /// The connection for another request, unless the endpoint has closed it or said something that nobody asked for.
-    pub(in crate::engine) fn resume(mut self, origin: Origin, care: Care) -> Option<Http1Upstream> {
+    pub(in crate::engine) fn resume(self, origin: Origin, care: Care) -> Option<Http1Upstream> {
+        Some(Http1Upstream::new(self.into_wire(care)?, origin, true))
+    }
+
+    fn into_wire(mut self, care: Care) -> Option<Wire<UpstreamStream>> {
         let quiet = self.wire.is_quiet() && (care == Care::Repeatable || is_open(&self.wire));
-        quiet.then(|| Http1Upstream::new(self.wire, origin, true))
+        quiet.then_some(self.wire)
+    }
+}
+
+/// What a request can go out on at once.
+enum Found {
+    Idle(Wire<UpstreamStream>),
+    Shared(Multiplexed),
+}
+
+impl Found {
+    fn into_upstream(self, origin: Origin) -> Upstream {
+        match self {
+            Self::Idle(wire) => Upstream::Http1(Box::new(Http1Upstream::new(wire, origin, true))),
+            Self::Shared(shared) => Upstream::Http2(Box::new(Http2Upstream::new(shared, origin, true))),
+        }
     }
 }
 
@@ -116,16 +135,17 @@ impl Pool {
     /// A connection for one request: one that waits, or a new one within `limit`.
     pub(in crate::engine) async fn get(
         self: &Arc<Self>,
-        origin: &Origin,
+        origin: Origin,
         care: Care,
         limit: Duration,
+        now: Instant,
     ) -> Result<Upstream, ConnectError> {
-        if let Some(found) = self.waiting(origin, care) {
-            return Ok(found);
+        if let Some(found) = self.waiting(&origin, care, now) {
+            return Ok(found.into_upstream(origin));
         }
         if origin.protocol == Protocols::Http1 {
-            let stream = self.connector.connect(origin, limit).await?;
-            return Ok(Upstream::Http1(Box::new(Http1Upstream::new(Wire::new(stream), origin.clone(), false))));
+            let stream = self.connector.connect(&origin, limit).await?;
+            return Ok(Upstream::Http1(Box::new(Http1Upstream::new(Wire::new(stream), origin, false))));
         }
         self.connect_shared(origin, care, limit).await
     }
@@ -133,7 +153,7 @@ impl Pool {
     /// Connects where HTTP/2 may be spoken.
     async fn connect_shared(
         self: &Arc<Self>,
-        origin: &Origin,
+        origin: Origin,
         care: Care,
         limit: Duration,
     ) -> Result<Upstream, ConnectError> {
@@ -141,29 +161,29 @@ impl Pool {
         let turn = self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(origin.clone()).or_default().clone();
         let turn = timeout_at(deadline, turn.lock_owned()).await.map_err(|_| ConnectError::TimedOut)?;
         // Whoever was here before has left a connection that can be shared.
-        if let Some(found) = self.waiting(origin, care) {
-            return Ok(found);
+        if let Some(found) = self.waiting(&origin, care, Instant::now()) {
+            return Ok(found.into_upstream(origin));
         }
-        let stream = self.connector.connect(origin, limit).await?;
+        let stream = self.connector.connect(&origin, limit).await?;
         if origin.protocol == Protocols::Either && !speaks_h2(&stream) {
-            return Ok(Upstream::Http1(Box::new(Http1Upstream::new(Wire::new(stream), origin.clone(), false))));
+            return Ok(Upstream::Http1(Box::new(Http1Upstream::new(Wire::new(stream), origin, false))));
         }
         let begun = timeout_at(deadline, Multiplexed::begin(stream)).await.map_err(|_| ConnectError::TimedOut)?;
         let shared = begun.map_err(ConnectError::Http2)?;
-        let used = Http2Upstream::new(&shared, origin.clone(), false);
-        self.lock().shared.entry(origin.clone()).or_default().push(shared);
+        let used = Http2Upstream::new(shared.clone(), origin.clone(), false);
+        self.lock().shared.entry(origin).or_default().push(shared);
         drop(turn);
         Ok(Upstream::Http2(Box::new(used)))
     }
 
-    fn waiting(&self, origin: &Origin, care: Care) -> Option<Upstream> {
+    fn waiting(&self, origin: &Origin, care: Care, now: Instant) -> Option<Found> {
         let mut waiting = self.lock();
         if origin.protocol != Protocols::Http2 {
             while let Some(idle) = waiting.idle.get_mut(origin).and_then(VecDeque::pop_back) {
                 waiting.count -= 1;
-                let young = idle.since.elapsed() < self.timeout;
-                if let Some(upstream) = young.then(|| idle.resume(origin.clone(), care)).flatten() {
-                    return Some(Upstream::Http1(Box::new(upstream)));
+                let young = now.saturating_duration_since(idle.since) < self.timeout;
+                if let Some(wire) = young.then(|| idle.into_wire(care)).flatten() {
+                    return Some(Found::Idle(wire));
                 }
             }
         }
@@ -171,8 +191,7 @@ impl Pool {
             && let Some(shared) = waiting.shared.get_mut(origin)
         {
             shared.retain(Multiplexed::is_open);
-            let free = shared.iter().find(|shared| shared.has_room())?;
-            return Some(Upstream::Http2(Box::new(Http2Upstream::new(free, origin.clone(), true))));
+            return shared.iter().find(|shared| shared.has_room()).cloned().map(Found::Shared);
         }
         None
     }

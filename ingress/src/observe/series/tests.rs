@@ -7,7 +7,7 @@ use http::Version;
 use landfall_ingress_model::backend::{Affinity, Backend, BackendState, PortRef, Protocol, Target};
 use landfall_ingress_model::balance::{Balance, Balancer};
 use landfall_ingress_model::host::HostName;
-use landfall_ingress_model::table::{Dialect, RoutePolicy};
+use landfall_ingress_model::table::{Attached, Dialect, RoutePolicy};
 use prometheus_client::registry::Registry;
 
 use super::*;
@@ -17,50 +17,52 @@ fn backend(name: &str) -> BackendKey {
     BackendKey { service: ObjectKey::new("shop", name), port: PortRef::Number(80) }
 }
 
+/// The one route of an Ingress with one host.
+fn route(name: &str) -> Arc<Route> {
+    let state = BackendState {
+        protocol: Protocol::default(),
+        affinity: Affinity::None,
+        balance: Balance::RoundRobin,
+        target: Target::Endpoints(Arc::new(Balancer::new([], None))),
+        unavailable: None,
+    };
+    let host = HostPattern::parse(&format!("{name}.example")).unwrap();
+    Arc::new(Route {
+        id: RouteId { ingress: ObjectKey::new("shop", name), host, path: None },
+        dialect: Dialect::Kubernetes,
+        action: Action::Forward(Arc::new(Backend::new(backend(name), Arc::new(state)))),
+        policy: Arc::new(RoutePolicy::default()),
+        attached: Attached::default(),
+    })
+}
+
+fn routes(route: Arc<Route>) -> HostRoutes {
+    HostRoutes { prefix: HashMap::from([("".into(), route)]), ..HostRoutes::default() }
+}
+
 /// A table with one host and Ingress for each name.
 fn table(names: &[String]) -> Table {
-    let host = |name: &String| {
-        let state = BackendState {
-            protocol: Protocol::default(),
-            affinity: Affinity::None,
-            balance: Balance::RoundRobin,
-            target: Target::Endpoints(Arc::new(Balancer::new([], None))),
-            unavailable: None,
-        };
-        let route = Route {
-            id: route(name),
-            dialect: Dialect::Kubernetes,
-            action: Action::Forward(Arc::new(Backend::new(backend(name), Arc::new(state)))),
-            policy: Arc::new(RoutePolicy::default()),
-        };
-        let routes = HostRoutes { prefix: HashMap::from([("".into(), Arc::new(route))]), ..HostRoutes::default() };
-        (HostName::from_authority(&format!("{name}.example")).unwrap(), Arc::new(routes))
-    };
+    let host =
+        |name: &String| (HostName::from_authority(&format!("{name}.example")).unwrap(), Arc::new(routes(route(name))));
     Table { exact: names.iter().map(host).collect(), ..Table::default() }
 }
 
-fn route(name: &str) -> RouteId {
-    let host = HostPattern::parse(&format!("{name}.example")).unwrap();
-    RouteId { ingress: ObjectKey::new("shop", name), host, path: None }
-}
-
-fn exchange(route: Option<RouteId>, status: u16) -> Exchange {
+fn exchange(route: Option<Arc<Route>>, status: u16) -> Exchange<'static> {
     Exchange {
         start: SystemTime::UNIX_EPOCH,
         duration: Duration::from_millis(3),
-        request_id: String::new(),
+        request_id: "".into(),
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),
         peer: "127.0.0.1:1".parse().unwrap(),
         method: "GET".into(),
         scheme: Scheme::Http,
-        host: String::new(),
+        host: "".into(),
         target: "/".into(),
         version: Version::HTTP_11,
         status,
         received: 1,
         sent: 2,
         route,
-        backend: None,
         upstream: None,
         tries: 2,
         user_agent: None,
@@ -146,4 +148,45 @@ fn a_backend_cannot_make_hundreds_of_series() {
     }
     let lines = scrape(&registry).lines().filter(|line| line.starts_with("landfall_ingress_requests_total")).count();
     assert!(lines < 60, "{lines}");
+}
+
+/// What other namespaces have where a host belongs to one, and what `--default-backend-service` takes, is in the table.
+#[test]
+fn every_route_of_the_table_keeps_its_counts_over_scrapes() {
+    let (registry, series, published) = registered(&[]);
+    let [other, fallback] = ["other", "fallback"].map(|name| {
+        let mut route = Arc::into_inner(route(name)).unwrap();
+        route.id.host = HostPattern::Any;
+        Arc::new(route)
+    });
+    let others = BTreeMap::from([("team".into(), routes(other.clone()))]);
+    let any = Arc::new(HostRoutes { others, ..HostRoutes::default() });
+    published.store(Arc::new(Table { any, fallback: Some(fallback.clone()), ..Table::default() }));
+    for round in 1..4 {
+        for route in [&other, &fallback] {
+            series.count(&exchange(Some(route.clone()), 200));
+        }
+        let text = scrape(&registry);
+        for name in ["other", "fallback"] {
+            let line = format!(r#"ingress="{name}",host="*",method="GET",status="200"}} {round}"#);
+            assert!(text.contains(&line), "{line}\n{text}");
+        }
+    }
+}
+
+#[test]
+fn a_route_that_comes_back_is_counted_again() {
+    let (registry, series, published) = registered(&[]);
+    let route = route("h0");
+    let host = HostName::from_authority("h0.example").unwrap();
+    let with = Table { exact: HashMap::from([(host, Arc::new(routes(route.clone())))]), ..Table::default() };
+    let with = Arc::new(with);
+    for _ in 0..2 {
+        published.store(with.clone());
+        series.count(&exchange(Some(route.clone()), 200));
+        let text = scrape(&registry);
+        assert!(text.contains(r#"ingress="h0",host="h0.example",method="GET",status="200"} 1"#), "{text}");
+        published.store(Arc::default());
+        assert!(!scrape(&registry).contains("h0"));
+    }
 }

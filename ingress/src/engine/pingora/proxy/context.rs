@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
-use landfall_ingress_model::backend::BackendKey;
 use landfall_ingress_model::balance::{Balancer, Pick};
 use landfall_ingress_model::pipeline::{Connection, Forward};
-use landfall_ingress_model::table::{Action, Route};
+use landfall_ingress_model::table::Route;
 use pingora_core::{Error, ErrorSource, ErrorType};
 use tokio::time::Instant;
 
@@ -114,25 +113,24 @@ impl Context {
     }
 
     /// The record of the exchange. `None` where not even the head was looked at.
-    pub(super) fn record(&self, status: Option<u16>, sent: u64) -> Option<Exchange> {
+    pub(super) fn record(&self, status: Option<u16>, sent: u64) -> Option<Exchange<'_>> {
         let request = self.request.as_ref()?;
         let client = self.forward.as_ref().map(|forward| forward.client);
         Some(Exchange {
             start: self.start,
             duration: self.begun.elapsed(),
-            request_id: request.id.to_str().unwrap_or_default().to_owned(),
+            request_id: request.id.to_str().unwrap_or_default().into(),
             client: client.unwrap_or_else(|| request.connection.client.ip().to_canonical()),
             peer: request.connection.peer,
-            method: request.method.clone(),
+            method: request.method.as_str().into(),
             scheme: Scheme::of(&request.connection),
-            host: request.host.clone(),
-            target: request.target.clone(),
+            host: request.host.as_str().into(),
+            target: request.target.as_str().into(),
             version: request.version,
             status: status.or(self.unsent_status).unwrap_or_default(),
             received: self.received,
             sent,
-            route: request.route.as_ref().map(|route| route.id.clone()),
-            backend: request.route.as_deref().and_then(backend_of),
+            route: request.route.clone(),
             upstream: self.attempt.as_ref().map(|attempt| Upstream {
                 address: attempt.address,
                 connect: attempt.connect,
@@ -140,16 +138,9 @@ impl Context {
                 reused: attempt.reused,
             }),
             tries: self.tries,
-            user_agent: request.user_agent.clone(),
-            referer: request.referer.clone(),
-            error: self.error.clone(),
+            user_agent: request.user_agent.as_deref().map(Into::into),
+            referer: request.referer.as_deref().map(Into::into),
+            error: self.error.as_deref().map(Into::into),
         })
-    }
-}
-
-fn backend_of(route: &Route) -> Option<BackendKey> {
-    match &route.action {
-        Action::Forward(backend) => Some(backend.key.clone()),
-        Action::Unavailable(_) => None,
     }
 }
