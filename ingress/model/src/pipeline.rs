@@ -9,6 +9,7 @@ mod hops;
 mod origin;
 mod page;
 mod response;
+mod tokens;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -25,7 +26,8 @@ use crate::table::{Action, HttpsRedirect, Route, Table};
 pub use cookies::field_count;
 pub use hops::may_trail;
 pub use page::{Answer, error_page};
-pub use response::{BadFraming, ResponseBody, Trailers, Upgraded, response_body, response_edits};
+pub use response::{BadFraming, ResponseBody, Trailers, Upgraded, declared_length, response_body, response_edits};
+pub use tokens::{has_token, tokens};
 
 /// What is known of the connection a request came on.
 #[derive(Clone, Debug)]

@@ -10,7 +10,9 @@ mod head;
 mod response;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, StatusCode};
+use http::header::CONNECTION;
+use http::{HeaderMap, StatusCode, Version};
+use landfall_ingress_model::pipeline::has_token;
 
 pub use chunked::ChunkScanner;
 pub use fields::FieldSpan;
@@ -115,6 +117,12 @@ impl Body {
             Self::UntilEnd => Ok(bytes.len()),
         }
     }
+}
+
+/// Whether the sender of a message takes or sends another one on its connection (RFC 9112 section 9.3).
+pub(crate) fn keeps_alive(version: Version, headers: &HeaderMap) -> bool {
+    let closes = has_token(headers, CONNECTION, "close");
+    !closes && (version != Version::HTTP_10 || has_token(headers, CONNECTION, "keep-alive"))
 }
 
 /// `tchar` of RFC 9110 section 5.6.2: what methods and field names are made of.

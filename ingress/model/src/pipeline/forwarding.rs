@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderName, HeaderValue, Version};
 
-use super::hops::{connection_tokens, remove_aliases, remove_hop_by_hop};
+use super::hops::{remove_aliases, remove_hop_by_hop};
 use super::origin::{self, Origin};
+use super::tokens::{has_token, tokens};
 use super::{Connection, HeaderEdits, PipelineSettings, RequestHead, cookies};
 use crate::table::Dialect;
 
@@ -83,13 +84,10 @@ impl Facts<'_> {
     /// The protocol the client may switch to. `h2c` is refused: it would carry requests past the table.
     pub(super) fn upgrade(&self) -> Option<&HeaderValue> {
         let headers = self.head.headers;
-        let asked = self.head.version == Version::HTTP_11
-            && connection_tokens(headers).any(|token| token.eq_ignore_ascii_case("upgrade"));
+        let asked = self.head.version == Version::HTTP_11 && has_token(headers, CONNECTION, "upgrade");
         let token = headers.get(UPGRADE).filter(|_| asked)?;
-        let h2c = token.as_bytes().split(|byte| *byte == b',').any(|part| {
-            let part = part.trim_ascii();
-            part.len() >= 3 && part[..3].eq_ignore_ascii_case(b"h2c")
-        });
+        let is_h2c = |name: &[u8]| name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"h2c"));
+        let h2c = tokens(headers, UPGRADE).any(is_h2c);
         (!h2c).then_some(token)
     }
 

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName};
 
 use super::HeaderEdits;
 use super::forwarding::SET;
+use super::tokens::tokens;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -22,16 +23,10 @@ const NEVER_NOMINATED: [HeaderName; 6] = [HOST, CONTENT_LENGTH, TRANSFER_ENCODIN
 /// Fields that say where a message ends.
 const FRAMING: [HeaderName; 3] = [CONTENT_LENGTH, TRANSFER_ENCODING, TRAILER];
 
-/// The names in the `Connection` fields.
-pub(super) fn connection_tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
-}
-
 /// Removes the fields of one hop, and those that `Connection` names.
 pub(super) fn remove_hop_by_hop(headers: &HeaderMap, edits: &mut HeaderEdits) {
-    for token in connection_tokens(headers) {
-        if let Ok(name) = HeaderName::from_bytes(token.as_bytes())
+    for token in tokens(headers, CONNECTION) {
+        if let Ok(name) = HeaderName::from_bytes(token)
             && headers.contains_key(&name)
             && !NEVER_NOMINATED.contains(&name)
         {

@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::HeaderEdits;
 use super::hops::remove_hop_by_hop;
+use super::tokens::members;
 
 const PROXY_AUTHENTICATE: HeaderName = HeaderName::from_static("proxy-authenticate");
 
@@ -133,11 +134,11 @@ pub fn response_body(method: &Method, status: StatusCode, headers: &HeaderMap) -
     }
 }
 
-fn declared_length(headers: &HeaderMap) -> Result<Option<u64>, BadFraming> {
+/// The declared length of a body; equal lengths are one.
+pub fn declared_length(headers: &HeaderMap) -> Result<Option<u64>, BadFraming> {
     let mut declared = None;
-    let values = headers.get_all(CONTENT_LENGTH).iter();
-    for value in values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')) {
-        let digits = std::str::from_utf8(value.trim_ascii()).unwrap_or_default();
+    for value in members(headers, CONTENT_LENGTH) {
+        let digits = std::str::from_utf8(value).unwrap_or_default();
         let number = if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None };
         // More than 2^63 - 1 bytes is what no backend can mean.
         let length = number.filter(|length| i64::try_from(*length).is_ok()).ok_or(BadFraming::NotALength)?;

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use super::{ClientError, Presence, Reply};
 use crate::engine::body::{BodyWriter, Length, Part, WrongLength};
 use crate::engine::clock::Clock;
-use crate::engine::framing::{Body, Fields};
+use crate::engine::framing::{Body, Fields, keeps_alive};
 use crate::engine::wire::Wire;
 use crate::listener::ClientStream;
 
@@ -260,15 +260,6 @@ impl Http1Client {
     pub(super) fn sent(&self) -> u64 {
         self.sent
     }
-}
-
-/// Whether the client wants to go on (RFC 9112 section 9.3).
-fn keeps_alive(version: Version, headers: &HeaderMap) -> bool {
-    let says = |word: &[u8]| {
-        let values = headers.get_all(http::header::CONNECTION).iter();
-        values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).any(|token| is_word(token, word))
-    };
-    if version == Version::HTTP_10 { says(b"keep-alive") && !says(b"close") } else { !says(b"close") }
 }
 
 fn is_word(text: &[u8], word: &[u8]) -> bool {

@@ -5,8 +5,9 @@
 
 use bytes::BytesMut;
 use http::{HeaderValue, Method, StatusCode, Version, header};
+use landfall_ingress_model::pipeline::{BadFraming, declared_length};
 
-use super::{Body, FieldSpan, Fields, parse_length};
+use super::{Body, FieldSpan, Fields, keeps_alive};
 
 /// Bytes of the head of a response.
 const MAX_HEAD: usize = 256 * 1024;
@@ -17,6 +18,17 @@ const MAX_FIELDS: usize = 256;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Malformed(pub(crate) &'static str);
+
+impl From<BadFraming> for Malformed {
+    fn from(error: BadFraming) -> Self {
+        Self(match error {
+            BadFraming::Lengths => "the response has two different Content-Lengths",
+            BadFraming::NotALength => "the Content-Length is not a number of bytes",
+            BadFraming::Coding => "the response has a transfer coding other than chunked",
+            BadFraming::Both => "the response has both a Content-Length and a Transfer-Encoding",
+        })
+    }
+}
 
 /// A complete and sound head.
 #[derive(Debug)]
@@ -33,15 +45,7 @@ pub(crate) struct ResponseHead {
 impl ResponseHead {
     /// Whether the server would take another request on the connection.
     pub(crate) fn keeps_alive(&self) -> bool {
-        let says = |word: &[u8]| {
-            let values = self.fields.map.get_all(header::CONNECTION).iter();
-            let mut tokens = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-            tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(word))
-        };
-        if self.body == Body::UntilEnd {
-            return false;
-        }
-        if self.version == Version::HTTP_10 { says(b"keep-alive") && !says(b"close") } else { !says(b"close") }
+        self.body != Body::UntilEnd && keeps_alive(self.version, &self.fields.map)
     }
 }
 
@@ -114,7 +118,10 @@ fn status_line(line: &[u8]) -> Result<(Version, StatusCode), Malformed> {
 fn head(version: Version, status: StatusCode, fields: Fields, method: &Method) -> Result<ResponseHead, Malformed> {
     let bodiless = status.is_informational() || matches!(status.as_u16(), 204 | 304) || method == Method::HEAD;
     // Where there is no body, nothing that is said of one can lead anybody astray.
-    let length = declared_length(&fields).or_else(|error| if bodiless { Ok(None) } else { Err(error) })?;
+    let length = match declared_length(&fields.map) {
+        Err(error) if !bodiless => return Err(Malformed::from(error)),
+        declared => declared.unwrap_or_default(),
+    };
     let chunked = !bodiless && is_chunked(&fields)?;
     if chunked && length.is_some() {
         return Err(Malformed("the response has both a Content-Length and a Transfer-Encoding"));
@@ -127,20 +134,6 @@ fn head(version: Version, status: StatusCode, fields: Fields, method: &Method) -
     };
     let framed = !status.is_informational() && status != StatusCode::NO_CONTENT;
     Ok(ResponseHead { status, version, fields, length: length.filter(|_| framed), body })
-}
-
-/// Equal lengths are one; different ones leave open where the body ends.
-fn declared_length(fields: &Fields) -> Result<Option<u64>, Malformed> {
-    let mut length = None;
-    let values = fields.map.get_all(header::CONTENT_LENGTH).iter();
-    for value in values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')) {
-        let value = parse_length(value.trim_ascii()).map_err(|violation| Malformed(violation.reason))?;
-        if length.is_some_and(|length| length != value) {
-            return Err(Malformed("the response has two different Content-Lengths"));
-        }
-        length = Some(value);
-    }
-    Ok(length)
 }
 
 fn is_chunked(fields: &Fields) -> Result<bool, Malformed> {
