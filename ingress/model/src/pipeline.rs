@@ -9,6 +9,7 @@ mod hops;
 mod origin;
 mod page;
 mod response;
+mod text;
 mod tokens;
 
 use std::net::{IpAddr, SocketAddr};
@@ -84,16 +85,23 @@ pub struct RequestHead<'a> {
 /// Changes to a header section: first the removals, then the settings.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct HeaderEdits {
-    /// Fields to remove.
+    /// Fields to remove from every message of a kind.
+    pub always: &'static [HeaderName],
+    /// Further fields to remove.
     pub remove: Vec<HeaderName>,
     /// Fields to set, each replacing all former values.
     pub set: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl HeaderEdits {
+    /// All fields to remove.
+    pub fn removed(&self) -> impl Iterator<Item = &HeaderName> {
+        self.always.iter().chain(&self.remove)
+    }
+
     /// Carries the edits out on a plain header map.
     pub fn apply(&self, headers: &mut HeaderMap) {
-        for name in &self.remove {
+        for name in self.removed() {
             headers.remove(name);
         }
         for (name, value) in &self.set {
@@ -218,7 +226,7 @@ pub fn request_id(headers: &HeaderMap, random: u128) -> HeaderValue {
     };
     match headers.get("x-request-id").filter(usable) {
         Some(value) => value.clone(),
-        None => HeaderValue::from_str(&format!("{random:032x}")).expect("hexadecimal digits are visible ASCII"),
+        None => text::hexadecimal(random),
     }
 }
 

@@ -112,6 +112,22 @@ where
     out.extend_from_slice(b"\r\n");
 }
 
+/// Writes a number in decimal digits.
+pub(super) fn decimal(number: u64, out: &mut BytesMut) {
+    // 2^64 has 20 digits.
+    let mut digits = [0; 20];
+    let (mut at, mut rest) = (digits.len(), number);
+    while at > 0 {
+        at -= 1;
+        digits[at] = b"0123456789"[usize::try_from(rest % 10).unwrap_or_default()];
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
 fn hexadecimal(number: usize, out: &mut BytesMut) {
     let digits = (usize::BITS - number.leading_zeros()).div_ceil(4).max(1);
     for digit in (0..digits).rev() {
@@ -130,6 +146,15 @@ mod tests {
             let mut out = BytesMut::new();
             hexadecimal(number, &mut out);
             assert_eq!(out, format!("{number:x}"));
+        }
+    }
+
+    #[test]
+    fn lengths_are_decimal() {
+        for number in [0, 1, 9, 10, 99, 100, 1024, u64::MAX] {
+            let mut out = BytesMut::new();
+            decimal(number, &mut out);
+            assert_eq!(out, number.to_string());
         }
     }
 }

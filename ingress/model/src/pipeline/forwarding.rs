@@ -2,11 +2,14 @@
 
 use std::net::IpAddr;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
 use http::{HeaderName, HeaderValue, Version};
 
-use super::hops::{remove_aliases, remove_hop_by_hop};
+use super::hops::{KEEP_ALIVE, PROXY_CONNECTION, remove_aliases, remove_nominated};
 use super::origin::{self, Origin};
+use super::text;
 use super::tokens::{has_token, tokens};
 use super::{Connection, HeaderEdits, PipelineSettings, RequestHead, cookies};
 use crate::table::Dialect;
@@ -21,6 +24,12 @@ const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Requests with this field are read by CGI-like backends as if a proxy were configured (httpoxy).
 const PROXY: HeaderName = HeaderName::from_static("proxy");
+
+/// What no backend gets as it came: fields of one hop, and those that are set here or not at all.
+static NEVER_SENT: [HeaderName; 9] =
+    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, UPGRADE, PROXY_AUTHORIZATION, X_FORWARDED_SCHEME, X_SCHEME, PROXY];
+/// Fields that are set for one request at most.
+const MOST_SET: usize = 13;
 
 /// The fields that are set here, or removed where a dialect sets none.
 pub(super) const SET: [HeaderName; 8] = [
@@ -106,11 +115,10 @@ impl Facts<'_> {
 
     /// Edits to the request: forwarding headers set, hop-by-hop fields removed, `Forwarded` left alone.
     pub(super) fn request_edits(&self, dialect: Dialect) -> HeaderEdits {
-        let mut edits = HeaderEdits::default();
+        let mut edits = HeaderEdits { always: &NEVER_SENT, remove: Vec::new(), set: Vec::with_capacity(MOST_SET) };
         let headers = self.head.headers;
-        remove_hop_by_hop(headers, &mut edits);
+        remove_nominated(headers, &mut edits);
         remove_aliases(headers, &mut edits);
-        edits.remove.extend([X_FORWARDED_SCHEME, X_SCHEME, PROXY]);
         if let Some(token) = self.upgrade() {
             edits.set.push((CONNECTION, HeaderValue::from_static("upgrade")));
             edits.set.push((UPGRADE, token.clone()));
@@ -153,15 +161,15 @@ impl Facts<'_> {
             edits.set.push((X_SCHEME, scheme.clone()));
         }
         edits.set.push((X_FORWARDED_PROTO, scheme));
-        edits.set.push((X_FORWARDED_PORT, HeaderValue::from(origin.port)));
+        edits.set.push((X_FORWARDED_PORT, text::port(origin.port)));
         edits.set.push((X_FORWARDED_FOR, self.forwarded_for()));
-        edits.set.push((X_REAL_IP, address_value(self.client())));
+        edits.set.push((X_REAL_IP, text::address(self.client())));
         edits.set.push((X_REQUEST_ID, self.request_id.clone()));
     }
 
     /// `X-Forwarded-For`: the list of a trusted proxy with that proxy added, else the client alone.
     fn forwarded_for(&self) -> HeaderValue {
-        let direct = address_value(self.connection.client.ip().to_canonical());
+        let direct = text::address(self.connection.client.ip().to_canonical());
         if !self.trusted() {
             return direct;
         }
@@ -180,8 +188,4 @@ fn parse_hop(hop: &str) -> Option<IpAddr> {
     let bare = hop.trim_start_matches('[').trim_end_matches(']');
     let address = bare.parse().ok().or_else(|| hop.parse::<std::net::SocketAddr>().ok().map(|socket| socket.ip()));
     address.map(|address: IpAddr| address.to_canonical())
-}
-
-fn address_value(address: IpAddr) -> HeaderValue {
-    HeaderValue::from_str(&address.to_string()).expect("an address is visible ASCII")
 }

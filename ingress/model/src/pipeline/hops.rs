@@ -10,8 +10,8 @@ use super::HeaderEdits;
 use super::forwarding::SET;
 use super::tokens::tokens;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+pub(super) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+pub(super) const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Fields of one hop (RFC 9110 section 7.6.1). `Transfer-Encoding` and `Trailer` belong to the framing.
 const HOP_BY_HOP: [HeaderName; 5] = [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, UPGRADE];
@@ -23,8 +23,8 @@ const NEVER_NOMINATED: [HeaderName; 6] = [HOST, CONTENT_LENGTH, TRANSFER_ENCODIN
 /// Fields that say where a message ends.
 const FRAMING: [HeaderName; 3] = [CONTENT_LENGTH, TRANSFER_ENCODING, TRAILER];
 
-/// Removes the fields of one hop, and those that `Connection` names.
-pub(super) fn remove_hop_by_hop(headers: &HeaderMap, edits: &mut HeaderEdits) {
+/// Removes the fields that `Connection` names.
+pub(super) fn remove_nominated(headers: &HeaderMap, edits: &mut HeaderEdits) {
     for token in tokens(headers, CONNECTION) {
         if let Ok(name) = HeaderName::from_bytes(token)
             && headers.contains_key(&name)
@@ -33,8 +33,6 @@ pub(super) fn remove_hop_by_hop(headers: &HeaderMap, edits: &mut HeaderEdits) {
             edits.remove.push(name);
         }
     }
-    edits.remove.extend(HOP_BY_HOP);
-    edits.remove.push(PROXY_AUTHORIZATION);
 }
 
 /// Removes the fields that CGI, WSGI, PHP and the like make into the same variable as one that is set here: to them

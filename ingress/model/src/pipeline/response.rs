@@ -1,13 +1,18 @@
 //! Header edits on the way back to the client, and how the body of a response is delimited.
 
-use http::header::{CONTENT_LENGTH, SERVER, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SERVER, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::HeaderEdits;
-use super::hops::remove_hop_by_hop;
+use super::hops::{KEEP_ALIVE, PROXY_CONNECTION, remove_nominated};
 use super::tokens::members;
 
-const PROXY_AUTHENTICATE: HeaderName = HeaderName::from_static("proxy-authenticate");
+/// What no client gets as it came: fields of one hop.
+static NEVER_SENT: [HeaderName; 7] =
+    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, UPGRADE, PROXY_AUTHORIZATION, PROXY_AUTHENTICATE];
 
 /// What an answer without a `Server` field gets.
 pub(super) const SERVER_NAME: HeaderValue = HeaderValue::from_static("landfall");
@@ -37,13 +42,12 @@ pub enum Trailers {
 /// - `Trailer` stays only where trailers pass.
 /// - A final response without `Server` gets ours.
 pub fn response_edits(status: StatusCode, headers: &HeaderMap, upgraded: Upgraded, trailers: Trailers) -> HeaderEdits {
-    let mut edits = HeaderEdits::default();
-    remove_hop_by_hop(headers, &mut edits);
-    edits.remove.push(PROXY_AUTHENTICATE);
+    let mut edits = HeaderEdits { always: &NEVER_SENT, ..HeaderEdits::default() };
+    remove_nominated(headers, &mut edits);
     if upgraded == Upgraded::Yes
         && let Some(token) = headers.get(UPGRADE)
     {
-        edits.set.push((http::header::CONNECTION, HeaderValue::from_static("upgrade")));
+        edits.set.push((CONNECTION, HeaderValue::from_static("upgrade")));
         edits.set.push((UPGRADE, token.clone()));
     }
     if trailers == Trailers::Drop {

@@ -1,6 +1,5 @@
 //! A client that speaks HTTP/1.
 
-use std::fmt::Write;
 use std::io;
 use std::os::fd::AsFd;
 use std::task::{Context, Poll, ready};
@@ -15,7 +14,7 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::{ClientError, Presence, Reply};
-use crate::engine::body::{BodyWriter, Length, Part, WrongLength};
+use crate::engine::body::{BodyWriter, Length, Part, WrongLength, decimal};
 use crate::engine::clock::Clock;
 use crate::engine::framing::{Body, Fields, keeps_alive};
 use crate::engine::wire::Wire;
@@ -278,8 +277,9 @@ fn status_line(status: StatusCode, out: &mut BytesMut) {
 
 /// `Content-Length: 5`
 pub(in crate::engine) fn content_length(length: u64, out: &mut BytesMut) {
-    // A buffer that grows takes everything.
-    let _ = write!(out, "Content-Length: {length}\r\n");
+    out.extend_from_slice(b"Content-Length: ");
+    decimal(length, out);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// How long the end of a connection may take, and how long a client may be silent meanwhile: what nginx allows.

@@ -119,7 +119,7 @@ struct Edited<'a> {
 
 impl<'a> Edited<'a> {
     fn new(edits: &'a HeaderEdits) -> Self {
-        let names = edits.remove.iter().chain(edits.set.iter().map(|(name, _)| name));
+        let names = edits.removed().chain(edits.set.iter().map(|(name, _)| name));
         let lengths = names
             .fold(bit(CONTENT_LENGTH.as_str().len()) | bit(TRANSFER_ENCODING.as_str().len()), |all, name| {
                 all | bit(name.as_str().len())
@@ -135,7 +135,7 @@ impl<'a> Edited<'a> {
         same(&CONTENT_LENGTH)
             || same(&TRANSFER_ENCODING)
             || self.edits.set.iter().any(|(other, _)| same(other))
-            || self.edits.remove.iter().any(same)
+            || self.edits.removed().any(same)
     }
 }
 

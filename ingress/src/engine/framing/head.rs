@@ -1,6 +1,7 @@
 //! The head of an HTTP/1 request: request line and fields (RFC 9112 sections 2 to 5).
 
 use http::{Method, StatusCode, Version};
+use memchr::memchr;
 
 use super::{Body, FieldSpan, Violation, is_token_byte};
 
@@ -99,7 +100,7 @@ impl RequestScanner {
         }
         loop {
             let unseen = bytes.get(self.searched..).unwrap_or_default();
-            let found = unseen.iter().position(|byte| *byte == b'\n').map(|at| self.searched + at);
+            let found = memchr(b'\n', unseen).map(|at| self.searched + at);
             let end = found.map_or(bytes.len(), |at| at + 1);
             self.check_size(end, limits)?;
             let Some(line_feed) = found else {

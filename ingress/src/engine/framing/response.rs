@@ -6,6 +6,7 @@
 use bytes::BytesMut;
 use http::{HeaderValue, Method, StatusCode, Version, header};
 use landfall_ingress_model::pipeline::{BadFraming, declared_length};
+use memchr::memchr;
 
 use super::{Body, FieldSpan, Fields, keeps_alive};
 
@@ -65,7 +66,7 @@ impl ResponseScanner {
     pub(crate) fn scan(&mut self, input: &mut BytesMut, method: &Method) -> Result<Option<ResponseHead>, Malformed> {
         loop {
             let unseen = input.get(self.searched..).unwrap_or_default();
-            let found = unseen.iter().position(|byte| *byte == b'\n').map(|at| self.searched + at);
+            let found = memchr(b'\n', unseen).map(|at| self.searched + at);
             let end = found.map_or(input.len(), |at| at + 1);
             if end > MAX_HEAD {
                 return Err(Malformed("the head of the response is too large"));

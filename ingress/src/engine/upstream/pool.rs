@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::ServerName;
 use socket2::SockRef;
@@ -109,9 +110,9 @@ pub(in crate::engine) struct Pool {
 
 #[derive(Default)]
 struct Waiting {
-    idle: HashMap<Origin, VecDeque<Idle>>,
+    idle: HashMap<Origin, VecDeque<Idle>, RandomState>,
     count: usize,
-    shared: HashMap<Origin, Vec<Multiplexed>>,
+    shared: HashMap<Origin, Vec<Multiplexed>, RandomState>,
 }
 
 impl Pool {

@@ -83,7 +83,7 @@ fn keep_alive(session: &mut Session, response: &mut ResponseHeader, context: &mu
 
 /// Applies the pipeline's edits to a request, keeping the spelling of untouched names.
 fn edit_request(request: &mut RequestHeader, forward: &Forward) -> Result<()> {
-    for name in &forward.edits.remove {
+    for name in forward.edits.removed() {
         request.remove_header(name);
     }
     for (name, value) in &forward.edits.set {
@@ -216,7 +216,7 @@ impl ProxyHttp for Hooks {
             return Error::e_explain(ErrorType::InvalidHTTPHeader, error.to_string());
         }
         let edits = response_edits(response.status, &response.headers, upgraded, Trailers::Pass);
-        for name in &edits.remove {
+        for name in edits.removed() {
             response.remove_header(name);
         }
         for (name, value) in edits.set {
