@@ -34,9 +34,15 @@ pub(super) fn poll_incoming(
     Poll::Ready(Ok(Part::Last(data)))
 }
 
-/// The sending half. Never is more handed to the connection than the other end takes.
+/// What is sent right behind the head of a request: the data of most calls of gRPC. Such a stream has no window yet, and
+/// to wait for one would make two writes of what can be one, and a turn of the connection's task between them.
+const EARLY: usize = 4 * 1024;
+
+/// The sending half. But for a few early bytes, never is more handed to the connection than the other end takes.
 pub(super) struct Outgoing {
     stream: SendStream<Bytes>,
+    /// Nothing was sent yet on a stream that was opened here.
+    early: bool,
     /// Beyond the window.
     rest: Bytes,
     /// How it ends behind `rest`.
@@ -54,8 +60,14 @@ enum End {
 }
 
 impl Outgoing {
-    pub(super) fn new(stream: SendStream<Bytes>) -> Self {
-        Self { stream, rest: Bytes::new(), end: End::No }
+    /// Behind the head of a response.
+    pub(super) fn response(stream: SendStream<Bytes>) -> Self {
+        Self { stream, early: false, rest: Bytes::new(), end: End::No }
+    }
+
+    /// Behind the head of a request.
+    pub(super) fn request(stream: SendStream<Bytes>) -> Self {
+        Self { early: true, ..Self::response(stream) }
     }
 
     /// Writes a part; everything written before must have been flushed.
@@ -69,6 +81,9 @@ impl Outgoing {
         (self.rest, self.end) = (data, end);
         if self.rest.is_empty() {
             return self.send(0);
+        }
+        if std::mem::take(&mut self.early) && self.rest.len() <= EARLY {
+            return self.send(self.rest.len());
         }
         // A window is asked for only when there is something for it: what one stream holds, no other can use.
         self.stream.reserve_capacity(self.rest.len());

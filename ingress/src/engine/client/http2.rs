@@ -80,7 +80,7 @@ impl Http2Client {
         *response.headers_mut() = fields;
         let ends = matches!(reply.body, Length::None | Length::Known(0));
         let stream = self.respond.send_response(response, ends).map_err(gone)?;
-        self.answer = Some(Outgoing::new(stream));
+        self.answer = Some(Outgoing::response(stream));
         self.whole = ends;
         Ok(())
     }

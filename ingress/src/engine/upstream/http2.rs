@@ -166,7 +166,7 @@ impl Http2Upstream {
         let Some((head, ends)) = self.request.take() else { return Poll::Ready(Ok(())) };
         let (response, stream) = self.shared.send.send_request(head, ends).map_err(|_| UpstreamError::Refused)?;
         self.response = Some(response);
-        self.outgoing = (!ends).then(|| Outgoing::new(stream));
+        self.outgoing = (!ends).then(|| Outgoing::request(stream));
         Poll::Ready(Ok(()))
     }
 
