@@ -1,7 +1,7 @@
 # Thin recipes: what they do stands in hack/, and CI calls the same scripts.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt bench deps lab lab-down cluster cluster-down e2e images
+.PHONY: help run test lint fmt bench abuse deps lab lab-down cluster cluster-down e2e images
 
 help: ## list the recipes
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -20,6 +20,9 @@ fmt: ## format the code
 
 bench: ## compare with nginx, side by side
 	@hack/bench
+
+abuse: ## attack the release build, and look at its memory and at others' service
+	@hack/abuse
 
 deps: ## install what the other recipes need
 	@hack/deps
