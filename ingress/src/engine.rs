@@ -141,6 +141,11 @@ impl Engine {
         Ok(Self { shared: Arc::new(shared), pingora })
     }
 
+    /// Closes the connections to endpoints that wait for a request, so that others can be opened.
+    pub fn make_room(&self) {
+        self.shared.pool.clear();
+    }
+
     /// Serves a client until its connection ends.
     pub async fn serve(&self, stream: ClientStream, connection: Connection) {
         let mut wire = Wire::new(stream);

@@ -99,6 +99,7 @@ impl Acceptor {
         }
         if is_lack(error) {
             self.observer.lacks("accept", error);
+            self.engine.make_room();
         } else {
             tracing::error!(%error, connections = self.live.connections(), "cannot accept a connection");
         }

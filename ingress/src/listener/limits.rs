@@ -25,11 +25,18 @@ impl ConnectionLimits {
     /// A quarter is left to connections to endpoints: most clients are idle most of the time, and need none then.
     /// Where all ask at once the files run out all the same; idle connections are closed then, and newcomers wait.
     pub(super) fn within(self, files: usize, idle: usize) -> Self {
-        // Where there are few files, idle connections give way to clients.
-        let rest = files.saturating_sub(OTHER_FILES.min(files / 2));
-        let clients = rest.saturating_sub(idle.min(rest / 2)) / 4 * 3;
+        let clients = files_for_connections(files).saturating_sub(idle_within(files, idle)) / 4 * 3;
         Self { total: self.total.min(clients.max(1)), ..self }
     }
+}
+
+fn files_for_connections(files: usize) -> usize {
+    files.saturating_sub(OTHER_FILES.min(files / 2))
+}
+
+/// How many idle connections this many open files allow: where there are few, they give way to clients.
+pub(super) fn idle_within(files: usize, idle: usize) -> usize {
+    idle.min(files_for_connections(files) / 2)
 }
 
 impl Default for ConnectionLimits {
@@ -162,6 +169,7 @@ mod tests {
         assert_eq!(within(100, 20_000, 640), 100);
         assert_eq!(within(65_536, 1_024, 640), 288);
         assert_eq!(within(65_536, 64, 640), 12);
+        assert_eq!([20_000, 1_024, 200, 0].map(|files| idle_within(files, 640)), [640, 384, 50, 0]);
         for files in [0, 1, 16, 256, 300, 1024, 4096, 65_536] {
             assert!(within(usize::MAX, files, 640) * 4 <= (files * 3).max(4), "{files}");
         }

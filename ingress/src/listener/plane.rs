@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use super::accept::Acceptor;
-use super::limits::{ConnectionLimits, Live};
+use super::limits::{ConnectionLimits, Live, idle_within};
 use super::socket::{BindError, Listener};
 use super::tls::{Tls, TlsError};
 use crate::engine::{Carrier, Engine, EngineConfig, EngineLimits, Observer, Scheme};
@@ -101,7 +101,7 @@ impl DataPlane {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             count => count,
         };
-        config.connections = limit_connections(config.connections, config.limits.upstream_idle * count);
+        limit_connections(&mut config, count);
         let config = Arc::new(config);
         let provider = crate::crypto_provider();
         // Pingora takes the process's provider for its own connections; whoever installed one before keeps it.
@@ -223,19 +223,21 @@ impl Worker {
     }
 }
 
-/// The limit of connections that the limit of open files allows.
-fn limit_connections(wanted: ConnectionLimits, idle: usize) -> ConnectionLimits {
-    let Some(files) = raise_file_limit() else { return wanted };
-    let limits = wanted.within(files, idle);
-    if limits.total < wanted.total {
+/// Lowers the limits of connections to what the limit of open files allows.
+fn limit_connections(config: &mut DataPlaneConfig, workers: usize) {
+    let Some(files) = raise_file_limit() else { return };
+    let (wanted, idle) = (config.connections, config.limits.upstream_idle * workers);
+    config.connections = wanted.within(files, idle);
+    config.limits.upstream_idle = idle_within(files, idle) / workers;
+    if config.connections.total < wanted.total {
         tracing::warn!(
             files,
             wanted = wanted.total,
-            max_connections = limits.total,
+            max_connections = config.connections.total,
+            upstream_keepalive = config.limits.upstream_idle,
             "the limit of open files (ulimit -n) allows fewer connections than --max-connections"
         );
     }
-    limits
 }
 
 /// The limit that a shell sets is meant for programs that use `select`, so it is raised as far as it may be. Returns
