@@ -3,15 +3,17 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use landfall_e2e::client::Client;
 use landfall_e2e::echo::Echo;
 use landfall_e2e::figures::{self, Durations, megabytes, resident};
 use landfall_e2e::ingress::{Ingress, Launch};
 use landfall_e2e::manifests::{self, Folder};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// The host that is attacked.
@@ -22,6 +24,8 @@ const GOOD: &str = "good.example";
 const PACE: Duration = Duration::from_millis(20);
 /// How long it waits: longer means that it is not served.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long an attack is looked at, at least.
+const SHORTEST: Duration = Duration::from_secs(3);
 /// How long the ingress may take to give memory back.
 const RELEASE: Duration = Duration::from_secs(15);
 
@@ -33,9 +37,10 @@ pub(crate) struct Scene {
     most: Arc<AtomicU64>,
     over: Arc<AtomicBool>,
     watch: JoinHandle<()>,
-    good: JoinHandle<Result<Durations>>,
+    good: std::thread::JoinHandle<Result<Durations>>,
+    begun: Instant,
     _folder: Folder,
-    _backends: [Echo; 2],
+    _web: Echo,
 }
 
 /// What an attack may cost.
@@ -56,12 +61,15 @@ impl Scene {
     pub(crate) async fn start(name: &'static str) -> Result<Self> {
         let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
         setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
-        let backends = [Echo::local("web").await?, Echo::local("good").await?];
+        let web = Echo::local("web").await?;
+        let (over, ready) = (Arc::new(AtomicBool::new(false)), mpsc::channel());
+        let (there, told) = oneshot::channel();
+        let good = good(Arc::clone(&over), there, ready.1);
+        let backend = told.await.context("the other backend does not start")?;
         let folder = Folder::new()?;
         let rules =
             manifests::ingress("shop", HOST, &[("/", "web")]) + &manifests::ingress("good", GOOD, &[("/", "good")]);
-        let services =
-            manifests::service("web", &[backends[0].addr]) + &manifests::service("good", &[backends[1].addr]);
+        let services = manifests::service("web", &[web.addr]) + &manifests::service("good", &[backend]);
         folder.write("shop.yaml", &(manifests::class() + &rules + &services))?;
         let ingress = Launch::manifests(folder.path()).args(&["--no-access-log"]).start().await?;
         // What a program that has worked needs anyway is not charged to the attack.
@@ -69,10 +77,10 @@ impl Scene {
             ingress.get(GOOD, "/").await?;
         }
         let before = resident(ingress.pid())?.resident;
-        let (most, over) = (Arc::new(AtomicU64::new(before)), Arc::new(AtomicBool::new(false)));
+        let most = Arc::new(AtomicU64::new(before));
         let watch = tokio::spawn(watch(ingress.pid(), Arc::clone(&most)));
-        let good = tokio::spawn(behave(ingress.http, Arc::clone(&over)));
-        Ok(Self { ingress, name, before, most, over, watch, good, _folder: folder, _backends: backends })
+        ready.0.send(ingress.http)?;
+        Ok(Self { ingress, name, before, most, over, watch, good, begun: Instant::now(), _folder: folder, _web: web })
     }
 
     /// How much the memory has grown at most.
@@ -81,11 +89,16 @@ impl Scene {
     }
 
     /// Looks at what the attack has cost, and lets it end by dropping `held`.
-    pub(crate) async fn end<T>(mut self, held: T, budget: &Budget) -> Result<()> {
+    pub(crate) async fn end<T>(self, held: T, budget: &Budget) -> Result<()> {
+        // Some attacks are over at once, and others are asked after for long enough to say something.
+        tokio::time::sleep_until((self.begun + SHORTEST).into()).await;
         let growth = self.growth();
         drop(held);
         self.over.store(true, Ordering::Relaxed);
-        let good = (&mut self.good).await?.with_context(|| format!("{}: the well-behaved client", self.name))?;
+        let name = self.name;
+        let good = tokio::task::spawn_blocking(|| self.good.join()).await?;
+        let good = good.map_err(|_| anyhow!("the well-behaved client panicked"))?;
+        let good = good.with_context(|| format!("{name}: the well-behaved client"))?;
         let begun = Instant::now();
         let left = loop {
             let left = resident(self.ingress.pid())?.resident.saturating_sub(self.before);
@@ -115,6 +128,24 @@ async fn watch(pid: u32, most: Arc<AtomicU64>) {
         every.tick().await;
         most.fetch_max(resident(pid).map_or(0, |memory| memory.resident), Ordering::Relaxed);
     }
+}
+
+/// The well-behaved client and its backend, on a thread of their own: what keeps the attackers busy is not charged to the
+/// ingress.
+fn good(
+    over: Arc<AtomicBool>,
+    there: oneshot::Sender<SocketAddr>,
+    ready: mpsc::Receiver<SocketAddr>,
+) -> std::thread::JoinHandle<Result<Durations>> {
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let backend = Echo::local("good").await?;
+            let _ = there.send(backend.addr);
+            let wait = tokio::task::spawn_blocking(move || ready.recv());
+            behave(wait.await??, over).await
+        })
+    })
 }
 
 /// Asks again and again; every answer must be the right one. A connection that is closed while nothing is under way may
