@@ -72,9 +72,8 @@ async fn a_speaker_says_what_it_is_and_its_node_can_announce() -> Result<()> {
     cluster.kubectl(&["label", "node", "n1", "node.kubernetes.io/exclude-from-external-load-balancers="])?;
     event(cluster, "nginx", "NoFitNode").await.context("excluded nodes are candidates where there is no other")?;
     let nobody = r#"{"spec": {"nodeSelectors": [{"matchLabels": {"kubernetes.io/hostname": "nobody"}}]}}"#;
-    let adverts = cluster.get(&["l2advertisements", "-n", NAMESPACE])?;
-    let name = adverts["items"][0]["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    cluster.kubectl(&["patch", "l2advertisement", &name, "-n", NAMESPACE, "--type", "merge", "-p", nobody])?;
+    let of_metallb = ["patch", "l2advertisement", "example", "--namespace", "metallb-system"];
+    cluster.kubectl(&[&of_metallb[..], &["--type", "merge", "--patch", nobody]].concat())?;
     let (_, message) = condition(cluster, "nginx", "Announceable", "False").await?;
     wait::until(PATIENCE, "each node's reason", || async {
         let object = cluster.get(&["service", "nginx"])?.to_string();
