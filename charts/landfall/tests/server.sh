@@ -28,7 +28,19 @@ clear_cluster() {
   helm uninstall landfall --namespace landfall-system --ignore-not-found >/dev/null 2>&1 || true
   kubectl delete --ignore-not-found --wait=false --all nodes >/dev/null
   kubectl delete --ignore-not-found ingressclasses --all >/dev/null
-  kubectl get customresourcedefinitions -o name | xargs --no-run-if-empty kubectl delete >/dev/null
+  kubectl get customresourcedefinitions -o name | xargs --no-run-if-empty kubectl delete --wait=false >/dev/null
+  wait_for 60 'the end of the definitions' no_definitions
+}
+
+# The API server looks at a definition that is being deleted once for each change of it, and gives up until the next one
+# if it just then prepares the store of its objects. So it is reminded.
+no_definitions() {
+  local left
+  left=$(kubectl get customresourcedefinitions -o name)
+  [[ -n $left ]] || return 0
+  sleep 0.5
+  xargs kubectl annotate --overwrite "reminded=$RANDOM" <<<"$left"
+  return 1
 }
 
 install() { helm install landfall "$chart" --namespace landfall-system --create-namespace "$@" >"$scratch/notes"; }
