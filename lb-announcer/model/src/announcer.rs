@@ -10,7 +10,7 @@
 //! silence alone takes no address: where heartbeats don't arrive, the address is its own witness.
 //! **Invariant:** an address that was announced is kept and defended, whoever else claims it.
 //! **Invariant:** an address that follows its pods moves to an earlier candidate only off a node that has piled up such
-//! addresses, one at a time. **Invariant:** an owner that leaves on purpose stops only when its successor has begun, if that can be heard.
+//! addresses, one Service at a time. **Invariant:** an owner that leaves on purpose stops only when its successor has begun, if that can be heard.
 
 mod address;
 mod claims;
@@ -147,8 +147,8 @@ impl Announcer {
         }
         for (ip, duty) in duties {
             match self.addresses.get_mut(ip) {
-                Some(address) => address.set_candidates(now, &duty.candidates),
-                None => drop(self.addresses.insert(*ip, Address::new(duty.candidates.clone()))),
+                Some(address) => address.set_duty(now, duty),
+                None => drop(self.addresses.insert(*ip, Address::new(duty))),
             }
         }
         self.settle(now);

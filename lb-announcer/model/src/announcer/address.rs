@@ -4,10 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use landfall_model::ObjectKey;
 use pnet_base::MacAddr;
 
 use crate::announcer::{Cause, FrameCounters, Moment};
-use crate::duty::Candidate;
+use crate::duty::{Candidate, Duty};
 
 /// Gratuitous ARP: often at first, since frames get lost and caches lock, then ever more rarely.
 const ARP_BURST_MS: [u64; 9] = [0, 50, 150, 350, 750, 1_750, 3_750, 10_000, 30_000];
@@ -69,6 +70,8 @@ pub(crate) struct Offer {
 #[derive(Debug)]
 pub(crate) struct Address {
     pub(crate) candidates: Vec<Candidate>,
+    /// The Services that have it.
+    pub(crate) services: Vec<ObjectKey>,
     /// Those that became candidates after the address was known, and when. Forgotten when they are no news any more.
     pub(crate) joined: Vec<(Arc<str>, Moment)>,
     pub(crate) standing: Standing,
@@ -86,11 +89,13 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    pub(crate) fn new(candidates: Vec<Candidate>) -> Self {
+    pub(crate) fn new(duty: &Duty) -> Self {
+        let (candidates, services) = (duty.candidates.clone(), duty.services.clone());
         let standing = Standing::Idle { until: Moment::ZERO };
         let counters = FrameCounters::default();
         Self {
             candidates,
+            services,
             joined: Vec::new(),
             standing,
             silent: None,
@@ -102,8 +107,10 @@ impl Address {
         }
     }
 
-    pub(crate) fn set_candidates(&mut self, now: Moment, candidates: &[Candidate]) {
-        let before = std::mem::replace(&mut self.candidates, candidates.to_vec());
+    pub(crate) fn set_duty(&mut self, now: Moment, duty: &Duty) {
+        let candidates = &duty.candidates;
+        let before = std::mem::replace(&mut self.candidates, candidates.clone());
+        self.services.clone_from(&duty.services);
         self.joined.retain(|(node, _)| candidates.iter().any(|c| c.node == *node));
         let fresh = candidates.iter().filter(|c| !before.iter().any(|b| b.node == c.node));
         self.joined.extend(fresh.map(|c| (c.node.clone(), now)));

@@ -321,7 +321,7 @@ impl Announcer {
             self.stop(now, ip, address, None);
             return;
         }
-        let successor = self.successor(address, able, now).or_else(|| self.relief_of(ip, address, now));
+        let successor = self.successor(address, able, now).or_else(|| self.relief_of(address, now));
         let draining = self.phase == Phase::Draining;
         let Standing::Owner(owner) = &mut address.standing else { return };
         match (&owner.offer, successor) {

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use landfall_model::ObjectKey;
 use pnet_base::MacAddr;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -106,7 +107,7 @@ impl Lan {
             order.sort_by_key(|i| Rank::new(&name(*i), ip, 0, None));
             let candidate = |(level, i)| Candidate { node: name(i), interfaces: Interfaces::All, level };
             let candidates = order.into_iter().enumerate().map(candidate).collect();
-            (ip, Duty { ip, services: Vec::new(), candidates })
+            (ip, Duty { ip, services: vec![ObjectKey::new("shop", ip.to_string())], candidates })
         };
         let duties = (1..=addresses).map(|i| duty(ip(i))).collect();
         let mut lan = Self {
@@ -237,6 +238,17 @@ impl Lan {
         let effects = self.machines[index].core.set_duties(now, &duties);
         self.carry_out(index, effects);
         self.machines[index].timer = self.now;
+    }
+
+    /// Gives the addresses of each pair to one Service, as of a Service with two families: both have one order.
+    pub(super) fn pair_up(&mut self) {
+        let mut first = None;
+        for duty in self.duties.values_mut() {
+            match first.take() {
+                Some((services, candidates)) => (duty.services, duty.candidates) = (services, candidates),
+                None => first = Some((duty.services.clone(), duty.candidates.clone())),
+            }
+        }
     }
 
     /// Takes a node out of the candidates for everything.

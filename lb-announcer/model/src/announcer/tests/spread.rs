@@ -81,15 +81,28 @@ fn what_has_piled_up_on_one_node_is_spread_without_a_gap_and_not_at_once() {
 }
 
 #[test]
-fn a_single_address_never_moves_for_the_order_alone() {
-    for seed in 0..5 {
-        let mut lan = off(seed, 1);
-        let ip = lan.ips()[0];
-        let last = (0..3).find(|node| *node != lan.first_choice(ip)).unwrap();
+fn a_single_service_never_moves_for_the_order_alone() {
+    for (seed, addresses) in [(0, 1), (1, 1), (2, 1), (3, 2), (4, 2), (5, 2)] {
+        let mut lan = off(seed, addresses);
+        lan.pair_up();
+        let last = (0..3).find(|node| lan.ips().iter().all(|ip| *node != lan.first_choice(*ip))).unwrap();
         lan.start(last);
         lan.run(ms(10_000));
         lan.start_all();
         lan.run(ms(120_000));
-        assert_eq!(lan.owners(ip), vec![last], "seed {seed}");
+        assert!(lan.ips().iter().all(|ip| lan.owners(*ip) == vec![last]), "seed {seed}");
     }
+}
+
+#[test]
+fn the_addresses_of_a_service_with_two_families_move_together() {
+    let mut lan = off(7, 8);
+    lan.pair_up();
+    lan.start(0);
+    lan.run(ms(10_000));
+    lan.start(1);
+    lan.start(2);
+    lan.run(ms(100_000));
+    let load = load(&lan);
+    assert!(load[0] < 8 && load.iter().all(|count| count % 2 == 0), "{load:?}");
 }
