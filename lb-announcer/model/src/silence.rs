@@ -131,7 +131,7 @@ pub fn write(said: &Said) -> String {
     serde_json::to_string(&entries).unwrap_or_default()
 }
 
-/// Reads what [`write`] wrote; what can't be read says nothing.
+/// Reads what [`write()`] wrote; what can't be read says nothing.
 pub fn parse(text: &str) -> Said {
     let entries: Vec<Entry> = serde_json::from_str(text).unwrap_or_default();
     entries.into_iter().flat_map(|entry| entry.ips.into_iter().map(move |ip| (ip, entry.silence.clone()))).collect()
