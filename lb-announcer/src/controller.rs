@@ -3,7 +3,7 @@
 mod observed;
 mod upkeep;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -309,16 +309,16 @@ impl Controller {
     fn silence(&mut self, planned: &Plan, hindrances: &[Problem]) -> Vec<Problem> {
         let now = Instant::now();
         let announced = self.world.announced();
-        let hindered =
-            |key: &ObjectKey| hindrances.iter().any(|p| p.object.key == *key && p.reason != reason::NO_FIT_NODE);
+        let grave = hindrances.iter().filter(|p| p.reason != reason::NO_FIT_NODE);
+        let hindered: BTreeSet<&ObjectKey> = grave.map(|p| &p.object.key).collect();
         // Which of several addresses is announced only the speakers know.
-        let open =
-            |(key, grant): &(&ObjectKey, &Grant)| !hindered(key) && (grant.ips.len() > 1 || !announced.contains(*key));
+        let open = |(key, grant): &(&ObjectKey, &Grant)| {
+            !hindered.contains(key) && (grant.ips.len() > 1 || !announced.contains(*key))
+        };
         let grants: Vec<(&ObjectKey, &Grant)> = planned.grants().filter(open).collect();
         let mut problems = report::silence_problems(grants.iter().copied(), self.world.speakers().silent());
-        let unexplained = |(key, _): &&(&ObjectKey, &Grant)| {
-            !announced.contains(*key) && !problems.iter().any(|p| p.object.key == **key)
-        };
+        let explained: BTreeSet<ObjectKey> = problems.iter().map(|p| p.object.key.clone()).collect();
+        let unexplained = |(key, _): &&(&ObjectKey, &Grant)| !announced.contains(*key) && !explained.contains(*key);
         let unexplained: Vec<_> = grants.iter().filter(unexplained).collect();
         self.silent.update(now, unexplained.iter().map(|(key, _)| (*key).clone()));
         for (key, grant) in unexplained {

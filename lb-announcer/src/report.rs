@@ -178,9 +178,11 @@ pub fn silence_problems<'a>(
     said: &BTreeMap<Name, Said>,
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
+    // Mostly nobody has anything to say.
+    let said: Vec<(&Name, &Said)> = said.iter().filter(|(_, said)| !said.is_empty()).collect();
     for (service, grant) in grants {
         for ip in &grant.ips {
-            let mut said = said.iter().filter_map(|(node, said)| Some((&**node, said.get(ip)?))).peekable();
+            let mut said = said.iter().filter_map(|(node, said)| Some((&***node, said.get(ip)?))).peekable();
             if said.peek().is_some() {
                 problems.push(silence::problem(service, *ip, said));
             }

@@ -73,7 +73,14 @@ impl Announcer {
 
     /// Forgets what was seen long ago.
     pub(super) fn forget_segments(&mut self, now: Moment) {
-        self.segments.0.retain(|_, seen| now < *seen + HOLDS);
+        let holds = |seen: &Moment| now < *seen + HOLDS;
+        if self.segments.0.values().all(holds) {
+            return;
+        }
+        let before = self.interfaces_of_owned();
+        self.segments.0.retain(|_, seen| holds(seen));
+        self.reconsider_interfaces(now, &before);
+        self.revision += 1;
     }
 
     /// Where this node announces `ip`, if it does: of several interfaces on one segment on the one that suits it best.
