@@ -39,7 +39,7 @@ no_definitions() {
   left=$(kubectl get customresourcedefinitions -o name)
   [[ -n $left ]] || return 0
   sleep 0.5
-  xargs kubectl annotate --overwrite "reminded=$RANDOM" <<<"$left"
+  xargs -I "{}" kubectl annotate --overwrite "{}" "reminded=$RANDOM" <<<"$left"
   return 1
 }
 
@@ -151,8 +151,6 @@ objects() {
 
 # What there is that was not there before, in $scratch/before.
 what_is_left() { objects | comm -13 "$scratch/before" -; }
-
-no_definitions() { [[ -z $(kubectl get customresourcedefinitions -o name) ]]; }
 
 # Into whatever namespace, under whatever name, with nothing set, also where the definitions are there already.
 nothing_to_set() {
