@@ -52,6 +52,9 @@ pub struct ModelArgs {
     /// The Service for requests that match no rule.
     #[arg(long, env = "LANDFALL_DEFAULT_BACKEND_SERVICE", value_name = "NS/NAME", value_parser = object_key)]
     pub default_backend_service: Option<ObjectKey>,
+    /// The `ConfigMap` with ingress-nginx's global options, for Ingresses of its dialect.
+    #[arg(long, alias = "configmap", env = "LANDFALL_CONFIG_MAP", value_name = "NS/NAME", value_parser = object_key)]
+    pub config_map: Option<ObjectKey>,
     /// Read Secrets of this namespace only; repeatable. Without it, those of all namespaces that are watched.
     #[arg(long = "secret-namespace", env = "LANDFALL_SECRET_NAMESPACE", value_name = "NAME", value_delimiter = ',')]
     pub secret_namespaces: Vec<String>,
@@ -101,6 +104,7 @@ impl ModelArgs {
             watch_without_class: self.watch_ingress_without_class,
             default_certificate: self.default_ssl_certificate.clone(),
             default_backend: self.default_backend_service.clone(),
+            config_map: self.config_map.clone(),
             origin,
             // A folder's owner has read it all anyway.
             secret_namespaces: match origin {
@@ -177,10 +181,6 @@ pub struct ServeArgs {
     /// Write no status, no Events and no Lease; for running beside another controller.
     #[arg(long, env = "LANDFALL_NO_STATUS")]
     pub no_status: bool,
-    /// The `ConfigMap` with ingress-nginx's global options. Accepted so that its command lines work, and ignored: use
-    /// flags.
-    #[arg(long, env = "LANDFALL_CONFIG_MAP", value_name = "NS/NAME", value_parser = object_key)]
-    pub config_map: Option<ObjectKey>,
     /// Watch this namespace only; repeatable.
     #[arg(long = "watch-namespace", env = "LANDFALL_WATCH_NAMESPACE", value_name = "NAME", value_delimiter = ',')]
     pub watch_namespaces: Vec<String>,

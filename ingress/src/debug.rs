@@ -29,6 +29,7 @@ fn action(action: &Action) -> String {
     match action {
         Action::Forward(backend) => format!("{}\t{}", backend.key, endpoints(&backend.state())),
         Action::Unavailable(why) => format!("503\t{why}"),
+        Action::NotFound => "404\t".to_owned(),
     }
 }
 

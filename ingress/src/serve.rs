@@ -46,9 +46,6 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
 
 async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), settings = ?args, "starting");
-    if let Some(config_map) = &args.config_map {
-        tracing::warn!(%config_map, "the options of the ConfigMap are not honoured yet; use flags");
-    }
     let TrafficArgs { lame_duck, handover, drain_timeout, .. } = args.traffic;
     let (drainer, drain) = Drain::new(DrainTimes { lame_duck, handover, timeout: drain_timeout });
     let readiness = Readiness::new();

@@ -58,6 +58,7 @@ fn settings() -> Settings {
         watch_without_class: false,
         default_certificate: None,
         default_backend: None,
+        config_map: None,
         origin: Origin::Cluster,
         secret_namespaces: Vec::new(),
         host_ownership: HostOwnership::None,

@@ -7,7 +7,7 @@
 //! **Invariant:** after any history of changes, a build gives what a new compiler gives that is fed with the same
 //! objects.
 
-pub(crate) mod annotations;
+pub mod annotations;
 pub(crate) mod backends;
 pub(crate) mod certificates;
 pub(crate) mod class;
@@ -17,6 +17,7 @@ pub(crate) mod ingress;
 pub(crate) mod link;
 mod names;
 mod notes;
+pub(crate) mod options;
 mod overlap;
 pub(crate) mod ownership;
 mod report;
@@ -29,7 +30,7 @@ mod tables;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::networking::v1::Ingress;
 use landfall_model::{Change, ObjectKey, Problem};
 use rustls_pki_types::UnixTime;
@@ -48,6 +49,7 @@ use class::Classes;
 use ingress::{Age, StoredIngress};
 use link::Linked;
 use notes::Notes;
+use options::Options;
 use overlap::Overlaps;
 use report::Reports;
 use set::SmallSet;
@@ -81,6 +83,10 @@ pub struct Compiler {
     pub(crate) ingresses: Store<StoredIngress>,
     pub(crate) backends: Backends,
     secrets: Secrets,
+    config_maps: Store<BTreeMap<String, String>>,
+    /// What the ConfigMap of ingress-nginx says, and what is wrong with it.
+    options: Options,
+    option_problems: Vec<Problem>,
     publisher: Publisher,
     /// The Ingresses of ours.
     pub(crate) linked: HashMap<ObjectKey, Linked>,
@@ -135,9 +141,12 @@ struct Effects {
 }
 
 /// What an Ingress without annotations can get.
-fn plain_policies() -> Vec<Arc<RoutePolicy>> {
-    let redirects = [HttpsRedirect::Never, HttpsRedirect::Always];
-    let plain = |dialect| redirects.map(|redirect| Arc::new(Annotations::default().policy(dialect, redirect)));
+fn plain_policies(options: &Options) -> Vec<Arc<RoutePolicy>> {
+    let annotations = Annotations::default();
+    let plain = |dialect| {
+        let redirects = [HttpsRedirect::Never, annotations.https_redirect(dialect, options)];
+        redirects.map(|redirect| Arc::new(annotations.policy(dialect, options, redirect, None)))
+    };
     [Dialect::Kubernetes, Dialect::IngressNginx].into_iter().flat_map(plain).collect()
 }
 
@@ -149,13 +158,16 @@ impl Compiler {
             ingresses: Store::default(),
             backends: Backends::new(&settings),
             secrets: Secrets::new(&settings),
+            config_maps: Store::default(),
+            policies: plain_policies(&Options::default()),
+            options: Options::default(),
+            option_problems: Vec::new(),
             publisher: Publisher::new(settings.publish.clone()),
             linked: HashMap::new(),
             hosts: HashMap::new(),
             names: HashMap::new(),
             covered: HashSet::new(),
             defaults: BTreeSet::new(),
-            policies: plain_policies(),
             class_problems: BTreeMap::new(),
             default_certificate_problem: None,
             notes: Notes::default(),
@@ -182,8 +194,7 @@ impl Compiler {
                 }
                 Input::Secret(change) => self.dirty.secrets.extend(self.secrets.apply(change)),
                 Input::NamedSecret(change) => self.dirty.secrets.extend(self.secrets.apply_named(change)),
-                // Read by the settings of the ingress-nginx dialect, of which there are none yet.
-                Input::ConfigMap(_) => {}
+                Input::ConfigMap(change) => self.apply_config_maps(change),
                 Input::Node(change) => {
                     self.publisher.nodes(change);
                     self.dirty.publisher = true;
@@ -205,6 +216,24 @@ impl Compiler {
             if !is_same {
                 self.dirty.ingresses.insert(key);
             }
+        }
+    }
+
+    /// The options hold for every Ingress of their dialect, so a change of them is one of all.
+    fn apply_config_maps(&mut self, change: Change<ConfigMap>) {
+        let read = |map: &ConfigMap, _: &ObjectKey| map.data.clone().unwrap_or_default();
+        let changed = self.config_maps.apply(change, |map| &map.metadata, read);
+        let Some(key) = self.settings.config_map.clone() else { return };
+        if !changed.iter().any(|(changed, _)| *changed == key) {
+            return;
+        }
+        let data = self.config_maps.get(&key).cloned().unwrap_or_default();
+        let (options, problems) = Options::parse(&data, &key);
+        self.option_problems = problems;
+        self.dirty.classes = true;
+        if options != self.options {
+            self.policies = plain_policies(&options);
+            self.options = options;
         }
     }
 

@@ -165,8 +165,9 @@ fn winner(route: &Route, request: &Request) -> Winner {
             (Some(backend.key.to_string()), endpoints, state.unavailable.clone())
         }
         Action::Unavailable(why) => (None, Vec::new(), Some(why.clone())),
+        Action::NotFound => (None, Vec::new(), None),
     };
-    let redirected = route.policy.https_redirect == HttpsRedirect::Always && request.scheme != "https";
+    let redirected = route.policy.https_redirect != HttpsRedirect::Never && request.scheme != "https";
     let access = route.policy.access.as_deref();
     let denied = request.client.filter(|client| access.is_some_and(|access| !access.permits(*client)));
     let answer = match (unavailable, denied) {

@@ -15,6 +15,7 @@ pub mod host;
 pub mod input;
 pub mod path;
 pub mod pipeline;
+pub mod policy;
 pub mod reason;
 pub mod settings;
 pub mod status;

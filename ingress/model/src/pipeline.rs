@@ -9,20 +9,22 @@ mod hops;
 mod origin;
 mod page;
 mod response;
+mod steps;
 mod text;
 mod tokens;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, HOST, LOCATION};
+use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use ipnet::IpNet;
 
 use crate::backend::{Backend, BackendState};
 use crate::host::HostName;
 use crate::path::CanonicalPath;
-use crate::table::{Action, HttpsRedirect, Route, Table};
+use crate::policy::Facts;
+use crate::table::{Route, Table};
 
 pub use cookies::field_count;
 pub use hops::may_trail;
@@ -82,7 +84,7 @@ pub struct RequestHead<'a> {
     pub headers: &'a HeaderMap,
 }
 
-/// Changes to a header section: first the removals, then the settings.
+/// Changes to a header section: first the removals, then the settings, then the additions.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct HeaderEdits {
     /// Fields to remove from every message of a kind.
@@ -91,6 +93,8 @@ pub struct HeaderEdits {
     pub remove: Vec<HeaderName>,
     /// Fields to set, each replacing all former values.
     pub set: Vec<(HeaderName, HeaderValue)>,
+    /// Fields to add.
+    pub add: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl HeaderEdits {
@@ -106,6 +110,9 @@ impl HeaderEdits {
         }
         for (name, value) in &self.set {
             headers.insert(name.clone(), value.clone());
+        }
+        for (name, value) in &self.add {
+            headers.append(name.clone(), value.clone());
         }
     }
 }
@@ -127,6 +134,38 @@ pub struct Forward {
     pub client: IpAddr,
     /// Whether the client asked to switch protocols and may.
     pub upgrade: bool,
+    /// Whether the client came by HTTPS.
+    pub secure: bool,
+    /// The host as the client wrote it, where the answer may speak of it.
+    pub authority: Box<str>,
+    /// Fields that the answer gets, whoever makes it.
+    pub reply: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Forward {
+    /// Adds to the edits of a response what the route asks for.
+    pub fn respond(&self, response: &HeaderMap, edits: &mut HeaderEdits) {
+        if let Some(rules) = &self.route.policy.respond {
+            edits.remove.extend(rules.hide.iter().filter(|name| response.contains_key(*name)).cloned());
+            if rules.changes_values() {
+                let scheme = if self.secure { "https" } else { "http" };
+                let facts = Facts { host: host_of(&self.authority), authority: &self.authority, scheme, ..Facts::default() };
+                for (name, values) in rules.rewritten(response, &facts) {
+                    edits.remove.push(name.clone());
+                    edits.add.extend(values.into_iter().map(|value| (name.clone(), value)));
+                }
+            }
+        }
+        edits.set.extend(self.reply.iter().cloned());
+    }
+}
+
+/// The host of an authority, without its port.
+fn host_of(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    }
 }
 
 /// What happens to a request.
@@ -173,48 +212,9 @@ pub fn decide(
         Ok(path) => path,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, &error.to_string()),
     };
-    let Some(route) = table.find(host.as_ref(), &path) else {
-        return refuse(StatusCode::NOT_FOUND, "no Ingress has a rule for this host and path");
-    };
-    let mut target = String::from(path.as_str());
-    if let Some(query) = query {
-        target.push('?');
-        target.push_str(query);
-    }
-    let answer = |answer: Answer| Decision::Answer(answer, Some(route.clone()));
     let facts = forwarding::Facts { head, connection, settings, authority, request_id };
-    if route.policy.https_redirect != HttpsRedirect::Never && !facts.secure() {
-        return answer(redirect_to_https(host.as_ref(), &target, connection, request_id));
-    }
-    if let Some(limit) = route.policy.max_body
-        && content_length(head.headers).is_some_and(|length| length > limit)
-    {
-        let reason = format!("the request body is larger than {limit} bytes");
-        return answer(error_page(StatusCode::PAYLOAD_TOO_LARGE, &reason, head.headers, request_id));
-    }
-    let unavailable = |reason: &str| error_page(StatusCode::SERVICE_UNAVAILABLE, reason, head.headers, request_id);
-    let backend = match &route.action {
-        Action::Forward(backend) => backend,
-        Action::Unavailable(_) => return answer(unavailable("this route is out of service")),
-    };
-    let state = backend.state();
-    if state.unavailable.is_some() {
-        return answer(unavailable("no endpoint of the service is ready"));
-    }
-    let client = facts.client();
-    if route.policy.access.as_ref().is_some_and(|access| !access.permits(client)) {
-        let reason = "this address may not use this service";
-        return answer(error_page(StatusCode::FORBIDDEN, reason, head.headers, request_id));
-    }
-    Decision::Forward(Box::new(Forward {
-        route: route.clone(),
-        backend: backend.clone(),
-        target,
-        edits: facts.request_edits(route.dialect),
-        client,
-        upgrade: facts.upgrade().is_some(),
-        state,
-    }))
+    let request = steps::Request { facts, host: host.as_ref(), path: &path, query };
+    request.pass(table)
 }
 
 /// The request id to use: the client's own where it can be passed on, else a fresh one of 32 hexadecimal digits
@@ -256,33 +256,6 @@ fn request_host<'a>(head: &RequestHead<'a>) -> Result<(Option<HostName>, Option<
             Err(error) => Err(error.to_string()),
         },
     }
-}
-
-/// The declared length of the body.
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// 308 to the same place by HTTPS. The port is left out, so it is the well-known one.
-fn redirect_to_https(
-    host: Option<&HostName>,
-    target: &str,
-    connection: &Connection,
-    request_id: &HeaderValue,
-) -> Answer {
-    let place = match host {
-        Some(host) => format!("https://{host}{target}"),
-        None => match connection.local.ip().to_canonical() {
-            IpAddr::V4(address) => format!("https://{address}{target}"),
-            IpAddr::V6(address) => format!("https://[{address}]{target}"),
-        },
-    };
-    let mut answer = Answer::empty(StatusCode::PERMANENT_REDIRECT, request_id);
-    match HeaderValue::from_str(&place) {
-        Ok(location) => answer.headers.push((LOCATION, location)),
-        Err(_) => answer.status = StatusCode::BAD_REQUEST,
-    }
-    answer
 }
 
 #[cfg(test)]

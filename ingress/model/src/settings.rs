@@ -63,6 +63,8 @@ pub struct Settings {
     pub default_certificate: Option<ObjectKey>,
     /// The Service for requests that no rule takes.
     pub default_backend: Option<ObjectKey>,
+    /// The `ConfigMap` with the options of ingress-nginx.
+    pub config_map: Option<ObjectKey>,
     /// Where the objects come from.
     pub origin: Origin,
     /// The namespaces whose Secrets are read; empty: all.

@@ -1,23 +1,25 @@
 //! The routing table: what the data path reads. Immutable; swapped whole.
 
 use std::any::Any;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
 
 use landfall_model::ObjectKey;
+use regex::bytes::Regex;
 
-use crate::access::Access;
 use crate::backend::Backend;
 use crate::host::{HostName, HostPattern};
 use crate::path::CanonicalPath;
+use crate::policy::decoded;
+pub use crate::policy::{HttpsRedirect, RoutePolicy};
 use crate::tls::CertificateTable;
 
 /// Whose rules an Ingress follows; decided by its class.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub enum Dialect {
     /// The Kubernetes specification to the letter.
+    #[default]
     Kubernetes,
     /// The specification and ingress-nginx's documented quirks.
     IngressNginx,
@@ -73,57 +75,8 @@ pub enum Action {
     Forward(Arc<Backend>),
     /// Answers 503, because what the Ingress asks for can't be done safely; the text says why.
     Unavailable(Arc<str>),
-}
-
-/// Whether a plain request is sent to HTTPS; resolved when the table is built.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum HttpsRedirect {
-    /// It is served as it is.
-    #[default]
-    Never,
-    /// It is answered with 308.
-    Always,
-}
-
-/// Limits and time-outs of a route.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RoutePolicy {
-    /// Time to connect to an endpoint, TLS included.
-    pub connect_timeout: Duration,
-    /// Longest pause between two reads from the endpoint.
-    pub read_timeout: Duration,
-    /// How long an upgraded connection, as a WebSocket is, may pass no byte in either direction.
-    pub upgrade_idle: Duration,
-    /// Longest pause between two writes to the endpoint.
-    pub write_timeout: Duration,
-    /// Attempts in all, the first included.
-    pub tries: u32,
-    /// Largest request body in bytes; `None` is unlimited.
-    pub max_body: Option<u64>,
-    /// What a request without TLS gets.
-    pub https_redirect: HttpsRedirect,
-    /// Which clients it is for; `None`: all.
-    pub access: Option<Arc<Access>>,
-}
-
-/// The idle limit of upgraded connections in class landfall. Many applications send nothing over a WebSocket until
-/// something happens; TCP keep-alive finds dead clients meanwhile.
-pub(crate) const UPGRADE_IDLE: Duration = Duration::from_hours(1);
-
-impl Default for RoutePolicy {
-    /// ingress-nginx's defaults for the times and tries, since its users' applications are tuned to them.
-    fn default() -> Self {
-        Self {
-            connect_timeout: Duration::from_secs(5),
-            read_timeout: Duration::from_mins(1),
-            upgrade_idle: UPGRADE_IDLE,
-            write_timeout: Duration::from_mins(1),
-            tries: 3,
-            max_body: None,
-            https_redirect: HttpsRedirect::Never,
-            access: None,
-        }
-    }
+    /// Answers 404, or hands over to [`Table::fallback`]: a path that no rule of the host has.
+    NotFound,
 }
 
 /// A typed route: everything about it is decided when the table is built.
@@ -135,10 +88,32 @@ pub struct Route {
     pub dialect: Dialect,
     /// What it does.
     pub action: Action,
-    /// Its limits; shared by the routes of one Ingress.
+    /// What it asks for; shared by the routes of one Ingress.
     pub policy: Arc<RoutePolicy>,
+    /// The path as it was written.
+    pub written: Written,
     /// What the program keeps of it.
     pub attached: Attached,
+}
+
+/// The path of a rule as it was written, as far as that says more than its [`PathRule`].
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Written {
+    /// The text, where it is another one than that of the [`PathRule`].
+    pub text: Option<Box<str>>,
+    /// Whether it is to be read as a regular expression.
+    pub is_regex: bool,
+}
+
+impl Written {
+    /// The text, which for no path is that of all paths.
+    pub fn text<'a>(&'a self, rule: Option<&'a PathRule>) -> &'a str {
+        match (&self.text, rule) {
+            (Some(text), _) => text,
+            (None, Some(PathRule::Exact(path) | PathRule::Prefix(path))) if !path.is_empty() => path,
+            (None, _) => "/",
+        }
+    }
 }
 
 /// Something that belongs to a route and is found by it without a look-up, as its counters are.
@@ -171,16 +146,43 @@ impl fmt::Debug for Attached {
 /// The routes of one host pattern.
 #[derive(Debug, Default)]
 pub struct HostRoutes {
-    /// By canonical path.
+    /// Whose rules the host follows: those of the oldest Ingress that names it.
+    pub dialect: Dialect,
+    /// By canonical path; in the dialect of ingress-nginx by the path as it was written.
     pub exact: HashMap<Box<str>, Arc<Route>>,
     /// By path without its trailing slash; the empty key matches all.
     pub prefix: HashMap<Box<str>, Arc<Route>>,
+    /// Those of `prefix` that were written with a slash at the end and don't match without it. Kubernetes knows no
+    /// such difference.
+    pub slashed: HashSet<Box<str>>,
+    /// Regular expressions, in the order in which they are tried.
+    pub regex: Vec<RegexRoute>,
     /// `spec.defaultBackend` of an Ingress that names this host.
     pub default: Option<Arc<Route>>,
+    /// Where a client is sent that asks for `/`.
+    pub app_root: Option<Arc<str>>,
     /// The namespace that the host belongs to, if it belongs to one: nobody else's routes take what these leave.
     pub owner: Option<Box<str>>,
     /// Of a wildcard and of no host: what each other namespace has here for what hosts of its own leave.
     pub others: BTreeMap<Box<str>, HostRoutes>,
+}
+
+/// A route whose path is a regular expression.
+#[derive(Clone, Debug)]
+pub struct RegexRoute {
+    /// Matched from the beginning of the decoded path.
+    pub pattern: Regex,
+    /// The route.
+    pub route: Arc<Route>,
+}
+
+/// What takes a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Match<'a> {
+    /// The route.
+    pub route: &'a Arc<Route>,
+    /// Whether the path lacks the slash at the end with which it was written, so that the client is sent there.
+    pub lacks_slash: bool,
 }
 
 impl HostRoutes {
@@ -188,9 +190,46 @@ impl HostRoutes {
     ///
     /// > If multiple paths within an Ingress match a request, precedence is given first to the longest matching
     /// > path. If two paths are still equally matched, precedence is given to paths with an exact path type.
+    ///
+    /// Regular expressions come between the two, in their order.
     pub fn find(&self, path: &CanonicalPath) -> Option<&Arc<Route>> {
+        self.locate(path).map(|found| found.route)
+    }
+
+    fn locate(&self, path: &CanonicalPath) -> Option<Match<'_>> {
+        let found = |route| Match { route, lacks_slash: false };
+        if self.dialect == Dialect::IngressNginx {
+            return self.locate_as_nginx(&decoded(path.as_str()));
+        }
         let path = path.as_str();
-        self.exact.get(path).or_else(|| self.prefix_of(path))
+        if let Some(route) = self.exact.get(path) {
+            return Some(found(route));
+        }
+        let regex = if self.regex.is_empty() { None } else { self.regex_of(&decoded(path)) };
+        regex.or_else(|| self.prefix_of(path)).map(found)
+    }
+
+    /// nginx matches the decoded path, and sends a client to the slash where only that is missing.
+    fn locate_as_nginx(&self, path: &[u8]) -> Option<Match<'_>> {
+        let found = |route| Match { route, lacks_slash: false };
+        if !self.regex.is_empty() {
+            return self.regex_of(path).map(found);
+        }
+        let text = String::from_utf8_lossy(path);
+        if let Some(route) = self.exact.get(&*text) {
+            return Some(found(route));
+        }
+        if !text.ends_with('/') {
+            let slashed = self.slashed.get(&*text).and_then(|prefix| self.prefix.get(prefix));
+            if let Some(route) = slashed.or_else(|| self.exact.get(&*format!("{text}/"))) {
+                return Some(Match { route, lacks_slash: true });
+            }
+        }
+        self.prefix_of(&text).map(found)
+    }
+
+    fn regex_of(&self, decoded: &[u8]) -> Option<&Arc<Route>> {
+        self.regex.iter().find(|regex| regex.pattern.is_match(decoded)).map(|regex| &regex.route)
     }
 
     /// What counts for a host that belongs to `owner`.
@@ -237,23 +276,54 @@ pub struct Table {
 
 impl Table {
     /// The route for a request, or `None`: then the answer is 404.
+    pub fn find(&self, host: Option<&HostName>, path: &CanonicalPath) -> Option<&Arc<Route>> {
+        self.host(host).find(path).map(|found| found.route)
+    }
+
+    /// The rules that count for a host.
+    pub fn host(&self, host: Option<&HostName>) -> HostLevels<'_> {
+        let exact = host.and_then(|host| self.exact.get(host)).map(|routes| &**routes);
+        let wildcard = host.and_then(HostName::parent).and_then(|domain| self.wildcard.get(domain));
+        HostLevels { table: self, levels: [exact, wildcard.map(|routes| &**routes), Some(&self.any)] }
+    }
+}
+
+/// The rules that count for one host: those of the host itself, of its wildcard, and those without a host.
+#[derive(Clone, Copy, Debug)]
+pub struct HostLevels<'a> {
+    table: &'a Table,
+    levels: [Option<&'a HostRoutes>; 3],
+}
+
+impl<'a> HostLevels<'a> {
+    /// Where a client is sent that asks for `/`.
+    pub fn app_root(&self) -> Option<&'a str> {
+        self.levels.iter().flatten().next()?.app_root.as_deref()
+    }
+
+    /// What takes a request.
     ///
     /// Rules of the exact host come first, then those of the wildcard, then those without a host; a rule without
     /// a host "applies to all inbound HTTP traffic", so it also takes what a known host's rules leave. Only then
     /// come the default backends, in the same order. What a host that belongs to a namespace leaves is taken only by
     /// routes of that namespace, and by the fallback.
-    pub fn find(&self, host: Option<&HostName>, path: &CanonicalPath) -> Option<&Arc<Route>> {
-        let exact = host.and_then(|host| self.exact.get(host));
-        let wildcard = host.and_then(HostName::parent).and_then(|domain| self.wildcard.get(domain));
-        let levels = [exact, wildcard, Some(&self.any)];
-        let owner = levels.iter().flatten().next().and_then(|routes| routes.owner.as_deref());
-        let levels = || levels.iter().flatten().filter_map(|routes| routes.of(owner));
+    ///
+    /// A host in the dialect of ingress-nginx keeps its requests: what its rules leave is nobody else's.
+    pub fn find(&self, path: &CanonicalPath) -> Option<Match<'a>> {
+        let found = |route| Match { route, lacks_slash: false };
+        let owner = self.levels.iter().flatten().next().and_then(|routes| routes.owner.as_deref());
+        let mut named = self.levels[..2].iter().flatten().filter_map(|routes| routes.of(owner));
+        if let Some(routes) = named.next().filter(|routes| routes.dialect == Dialect::IngressNginx) {
+            return routes.locate(path).or_else(|| routes.default.as_ref().map(found));
+        }
+        let levels = || self.levels.iter().flatten().filter_map(|routes| routes.of(owner));
         let allowed = |route: &&Arc<Route>| owner.is_none_or(|owner| route.id.ingress.namespace() == owner);
+        let taken = |route: &&Arc<Route>| !matches!(route.action, Action::NotFound);
         levels()
-            .find_map(|routes| routes.find(path))
-            .or_else(|| levels().find_map(|routes| routes.default.as_ref()))
-            .or_else(|| self.default.as_ref().filter(allowed))
-            .or(self.fallback.as_ref())
+            .find_map(|routes| routes.locate(path))
+            .or_else(|| levels().find_map(|routes| routes.default.as_ref().filter(taken)).map(found))
+            .or_else(|| self.table.default.as_ref().filter(allowed).map(found))
+            .or(self.table.fallback.as_ref().map(found))
     }
 }
 

@@ -262,7 +262,7 @@ fn ingress_nginx_redirects_where_a_tls_entry_covers_the_host() {
     let none = json!([]);
     let redirect = |built: &Built, host: &str| {
         let routes = &built.table.exact[&HostName::from_authority(host).unwrap()];
-        routes.prefix.values().all(|route| route.policy.https_redirect == HttpsRedirect::Always)
+        routes.prefix.values().all(|route| route.policy.https_redirect != HttpsRedirect::Never)
     };
     let built = build(&mut compiler, service().into_iter().chain([ingress("a", 1, "a.example", &none)]));
     assert!(!redirect(&built, "a.example"));
@@ -319,7 +319,7 @@ fn a_certificate_is_used_only_where_nobody_elses_rules_are_for_the_host() {
             // Plain requests go to HTTPS only where the certificate may be used.
             let path = CanonicalPath::parse("/").unwrap();
             let route = built.table.find(Some(&HostName::from_authority("www.example").unwrap()), &path);
-            let redirected = route.map(|route| route.policy.https_redirect == HttpsRedirect::Always);
+            let redirected = route.map(|route| route.policy.https_redirect != HttpsRedirect::Never);
             let covered = rule.filter(|rule| *rule != "other.example").map(|_| expected == Some("shop"));
             assert_eq!(redirected, covered, "{place}");
         }

@@ -83,7 +83,7 @@ impl Exchange<'_> {
     pub fn backend(&self) -> Option<&BackendKey> {
         match &self.route.as_ref()?.action {
             Action::Forward(backend) => Some(&backend.key),
-            Action::Unavailable(_) => None,
+            Action::Unavailable(_) | Action::NotFound => None,
         }
     }
 

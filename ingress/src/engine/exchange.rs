@@ -132,7 +132,7 @@ pub(super) async fn run(engine: &Shared, request: &Request, client: &mut Client<
             record.take(&forward);
             match pass_on(engine, request, &forward, client, peer, timer, &mut record).await {
                 Ok(()) => Ok(()),
-                Err(failure) => reply::fail(engine, request, client, failure, timer, &mut record).await,
+                Err(failure) => reply::fail(engine, request, &forward, client, failure, timer, &mut record).await,
             }
         }
     };
@@ -175,7 +175,8 @@ async fn pass_on(
     let AnswerHead { status, fields, declared, body } = &head;
     let body = if request.method == Method::HEAD { Length::None } else { *body };
     let trailers = if matches!(body, Length::None | Length::Known(_)) { Trailers::Drop } else { Trailers::Pass };
-    let edits = response_edits(*status, &fields.map, Upgraded::No, trailers);
+    let mut edits = response_edits(*status, &fields.map, Upgraded::No, trailers);
+    forward.respond(&fields.map, &mut edits);
     reply::begin(engine, client, &Reply { status: *status, fields, edits: &edits, declared: *declared, body })?;
     let since = record.heard();
     let passed = Transfer::new(engine, forward, client, &mut upstream, &mut upload, timer, since).body(body).await;

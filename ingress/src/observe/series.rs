@@ -193,7 +193,7 @@ fn backends(table: &Table) -> HashSet<&BackendKey> {
     routes
         .filter_map(|route| match &route.action {
             Action::Forward(backend) => Some(&backend.key),
-            Action::Unavailable(_) => None,
+            Action::Unavailable(_) | Action::NotFound => None,
         })
         .collect()
 }

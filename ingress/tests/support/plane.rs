@@ -112,6 +112,7 @@ impl Rule {
             dialect: Dialect::Kubernetes,
             action: Action::Forward(Arc::new(Backend::new(key, Arc::new(state)))),
             policy: Arc::new(self.policy),
+            written: Default::default(),
             attached: Attached::default(),
         };
         (host, prefix, Arc::new(route))

@@ -1,19 +1,40 @@
 //! The annotations `nginx.ingress.kubernetes.io/*`, read once into a typed plan for the routes of an Ingress.
 //!
-//! An annotation that is not implemented is reported and has no effect, with two exceptions that fail closed: what
-//! restricts access makes the routes answer 503, and a canary takes no traffic at all.
+//! Each family reads its own names; [`KNOWN`] is the list of all. An annotation that is not served is reported and has
+//! no effect, with two exceptions that fail closed: what restricts access makes the routes answer 503, and a canary
+//! takes no traffic at all.
+
+mod cors;
+pub(crate) mod fault;
+mod known;
+mod redirect;
+mod respond;
+mod rewrite;
+pub(crate) mod upstream;
+pub(crate) mod value;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
 use ipnet::IpNet;
 use landfall_model::{ObjectRef, Problem};
 
+use super::ingress::PathSpec;
+use super::options::Options;
 use crate::access::{self, Access};
 use crate::backend::Protocol;
-use crate::reason;
-use crate::table::{Dialect, HttpsRedirect, RoutePolicy};
+use crate::policy::{HttpsRedirect, RoutePolicy};
+use crate::table::Dialect;
+
+use cors::CorsAnnotations;
+use fault::Fault;
+use redirect::Redirects;
+use respond::Responses;
+use rewrite::Rewrites;
+use upstream::UpstreamAnnotations;
+use value::boolean;
+
+pub use known::{KNOWN, Support};
 
 const PREFIX: &str = "nginx.ingress.kubernetes.io/";
 
@@ -21,13 +42,6 @@ const PREFIX: &str = "nginx.ingress.kubernetes.io/";
 const ALLOW: &str = "allowlist-source-range";
 const ALLOW_FORMERLY: &str = "whitelist-source-range";
 const DENY: &str = "denylist-source-range";
-
-/// Annotations that let only some requests through. Serving such an Ingress without them would open what its owner
-/// has closed.
-const RESTRICTING: &[&str] = &["auth-secret", "auth-tls-secret", "auth-type", "auth-url", "satisfy"];
-
-/// "0 = unlimited" of `proxy-next-upstream-tries`, bounded because each try is a connection.
-const MOST_TRIES: u32 = 32;
 
 /// When a plain request is sent to HTTPS, as annotations say it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,22 +54,22 @@ pub(crate) enum RedirectRule {
     Always,
 }
 
-/// The largest request body in bytes; `None` is unlimited.
-#[derive(Clone, Copy, PartialEq, Debug)]
-struct BodyLimit(Option<u64>);
+/// What a family makes of an annotation.
+enum Read {
+    /// It is one of this family, and taken in.
+    Taken,
+    /// It is none of this family.
+    Foreign,
+}
 
 /// What the annotations of an Ingress ask for.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct Annotations {
-    connect_timeout: Option<Duration>,
-    read_timeout: Option<Duration>,
-    write_timeout: Option<Duration>,
-    tries: Option<u32>,
-    max_body: Option<BodyLimit>,
-    ssl_redirect: Option<bool>,
-    force_ssl_redirect: Option<bool>,
-    /// Overrides the `appProtocol` of the Service port.
-    pub(crate) protocol: Option<Protocol>,
+    upstream: UpstreamAnnotations,
+    redirect: Redirects,
+    rewrite: Rewrites,
+    cors: CorsAnnotations,
+    respond: Responses,
     /// Which clients are allowed and denied.
     access: Option<Arc<Access>>,
     /// Why the routes must answer 503.
@@ -71,6 +85,11 @@ impl Annotations {
     /// The annotations as they are held.
     pub(crate) fn shared(self) -> Arc<Self> {
         if self == **PLAIN { PLAIN.clone() } else { Arc::new(self) }
+    }
+
+    /// Overrides the `appProtocol` of the Service port.
+    pub(crate) fn protocol(&self) -> Option<Protocol> {
+        self.upstream.protocol
     }
 
     /// Reads the annotations of `object`.
@@ -100,6 +119,7 @@ impl Annotations {
             }
         }
         parsed.access = (access != Access::default()).then(|| Arc::new(access));
+        parsed.cors.finish();
         (parsed, problems)
     }
 
@@ -113,160 +133,97 @@ impl Annotations {
     }
 
     fn read(&mut self, name: &str, value: &str) -> Result<(), Fault> {
-        match name {
-            "proxy-connect-timeout" => self.connect_timeout = Some(seconds(value)?),
-            "proxy-read-timeout" => self.read_timeout = Some(seconds(value)?),
-            "proxy-send-timeout" => self.write_timeout = Some(seconds(value)?),
-            "proxy-body-size" => self.max_body = Some(body_size(value)?),
-            "proxy-next-upstream-tries" => self.tries = Some(tries(value)?),
-            "backend-protocol" => self.protocol = Some(protocol(value)?),
-            "ssl-redirect" => self.ssl_redirect = Some(boolean(value)?),
-            "force-ssl-redirect" => self.force_ssl_redirect = Some(boolean(value)?),
-            "canary" if boolean(value)? => {
-                self.canary = true;
-                return Err(Fault::Canary);
-            }
-            "canary" => {}
-            _ if RESTRICTING.contains(&name) => {
-                self.refused.get_or_insert_with(|| format!("annotation {PREFIX}{name} is not supported").into());
-                return Err(Fault::Restricting);
-            }
-            _ => return Err(Fault::Unknown),
+        if name == "canary" {
+            self.canary = boolean(value)?;
+            return if self.canary { Err(Fault::Canary) } else { Ok(()) };
         }
-        Ok(())
+        let families = [
+            UpstreamAnnotations::read_in as fn(&mut Self, &str, &str) -> Result<Read, Fault>,
+            Redirects::read_in,
+            Rewrites::read_in,
+            CorsAnnotations::read_in,
+            Responses::read_in,
+        ];
+        for read in families {
+            if let Read::Taken = read(self, name, value)? {
+                return Ok(());
+            }
+        }
+        match known::support(name) {
+            Some(Support::Served) | None => Err(Fault::Unknown),
+            Some(Support::Accepted(why)) => Err(Fault::Accepted(why)),
+            Some(Support::Refused(why)) => {
+                self.refused.get_or_insert_with(|| format!("annotation {PREFIX}{name} is refused: {why}").into());
+                Err(Fault::Refused(why))
+            }
+            Some(Support::Restricting) => {
+                self.refused.get_or_insert_with(|| format!("annotation {PREFIX}{name} is not supported").into());
+                Err(Fault::Restricting)
+            }
+        }
+    }
+
+    /// Whether the paths of this Ingress are regular expressions: `use-regex`.
+    pub(crate) fn use_regex(&self) -> bool {
+        self.rewrite.use_regex
+    }
+
+    /// Whether an Ingress with these annotations and paths makes the paths of its hosts regular expressions in
+    /// ingress-nginx, which any rewrite of a path to another one does.
+    pub(crate) fn makes_regex(&self, paths: &[PathSpec]) -> bool {
+        self.rewrite.makes_regex(paths)
+    }
+
+    /// `app-root`: where a client is sent that asks for `/`.
+    pub(crate) fn app_root(&self) -> Option<&Arc<str>> {
+        self.redirect.app_root.as_ref()
     }
 
     /// When a plain request is sent to HTTPS. ingress-nginx redirects by default (`ssl-redirect` of its `ConfigMap`
     /// is true); the Kubernetes specification knows nothing of the kind.
-    pub(crate) fn redirect(&self, dialect: Dialect) -> RedirectRule {
-        match (self.force_ssl_redirect, self.ssl_redirect, dialect) {
-            (Some(true), _, _) => RedirectRule::Always,
-            (_, Some(true), _) | (_, None, Dialect::IngressNginx) => RedirectRule::WhenCovered,
-            (_, Some(false), _) | (_, None, Dialect::Kubernetes) => RedirectRule::Never,
-        }
+    pub(crate) fn redirect(&self, dialect: Dialect, options: &Options) -> RedirectRule {
+        self.redirect.rule(dialect, options)
     }
 
-    /// The policy of a route. ingress-nginx ends an idle WebSocket after `proxy-read-timeout`, set or not; here only
-    /// where it is set.
-    pub(crate) fn policy(&self, dialect: Dialect, https_redirect: HttpsRedirect) -> RoutePolicy {
-        let default = RoutePolicy::default();
-        let read_timeout = self.read_timeout.unwrap_or(default.read_timeout);
-        RoutePolicy {
-            connect_timeout: self.connect_timeout.unwrap_or(default.connect_timeout),
-            read_timeout,
-            upgrade_idle: match dialect {
-                Dialect::Kubernetes => self.read_timeout.unwrap_or(default.upgrade_idle),
-                Dialect::IngressNginx => read_timeout,
+    /// The redirect to HTTPS in the form of a dialect.
+    pub(crate) fn https_redirect(&self, dialect: Dialect, options: &Options) -> HttpsRedirect {
+        match dialect {
+            Dialect::Kubernetes => HttpsRedirect::Always,
+            Dialect::IngressNginx => HttpsRedirect::IngressNginx {
+                status: options.http_redirect_code,
+                keeps_slash: self.redirect.preserve_trailing_slash,
             },
-            write_timeout: self.write_timeout.unwrap_or(default.write_timeout),
-            tries: self.tries.unwrap_or(default.tries),
-            max_body: self.max_body.map_or(default.max_body, |limit| limit.0),
-            https_redirect,
-            access: self.access.clone(),
         }
     }
-}
 
-/// What is wrong with one annotation.
-enum Fault {
-    Unknown,
-    Restricting,
-    Canary,
-    Value(&'static str),
-    /// An entry of a list of source ranges that is none.
-    Range(String),
-    /// The older spelling of an annotation whose newer one is there.
-    Overridden,
-}
-
-impl Fault {
-    fn problem(self, object: &ObjectRef, key: &str, value: &str) -> Problem {
-        let unsupported = |cause: &str| Problem::new(object.clone(), reason::UNSUPPORTED_ANNOTATION, cause);
-        let problem = match self {
-            Self::Unknown => unsupported("this annotation is not supported and has no effect")
-                .remedy("remove the annotation to silence this warning")
-                .warning(),
-            Self::Restricting => unsupported(
-                "this annotation restricts access and is not supported, so the routes of this Ingress answer 503",
-            )
-            .remedy("remove it once access is restricted in another way"),
-            Self::Canary => unsupported("canaries are not supported, so the rules of this Ingress take no traffic")
-                .remedy("remove the Ingress, or the annotation to serve it as an ordinary one")
-                .warning(),
-            Self::Range(entry) => {
-                let cause =
-                    format!("{entry:?} is neither a network nor an address, so the routes of this Ingress answer 503");
-                Problem::new(object.clone(), reason::INVALID_ANNOTATION, cause)
-                    .remedy("write networks or addresses separated by commas, such as 10.0.0.0/8,2001:db8::1")
-            }
-            Self::Overridden => {
-                let cause = format!("{PREFIX}{ALLOW} is set too and holds, so this older spelling has no effect");
-                Problem::new(object.clone(), reason::INVALID_ANNOTATION, cause).remedy("remove it").warning()
-            }
-            Self::Value(remedy) => {
-                let cause = "the value can't be used, so the default holds";
-                Problem::new(object.clone(), reason::INVALID_ANNOTATION, cause).remedy(remedy).warning()
-            }
-        };
-        problem.at(format!("metadata.annotations[{key}]"), value)
-    }
-}
-
-/// Whole seconds. 0 would refuse every request, and nobody means that.
-fn seconds(value: &str) -> Result<Duration, Fault> {
-    match value.parse::<u32>() {
-        Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds.into())),
-        _ => Err(Fault::Value("give whole seconds from 1 up, without a unit")),
-    }
-}
-
-/// A number with `b`, `k`, `m` or `g` behind it; 0 is unlimited.
-fn body_size(value: &str) -> Result<BodyLimit, Fault> {
-    let fault = || Fault::Value("give a number of bytes, with k, m or g behind it for more, or 0 for no limit");
-    let digits = value.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-    let unit = match &value[digits.len()..] {
-        "" | "b" | "B" => 1,
-        "k" | "K" => 1 << 10,
-        "m" | "M" => 1 << 20,
-        "g" | "G" => 1 << 30,
-        _ => return Err(fault()),
-    };
-    let number: u64 = digits.parse().map_err(|_| fault())?;
-    let bytes = number.checked_mul(unit).ok_or_else(fault)?;
-    Ok(BodyLimit((bytes > 0).then_some(bytes)))
-}
-
-fn tries(value: &str) -> Result<u32, Fault> {
-    match value.parse::<u32>() {
-        Ok(0) => Ok(MOST_TRIES),
-        Ok(tries) => Ok(tries.min(MOST_TRIES)),
-        Err(_) => Err(Fault::Value("give the number of attempts in all, or 0 for as many as there are endpoints")),
-    }
-}
-
-fn protocol(value: &str) -> Result<Protocol, Fault> {
-    match value.to_ascii_uppercase().as_str() {
-        "HTTP" => Ok(Protocol::Http),
-        "HTTPS" | "GRPCS" => Ok(Protocol::Https),
-        "GRPC" => Ok(Protocol::H2c),
-        _ => Err(Fault::Value("use HTTP, HTTPS, GRPC or GRPCS")),
-    }
-}
-
-/// What Go's `strconv.ParseBool` takes, since that is what ingress-nginx takes.
-fn boolean(value: &str) -> Result<bool, Fault> {
-    match value {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(Fault::Value("use \"true\" or \"false\"")),
+    /// The policy of a route to `path`, or to no path of a rule. ingress-nginx ends an idle WebSocket after
+    /// `proxy-read-timeout`, set or not; here only where it is set.
+    pub(crate) fn policy(
+        &self,
+        dialect: Dialect,
+        options: &Options,
+        https_redirect: HttpsRedirect,
+        path: Option<&PathSpec>,
+    ) -> RoutePolicy {
+        let mut policy = RoutePolicy { https_redirect, ..RoutePolicy::default() };
+        self.upstream.apply(dialect, options, &mut policy);
+        policy.access = self.access.clone().or_else(|| options.access_of(dialect));
+        policy.redirect = self.redirect.redirect();
+        policy.cors = self.cors.cors();
+        policy.rewrite = self.rewrite.rewrite(path);
+        policy.respond = self.respond.rules(dialect, options);
+        policy
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use landfall_model::ObjectKey;
 
     use super::*;
+    use crate::reason;
 
     fn parse(name: &str, value: &str) -> (Annotations, Vec<Problem>) {
         let all = BTreeMap::from([(format!("{PREFIX}{name}"), value.to_owned())]);
@@ -278,7 +235,7 @@ mod tests {
         let policy = |name, value| {
             let (annotations, problems) = parse(name, value);
             assert_eq!(problems, [], "{name}: {value}");
-            annotations.policy(Dialect::Kubernetes, HttpsRedirect::Never)
+            annotations.policy(Dialect::Kubernetes, &Options::default(), HttpsRedirect::Never, None)
         };
         assert_eq!(policy("proxy-connect-timeout", "7").connect_timeout, Duration::from_secs(7));
         assert_eq!(policy("proxy-read-timeout", "3600").read_timeout, Duration::from_hours(1));
@@ -289,21 +246,30 @@ mod tests {
             assert_eq!(policy("proxy-body-size", value).max_body, bytes, "{value}");
         }
         assert_eq!(policy("proxy-next-upstream-tries", "1").tries, 1);
-        assert_eq!(policy("proxy-next-upstream-tries", "0").tries, MOST_TRIES);
-        assert_eq!(parse("backend-protocol", "grpc").0.protocol, Some(Protocol::H2c));
-        assert_eq!(parse("backend-protocol", "HTTPS").0.protocol, Some(Protocol::Https));
+        assert_eq!(policy("proxy-next-upstream-tries", "0").tries, upstream::MAXIMUM);
+        assert_eq!(parse("backend-protocol", "grpc").0.protocol(), Some(Protocol::H2c));
+        assert_eq!(parse("backend-protocol", "HTTPS").0.protocol(), Some(Protocol::Https));
         assert_eq!(policy("proxy-read-timeout", "").read_timeout, Duration::from_mins(1));
     }
 
     #[test]
     fn an_upgraded_connection_may_be_idle_for_an_hour_unless_ingress_nginx_decides() {
         let idle = |value, dialect| {
-            parse("proxy-read-timeout", value).0.policy(dialect, HttpsRedirect::Never).upgrade_idle.as_secs()
+            let annotations = parse("proxy-read-timeout", value).0;
+            annotations.policy(dialect, &Options::default(), HttpsRedirect::Never, None).upgrade_idle.as_secs()
         };
         assert_eq!(idle("", Dialect::Kubernetes), 3600);
         assert_eq!(idle("", Dialect::IngressNginx), 60);
         assert_eq!(idle("120", Dialect::Kubernetes), 120);
         assert_eq!(idle("120", Dialect::IngressNginx), 120);
+    }
+
+    #[test]
+    fn what_is_said_to_be_served_is_read() {
+        for (name, _) in KNOWN.iter().filter(|(_, support)| *support == Support::Served) {
+            let (_, problems) = parse(name, "?");
+            assert!(problems.iter().all(|problem| problem.reason != reason::UNSUPPORTED_ANNOTATION), "{name}");
+        }
     }
 
     #[test]
@@ -328,7 +294,8 @@ mod tests {
 
     #[test]
     fn what_restricts_access_fails_closed() {
-        for name in RESTRICTING {
+        let restricting = KNOWN.iter().filter(|(_, support)| *support == Support::Restricting);
+        for (name, _) in restricting {
             let (annotations, problems) = parse(name, "10.0.0.0/8");
             assert!(annotations.refused.is_some(), "{name}");
             assert_eq!(problems.len(), 1);
@@ -339,7 +306,7 @@ mod tests {
 
     #[test]
     fn the_dialect_decides_about_redirects_where_the_annotations_do_not() {
-        let rule = |name, value, dialect| parse(name, value).0.redirect(dialect);
+        let rule = |name, value, dialect| parse(name, value).0.redirect(dialect, &Options::default());
         let (nginx, kubernetes) = (Dialect::IngressNginx, Dialect::Kubernetes);
         assert_eq!(rule("canary", "false", nginx), RedirectRule::WhenCovered);
         assert_eq!(rule("canary", "false", kubernetes), RedirectRule::Never);

@@ -59,7 +59,22 @@ pub(crate) struct Rule {
 #[derive(PartialEq, Debug)]
 pub(crate) struct PathSpec {
     pub(crate) rule: PathRule,
+    /// As it was written, where that is another text.
+    pub(crate) written: Option<Box<str>>,
+    /// `ImplementationSpecific`: what the path means is left to us.
+    pub(crate) is_free: bool,
     pub(crate) backend: BackendSpec,
+}
+
+impl PathSpec {
+    /// The path as it was written.
+    pub(crate) fn text(&self) -> &str {
+        match (&self.written, &self.rule) {
+            (Some(text), _) => text,
+            (None, PathRule::Exact(path) | PathRule::Prefix(path)) if !path.is_empty() => path,
+            (None, _) => "/",
+        }
+    }
 }
 
 /// A backend as an Ingress names it, and where.
@@ -228,7 +243,11 @@ impl Parser {
             // > A path of /foo/ matches /foo and /foo/ ("/foo/", Prefix, in the table of examples)
             PathRule::Prefix(path.strip_suffix('/').unwrap_or(path).into())
         };
-        Some(PathSpec { rule, backend: self.backend(&entry.backend, place) })
+        let (PathRule::Exact(text) | PathRule::Prefix(text)) = &rule;
+        let differs = *written != **text && !(text.is_empty() && written == "/");
+        let written = differs.then(|| written.into());
+        let is_free = entry.path_type == "ImplementationSpecific";
+        Some(PathSpec { rule, written, is_free, backend: self.backend(&entry.backend, place) })
     }
 
     /// Whether the type is `Exact`.

@@ -8,14 +8,14 @@ use landfall_model::{ObjectKey, ObjectRef, Problem};
 use super::annotations::RedirectRule;
 use super::backends::PoolKey;
 use super::certificates::covers;
-use super::ingress::{BackendSpec, ParsedIngress, Place, TlsSpec};
+use super::ingress::{BackendSpec, ParsedIngress, PathSpec, Place, TlsSpec};
 use super::ownership::hosts_of;
 use super::set::SmallSet;
 use super::{Compiler, Effects};
 use crate::backend::BackendKey;
 use crate::host::HostPattern;
 use crate::reason;
-use crate::table::{Action, Attached, Dialect, HttpsRedirect, PathRule, Route, RouteId, RoutePolicy};
+use crate::table::{Action, Attached, Dialect, HttpsRedirect, PathRule, Route, RouteId, RoutePolicy, Written};
 use crate::tls::Certificate;
 
 /// RFC 8555 section 8.3.
@@ -274,21 +274,43 @@ impl Compiler {
         let parsed = linked.parsed.clone();
         let mut hosts_with_default = BTreeSet::new();
         for rule in &parsed.rules {
-            let policy = self.policy(linked, &rule.host);
+            let is_regex = parsed.annotations.makes_regex(&rule.paths);
             for path in &rule.paths {
-                let policy = self.policy_of_path(linked, &path.rule, &policy);
-                let route = self.make_route(linked, &path.backend, &rule.host, Some(&path.rule), &policy);
+                let policy = self.policy(linked, &rule.host, Some(path));
+                let route = self.make_route(linked, &path.backend, &rule.host, Some((path, is_regex)), &policy);
                 linked.routes.push(LinkedRoute { route, place: path.backend.place });
             }
+            let policy = self.policy(linked, &rule.host, None);
             if let Some(backend) = &parsed.default
                 && hosts_with_default.insert(&rule.host)
             {
                 let route = self.make_route(linked, backend, &rule.host, None, &policy);
                 linked.routes.push(LinkedRoute { route, place: Place::Default });
+            } else if linked.dialect == Dialect::IngressNginx
+                && parsed.default.is_none()
+                && rule.host != HostPattern::Any
+                && hosts_with_default.insert(&rule.host)
+            {
+                // The implicit path / of ingress-nginx: what an Ingress asks for holds there too.
+                let id = RouteId { ingress: parsed.age.key.clone(), host: rule.host.clone(), path: None };
+                let written = Written { text: None, is_regex };
+                let action = match &parsed.annotations.refused {
+                    Some(why) => Action::Unavailable(why.clone()),
+                    None => Action::NotFound,
+                };
+                let route = Route {
+                    id,
+                    dialect: linked.dialect,
+                    action,
+                    policy: policy.clone(),
+                    written,
+                    attached: Attached::default(),
+                };
+                linked.routes.push(LinkedRoute { route: Arc::new(route), place: Place::Default });
             }
         }
         if let Some(backend) = parsed.default.as_ref().filter(|_| parsed.is_default_only) {
-            let policy = self.policy(linked, &HostPattern::Any);
+            let policy = self.policy(linked, &HostPattern::Any, None);
             linked.default = Some(self.make_route(linked, backend, &HostPattern::Any, None, &policy));
         }
     }
@@ -298,42 +320,45 @@ impl Compiler {
         linked: &mut Linked,
         backend: &BackendSpec,
         host: &HostPattern,
-        path: Option<&PathRule>,
+        path: Option<(&PathSpec, bool)>,
         policy: &Arc<RoutePolicy>,
     ) -> Arc<Route> {
         let parsed = linked.parsed.clone();
         let action = match (&backend.target, &parsed.annotations.refused) {
             (Ok((service, port)), refused) => {
                 let key = BackendKey { service: service.clone(), port: port.clone() };
-                let pool = PoolKey { key, protocol: parsed.annotations.protocol, dialect: linked.dialect };
+                let pool = PoolKey { key, protocol: parsed.annotations.protocol(), dialect: linked.dialect };
                 let backend = self.backends.acquire(&pool, &parsed.age.key);
                 linked.pools.insert(pool);
                 refused.clone().map_or(Action::Forward(backend), Action::Unavailable)
             }
             (Err(why), refused) => Action::Unavailable(refused.as_ref().unwrap_or(why).clone()),
         };
-        let id = RouteId { ingress: parsed.age.key.clone(), host: host.clone(), path: path.cloned() };
+        let path_rule = path.map(|(path, _)| path.rule.clone());
+        let id = RouteId { ingress: parsed.age.key.clone(), host: host.clone(), path: path_rule };
         let (dialect, policy, attached) = (linked.dialect, policy.clone(), Attached::default());
-        Arc::new(Route { id, dialect, action, policy, attached })
+        let is_regex = path.is_some_and(|(path, makes_regex)| match dialect {
+            Dialect::IngressNginx => makes_regex,
+            Dialect::Kubernetes => parsed.annotations.use_regex() && path.is_free,
+        });
+        let written = Written { text: path.and_then(|(path, _)| path.written.clone()), is_regex };
+        Arc::new(Route { id, dialect, action, policy, written, attached })
     }
 
-    /// An ACME server looks for its challenge by plain HTTP, and the certificate is not there yet. That is the default
-    /// of `no-tls-redirect-locations` of ingress-nginx, and harmless elsewhere.
-    fn policy_of_path(&self, linked: &Linked, path: &PathRule, policy: &Arc<RoutePolicy>) -> Arc<RoutePolicy> {
-        let (PathRule::Exact(path) | PathRule::Prefix(path)) = path;
-        if policy.https_redirect == HttpsRedirect::Never || !path.starts_with(ACME_CHALLENGE) {
-            return policy.clone();
-        }
-        self.shared(linked.parsed.annotations.policy(linked.dialect, HttpsRedirect::Never))
-    }
-
-    fn policy(&self, linked: &Linked, host: &HostPattern) -> Arc<RoutePolicy> {
-        let redirect = match linked.parsed.annotations.redirect(linked.dialect) {
-            RedirectRule::Always => HttpsRedirect::Always,
-            RedirectRule::WhenCovered if self.covered.contains(host) => HttpsRedirect::Always,
+    /// The policy of a route to a path, or to no path of a rule.
+    ///
+    /// An ACME server looks for its challenge by plain HTTP, and the certificate is not there yet, so such a path is
+    /// served without a redirect. That is the default of `no-tls-redirect-locations` of ingress-nginx, and harmless
+    /// elsewhere.
+    fn policy(&self, linked: &Linked, host: &HostPattern, path: Option<&PathSpec>) -> Arc<RoutePolicy> {
+        let (annotations, dialect, options) = (&linked.parsed.annotations, linked.dialect, &self.options);
+        let redirect = match annotations.redirect(dialect, options) {
+            _ if path.is_some_and(|path| path.text().starts_with(ACME_CHALLENGE)) => HttpsRedirect::Never,
+            RedirectRule::Always => annotations.https_redirect(dialect, options),
+            RedirectRule::WhenCovered if self.covered.contains(host) => annotations.https_redirect(dialect, options),
             RedirectRule::WhenCovered | RedirectRule::Never => HttpsRedirect::Never,
         };
-        self.shared(linked.parsed.annotations.policy(linked.dialect, redirect))
+        self.shared(annotations.policy(dialect, options, redirect, path))
     }
 
     fn shared(&self, policy: RoutePolicy) -> Arc<RoutePolicy> {
@@ -358,7 +383,9 @@ pub(super) fn is_same(old: &Route, new: &Route) -> bool {
     let action = match (&old.action, &new.action) {
         (Action::Forward(old), Action::Forward(new)) => Arc::ptr_eq(old, new),
         (Action::Unavailable(old), Action::Unavailable(new)) => old == new,
+        (Action::NotFound, Action::NotFound) => true,
         _ => false,
     };
-    action && old.id == new.id && old.dialect == new.dialect && old.policy == new.policy
+    let same = action && old.id == new.id && old.dialect == new.dialect && old.policy == new.policy;
+    same && old.written == new.written
 }

@@ -12,7 +12,7 @@ use super::{Compiler, Effects};
 use crate::host::HostPattern;
 use crate::reason;
 use crate::settings::HostOwnership;
-use crate::table::{HostRoutes, PathRule, Route, Table};
+use crate::table::{Action, Dialect, HostRoutes, PathRule, Route, Table};
 
 /// What to do about a host that is shared.
 const REMEDY: &str = "if that is not meant, use another host; --host-ownership namespace refuses it";
@@ -199,16 +199,24 @@ impl Table {
 impl HostRoutes {
     /// Whether the very route is here and not lost to another.
     fn has(&self, route: &Arc<Route>) -> bool {
-        let here = match &route.id.path {
-            Some(PathRule::Exact(path)) => self.exact.get(path),
-            Some(PathRule::Prefix(path)) => self.prefix.get(path),
-            None => self.default.as_ref(),
+        if !self.regex.is_empty() && self.regex.iter().any(|regex| Arc::ptr_eq(&regex.route, route)) {
+            return true;
+        }
+        let text = (self.dialect == Dialect::IngressNginx).then(|| route.written.text(route.id.path.as_ref()));
+        let here = match (&route.id.path, text) {
+            (Some(PathRule::Exact(path)), text) => self.exact.get(text.unwrap_or(path)),
+            (Some(PathRule::Prefix(_)), Some(text)) => self.prefix.get(text.strip_suffix('/').unwrap_or(text)),
+            (Some(PathRule::Prefix(path)), None) => self.prefix.get(path),
+            (None, _) => self.default.as_ref(),
         };
         here.is_some_and(|here| Arc::ptr_eq(here, route))
     }
 
     /// Whether nothing is left of what `wider`, a route of a wider host, would take.
     fn takes_all(&self, wider: &Route) -> bool {
+        if self.dialect == Dialect::IngressNginx {
+            return true;
+        }
         match &wider.id.path {
             Some(PathRule::Exact(path)) => self.exact.contains_key(path) || self.prefix_of(path).is_some(),
             Some(PathRule::Prefix(path)) => self.prefix_of(path).is_some(),
@@ -226,7 +234,7 @@ fn around<'a>(inner: &LinkedRoute, routes: &'a HostRoutes) -> Option<&'a Arc<Rou
         PathRule::Exact(path) => routes.prefix_of(path),
         PathRule::Prefix(path) => path.rfind('/').and_then(|end| routes.prefix_of(&path[..end])),
     };
-    prefix.or(routes.default.as_ref())
+    prefix.or(routes.default.as_ref()).filter(|outer| !matches!(outer.action, Action::NotFound))
 }
 
 fn inside(inner: &LinkedRoute, outer: &Arc<Route>) -> Problem {

@@ -88,7 +88,7 @@ impl Compiler {
     fn fault(&self, linked: &Linked, backend: &BackendSpec) -> Option<&Fault> {
         let (service, port) = backend.target.as_ref().ok()?;
         let key = BackendKey { service: service.clone(), port: port.clone() };
-        let pool = PoolKey { key, protocol: linked.parsed.annotations.protocol, dialect: linked.dialect };
+        let pool = PoolKey { key, protocol: linked.parsed.annotations.protocol(), dialect: linked.dialect };
         // A default backend that no host leads to is not used, and nobody looks after it.
         self.backends.get(&pool).filter(|_| linked.pools.contains(&pool))?.fault.as_deref()
     }
@@ -98,6 +98,7 @@ impl Compiler {
         problems.extend(self.class_problems.values().cloned());
         problems.extend(self.default_certificate_problem.clone());
         problems.extend(self.publisher.problem());
+        problems.extend(self.option_problems.iter().cloned());
         problems.extend(self.flag_problems());
         problems.extend(self.reports.views.values().flat_map(|view| view.problems.iter().cloned()));
         problems.sort_unstable();

@@ -1,6 +1,6 @@
 //! From linked Ingresses to the table: who wins where several want the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use landfall_model::{ObjectKey, ObjectRef, Problem};
@@ -14,7 +14,8 @@ use crate::backend::{BackendKey, PortRef};
 use crate::host::HostPattern;
 use crate::reason;
 use crate::settings::HostOwnership;
-use crate::table::{Action, Attached, Dialect, HostRoutes, PathRule, Route, RouteId, Table};
+use crate::table::{Action, Attached, Dialect, HostRoutes, PathRule, RegexRoute, Route, RouteId, Table, Written};
+use crate::policy::path_regex;
 
 /// Uses the backend of `--default-backend-service`; no Ingress has this key.
 const FLAG: &str = "";
@@ -94,7 +95,9 @@ impl Compiler {
     /// The oldest Ingress wins a path that several have, then namespace and name decide; the others are told.
     fn rebuild_host(&mut self, host: &HostPattern, effects: &mut Effects) -> HostRoutes {
         let owner = self.owner(host);
-        let mut routes = HostRoutes { owner: owner.map(|owner| owner.key.namespace().into()), ..HostRoutes::default() };
+        let owner_name = owner.map(|owner| owner.key.namespace().into());
+        let mut routes = HostRoutes { owner: owner_name, ..HostRoutes::default() };
+        let mut app_root: Option<(usize, &Arc<str>)> = None;
         let mut others: BTreeMap<&str, HostRoutes> = BTreeMap::new();
         let mut problems = Vec::new();
         for age in self.hosts.get(host).into_iter().flatten() {
@@ -105,6 +108,18 @@ impl Compiler {
                 (Some(_), HostPattern::Exact(_)) => &mut HostRoutes::default(),
                 (Some(_), _) => others.entry(age.key.namespace()).or_default(),
             };
+            if let (Some(root), None) = (linked.parsed.annotations.app_root(), refusing) {
+                let texts = linked.routes_of(host).iter().map(|linked| text_of(&linked.route).len());
+                let longest = texts.max().unwrap_or(0);
+                // Of several, that of the longest path holds.
+                if app_root.is_none_or(|(length, _)| longest > length) {
+                    app_root = Some((longest, root));
+                }
+            }
+            // The oldest Ingress decides whose rules hold.
+            if group.is_empty() && !linked.routes_of(host).is_empty() {
+                group.dialect = linked.dialect;
+            }
             let lost: Vec<Problem> = linked.routes_of(host).iter().filter_map(|route| group.enter(route)).collect();
             match refusing {
                 Some(owner) => problems.extend(linked.routes_of(host).first().map(|route| refused(route, &owner.key))),
@@ -117,6 +132,11 @@ impl Compiler {
                 let own = others.entry(age.key.namespace()).or_default();
                 own.default = own.default.take().or(route);
             }
+        }
+        routes.app_root = app_root.map(|(_, root)| root.clone());
+        problems.extend(routes.compile());
+        for routes in others.values_mut() {
+            problems.extend(routes.compile());
         }
         routes.others = others.into_iter().map(|(namespace, routes)| (namespace.into(), routes)).collect();
         problems.extend(self.shared_paths(host, &routes));
@@ -168,7 +188,8 @@ impl Compiler {
         let id = RouteId { ingress: service, host: HostPattern::Any, path: None };
         let policy = self.policies[0].clone();
         let (action, attached) = (Action::Forward(backend), Attached::default());
-        let route = Route { id, dialect: Dialect::Kubernetes, action, policy, attached };
+        let written = Written::default();
+        let route = Route { id, dialect: Dialect::Kubernetes, action, policy, written, attached };
         Some(Arc::new(route))
     }
 
@@ -201,18 +222,65 @@ impl Compiler {
 
 impl HostRoutes {
     pub(super) fn is_empty(&self) -> bool {
-        self.exact.is_empty() && self.prefix.is_empty() && self.default.is_none()
+        self.exact.is_empty() && self.prefix.is_empty() && self.regex.is_empty() && self.default.is_none()
     }
 
     /// Enters a route unless its place is taken; the Problem is that it is.
     fn enter(&mut self, candidate: &LinkedRoute) -> Option<Problem> {
         let route = &candidate.route;
+        let text = text_of(route);
+        let as_nginx = self.dialect == Dialect::IngressNginx;
         let winner = match &route.id.path {
-            Some(PathRule::Exact(path)) => self.exact.entry(path.clone()).or_insert_with(|| route.clone()),
-            Some(PathRule::Prefix(path)) => self.prefix.entry(path.clone()).or_insert_with(|| route.clone()),
+            Some(PathRule::Exact(path)) => {
+                let path = if as_nginx { text.into() } else { path.clone() };
+                self.exact.entry(path).or_insert_with(|| route.clone())
+            }
+            Some(PathRule::Prefix(path)) => {
+                let path = if as_nginx { text.strip_suffix('/').unwrap_or(text).into() } else { path.clone() };
+                if as_nginx && text.len() > 1 && text.ends_with('/') && !self.prefix.contains_key(&path) {
+                    self.slashed.insert(path.clone());
+                }
+                self.prefix.entry(path).or_insert_with(|| route.clone())
+            }
+            // The implicit path / of the oldest Ingress holds, without a word to the others.
+            None if matches!(route.action, Action::NotFound) => {
+                if as_nginx {
+                    self.default.get_or_insert_with(|| route.clone());
+                }
+                return None;
+            }
             None => self.default.get_or_insert_with(|| route.clone()),
         };
         (!Arc::ptr_eq(winner, route)).then(|| lost(candidate, winner))
+    }
+
+    /// Makes regular expressions of the paths that are some: in the dialect of ingress-nginx of all, as soon as one
+    /// is. The Problems are those that can't be read.
+    fn compile(&mut self) -> Vec<Problem> {
+        let routes = self.exact.values().chain(self.prefix.values()).chain(&self.default);
+        if !routes.clone().any(|route| route.written.is_regex) {
+            return Vec::new();
+        }
+        let all = self.dialect == Dialect::IngressNginx;
+        let mut taken: Vec<Arc<Route>> = Vec::new();
+        for map in [&mut self.exact, &mut self.prefix] {
+            let (regex, plain) = std::mem::take(map).into_iter().partition(|(_, route)| all || route.written.is_regex);
+            *map = plain;
+            taken.extend(HashMap::into_values(regex));
+        }
+        // The longest text first, then the last one in the order of the alphabet; Exact before Prefix.
+        taken.sort_by(|a, b| {
+            let (left, right) = (text_of(a), text_of(b));
+            right.len().cmp(&left.len()).then_with(|| right.cmp(left)).then_with(|| a.id.path.cmp(&b.id.path))
+        });
+        let mut problems = Vec::new();
+        for route in taken {
+            match path_regex(text_of(&route), true) {
+                Ok(pattern) => self.regex.push(RegexRoute { pattern, route }),
+                Err(error) => problems.push(bad_pattern(&route, &error)),
+            }
+        }
+        problems
     }
 
     /// Whether both are made of the very same routes.
@@ -220,7 +288,13 @@ impl HostRoutes {
         let same_map = |a: &std::collections::HashMap<Box<str>, Arc<Route>>, b: &std::collections::HashMap<_, _>| {
             a.len() == b.len() && a.iter().all(|(path, route)| same(Some(route), b.get(path)))
         };
-        same_map(&self.exact, &other.exact)
+        let regex = self.regex.len() == other.regex.len()
+            && self.regex.iter().zip(&other.regex).all(|(a, b)| Arc::ptr_eq(&a.route, &b.route));
+        regex
+            && self.dialect == other.dialect
+            && self.slashed == other.slashed
+            && self.app_root == other.app_root
+            && same_map(&self.exact, &other.exact)
             && same_map(&self.prefix, &other.prefix)
             && same(self.default.as_ref(), other.default.as_ref())
             && self.owner == other.owner
@@ -243,6 +317,22 @@ pub(super) fn same<T>(a: Option<&Arc<T>>, b: Option<&Arc<T>>) -> bool {
 /// As [`same`]; the route of the flag is made anew each time, so that what it says is compared.
 fn same_route(a: Option<&Arc<Route>>, b: Option<&Arc<Route>>) -> bool {
     same(a, b) || matches!((a, b), (Some(a), Some(b)) if is_same(a, b))
+}
+
+/// The path of a route as it was written.
+fn text_of(route: &Route) -> &str {
+    route.written.text(route.id.path.as_ref())
+}
+
+/// A path that is to be a regular expression and can't be read as one. Only its own Ingress suffers.
+fn bad_pattern(route: &Route, error: &regex::Error) -> Problem {
+    let text = text_of(route);
+    let message = error.to_string();
+    let last = message.lines().last().unwrap_or_default().trim_start_matches("error: ");
+    let cause = format!("the path can't be read as a regular expression ({last}), so it takes no request");
+    let object = ObjectRef::new("Ingress", route.id.ingress.clone());
+    let problem = Problem::new(object, reason::INVALID_PATH, cause).at("spec.rules.http.paths.path", text);
+    problem.remedy("correct the expression; look-around and back references are not taken")
 }
 
 fn lost(loser: &LinkedRoute, winner: &Arc<Route>) -> Problem {

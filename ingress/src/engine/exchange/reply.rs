@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, SERVER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use landfall_ingress_model::pipeline::{Answer, HeaderEdits, error_page};
+use landfall_ingress_model::pipeline::{Answer, Forward, HeaderEdits, error_page};
 use landfall_shared::drain::Phase;
 use tokio::time::Instant;
 
@@ -127,6 +127,7 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 pub(super) async fn fail(
     engine: &Shared,
     request: &Request,
+    forward: &Forward,
     client: &mut Client<'_>,
     failure: Failure,
     timer: &mut Timer,
@@ -141,7 +142,8 @@ pub(super) async fn fail(
         return Ok(());
     };
     if !client.has_answer() {
-        let page = error_page(status, reason, &request.fields.map, record.id);
+        let mut page = error_page(status, reason, &request.fields.map, record.id);
+        page.headers.extend(forward.reply.iter().cloned());
         return answer(engine, request, client, &page, timer, record).await;
     }
     if let (Client::Http2(stream), true) = (&mut *client, is_grpc(&request.fields.map))

@@ -93,7 +93,7 @@ impl Fields {
                 line(name, span.value(&self.raw), out);
             }
         }
-        for (name, value) in &edits.set {
+        for (name, value) in edits.set.iter().chain(&edits.add) {
             if name != HOST && name != CONTENT_LENGTH && name != TRANSFER_ENCODING {
                 write_field(name, value, out);
             }

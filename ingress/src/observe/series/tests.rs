@@ -32,6 +32,7 @@ fn route(name: &str) -> Arc<Route> {
         dialect: Dialect::Kubernetes,
         action: Action::Forward(Arc::new(Backend::new(backend(name), Arc::new(state)))),
         policy: Arc::new(RoutePolicy::default()),
+        written: Default::default(),
         attached: Attached::default(),
     })
 }

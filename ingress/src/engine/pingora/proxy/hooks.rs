@@ -89,6 +89,9 @@ fn edit_request(request: &mut RequestHeader, forward: &Forward) -> Result<()> {
     for (name, value) in &forward.edits.set {
         request.insert_header(name.clone(), value.clone())?;
     }
+    for (name, value) in &forward.edits.add {
+        request.append_header(name.clone(), value.clone())?;
+    }
     Ok(())
 }
 
@@ -215,12 +218,18 @@ impl ProxyHttp for Hooks {
         if let Err(error) = response_body(&session.req_header().method, response.status, &response.headers) {
             return Error::e_explain(ErrorType::InvalidHTTPHeader, error.to_string());
         }
-        let edits = response_edits(response.status, &response.headers, upgraded, Trailers::Pass);
+        let mut edits = response_edits(response.status, &response.headers, upgraded, Trailers::Pass);
+        if let Some(forward) = &context.forward {
+            forward.respond(&response.headers, &mut edits);
+        }
         for name in edits.removed() {
             response.remove_header(name);
         }
         for (name, value) in edits.set {
             response.insert_header(name, value)?;
+        }
+        for (name, value) in edits.add {
+            response.append_header(name, value)?;
         }
         if upgraded == Upgraded::Yes {
             session.set_read_timeout(None);

@@ -1,0 +1,156 @@
+//! The `ConfigMap` of ingress-nginx: what holds where an Ingress of its dialect says nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, StatusCode};
+use landfall_model::{ObjectKey, ObjectRef, Problem};
+
+use super::annotations::fault::Fault;
+use super::annotations::upstream::tries;
+use super::annotations::value::{boolean, body_size, number, seconds};
+use crate::access::{self, Access};
+use crate::policy::ResponseRules;
+use crate::reason;
+use crate::table::Dialect;
+
+/// A year, as browsers want it for their preload lists.
+const HSTS_MAX_AGE: i64 = 31_536_000;
+/// `proxy-body-size`, where nothing is said.
+const MAX_BODY: u64 = 1 << 20;
+
+/// What the `ConfigMap` says.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Options {
+    pub(crate) limits: Limits,
+    pub(crate) http_redirect_code: StatusCode,
+    /// What every answer gets.
+    pub(crate) respond: Arc<ResponseRules>,
+    access: Option<Arc<Access>>,
+}
+
+/// Defaults of annotations; `None` is that of the dialect.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(crate) struct Limits {
+    pub(crate) connect_timeout: Option<Duration>,
+    pub(crate) read_timeout: Option<Duration>,
+    pub(crate) write_timeout: Option<Duration>,
+    pub(crate) tries: Option<u32>,
+    pub(crate) max_body: Option<Option<u64>>,
+    pub(crate) ssl_redirect: Option<bool>,
+    pub(crate) force_ssl_redirect: Option<bool>,
+}
+
+/// Those of the Kubernetes dialect, which knows no such `ConfigMap`.
+static NONE: Limits = Limits {
+    connect_timeout: None,
+    read_timeout: None,
+    write_timeout: None,
+    tries: None,
+    max_body: None,
+    ssl_redirect: None,
+    force_ssl_redirect: None,
+};
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::parse(&BTreeMap::new(), &ObjectKey::cluster("")).0
+    }
+}
+
+impl Options {
+    /// The limits that hold in a dialect.
+    pub(crate) fn of(&self, dialect: Dialect) -> &Limits {
+        match dialect {
+            Dialect::Kubernetes => &NONE,
+            Dialect::IngressNginx => &self.limits,
+        }
+    }
+
+    /// The source ranges that hold where an Ingress names none.
+    pub(crate) fn access_of(&self, dialect: Dialect) -> Option<Arc<Access>> {
+        self.access.clone().filter(|_| dialect == Dialect::IngressNginx)
+    }
+
+    /// Reads the data of the `ConfigMap` named `key`.
+    pub(crate) fn parse(data: &BTreeMap<String, String>, key: &ObjectKey) -> (Self, Vec<Problem>) {
+        let mut options = Self {
+            limits: Limits { max_body: Some(Some(MAX_BODY)), ..Limits::default() },
+            http_redirect_code: StatusCode::PERMANENT_REDIRECT,
+            respond: Arc::default(),
+            access: None,
+        };
+        let mut hsts = Some((HSTS_MAX_AGE, true, false));
+        let (mut enabled, mut access, mut rules) = (true, Access::default(), ResponseRules::default());
+        let mut problems = Vec::new();
+        for (name, value) in data {
+            let value = value.trim();
+            if value.is_empty() {
+                continue;
+            }
+            let mut read = || -> Result<(), Fault> {
+                let limits = &mut options.limits;
+                let settings = hsts.get_or_insert((HSTS_MAX_AGE, true, false));
+                match name.as_str() {
+                    "proxy-connect-timeout" => limits.connect_timeout = Some(seconds(value)?),
+                    "proxy-read-timeout" => limits.read_timeout = Some(seconds(value)?),
+                    "proxy-send-timeout" => limits.write_timeout = Some(seconds(value)?),
+                    "proxy-next-upstream-tries" => limits.tries = Some(tries(value)?),
+                    "proxy-body-size" => limits.max_body = Some(body_size(value)?),
+                    "ssl-redirect" => limits.ssl_redirect = Some(boolean(value)?),
+                    "force-ssl-redirect" => limits.force_ssl_redirect = Some(boolean(value)?),
+                    "http-redirect-code" => options.http_redirect_code = redirect_code(value)?,
+                    "hsts" => enabled = boolean(value)?,
+                    "hsts-max-age" => settings.0 = number(value)?,
+                    "hsts-include-subdomains" => settings.1 = boolean(value)?,
+                    "hsts-preload" => settings.2 = boolean(value)?,
+                    "hide-headers" => {
+                        rules.hide = value.split(',').filter_map(|name| name.trim().parse().ok()).collect();
+                    }
+                    "whitelist-source-range" => access.allow = Some(ranges(value)?),
+                    "denylist-source-range" | "block-cidrs" => access.deny = ranges(value)?,
+                    _ => return Err(Fault::Unknown),
+                }
+                Ok(())
+            };
+            if let Err(fault) = read() {
+                problems.push(problem(fault, key, name, value));
+            }
+        }
+        rules.hsts = hsts.filter(|_| enabled).and_then(|settings| hsts_value(settings).ok());
+        options.respond = Arc::new(rules);
+        options.access = (access != Access::default()).then(|| Arc::new(access));
+        (options, problems)
+    }
+}
+
+fn ranges(value: &str) -> Result<Box<[ipnet::IpNet]>, Fault> {
+    access::ranges(value).map_err(|entry| Fault::Range(entry.to_owned()))
+}
+
+fn redirect_code(value: &str) -> Result<StatusCode, Fault> {
+    match value {
+        "301" | "302" | "307" | "308" => StatusCode::from_bytes(value.as_bytes()).map_err(|_| Fault::Value("308")),
+        _ => Err(Fault::Value("use 301, 302, 307 or 308")),
+    }
+}
+
+fn hsts_value((age, subdomains, preload): (i64, bool, bool)) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
+    let subdomains = if subdomains { "; includeSubDomains" } else { "" };
+    let preload = if preload { "; preload" } else { "" };
+    HeaderValue::from_str(&format!("max-age={age}{subdomains}{preload}"))
+}
+
+fn problem(fault: Fault, key: &ObjectKey, name: &str, value: &str) -> Problem {
+    let object = ObjectRef::new("ConfigMap", key.clone());
+    let (cause, remedy) = match fault {
+        Fault::Value(remedy) => ("the value can't be used, so the default holds".to_owned(), remedy),
+        Fault::Range(entry) => (
+            format!("{entry:?} is neither a network nor an address, so the list is not used"),
+            "write networks or addresses separated by commas",
+        ),
+        _ => ("this key has no effect here".to_owned(), "remove it to silence this warning"),
+    };
+    Problem::new(object, reason::INVALID_CONFIG_MAP, cause).at(format!("data[{name}]"), value).remedy(remedy).warning()
+}

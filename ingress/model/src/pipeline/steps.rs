@@ -1,0 +1,297 @@
+//! The steps that a request passes, in their order, which is that of ingress-nginx: size of the body, missing slash,
+//! preflight, redirect, HTTPS, availability, access, rewrite. The first one that answers ends it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::header::{CONTENT_LENGTH, HOST, LOCATION, ORIGIN};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+
+use super::forwarding;
+use super::page::{Answer, error_page};
+use super::{Decision, Forward};
+use crate::backend::Backend;
+use crate::host::HostName;
+use crate::path::CanonicalPath;
+use crate::policy::{Facts, HttpsRedirect, RewriteTarget, decoded};
+use crate::table::{Action, Dialect, HostLevels, Match, Route, Table};
+
+const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+
+/// A request whose host and path are known.
+pub(super) struct Request<'a> {
+    pub(super) facts: forwarding::Facts<'a>,
+    pub(super) host: Option<&'a HostName>,
+    pub(super) path: &'a CanonicalPath,
+    pub(super) query: Option<&'a str>,
+}
+
+/// What a step says: an answer ends the passage.
+type Step<T = ()> = Result<T, Box<Answer>>;
+
+impl Request<'_> {
+    /// Passes all steps.
+    pub(super) fn pass(&self, table: &Table) -> Decision {
+        let levels = table.host(self.host);
+        if let Some(answer) = self.app_root(levels) {
+            return Decision::Answer(answer, None);
+        }
+        let Some(found) = levels.find(self.path) else {
+            let page = self.page(StatusCode::NOT_FOUND, "no Ingress has a rule for this host and path");
+            return Decision::Answer(page, None);
+        };
+        let route = found.route;
+        match self.pass_route(found, table) {
+            Ok(forward) => Decision::Forward(forward),
+            Err(mut answer) => {
+                if !route.policy.is_silent() {
+                    let cors = answer.status != StatusCode::PAYLOAD_TOO_LARGE;
+                    answer.headers.extend(self.reply(route, cors));
+                }
+                Decision::Answer(*answer, Some(route.clone()))
+            }
+        }
+    }
+
+    fn pass_route(&self, found: Match<'_>, table: &Table) -> Step<Box<Forward>> {
+        let route = found.route;
+        self.body_size(route)?;
+        if found.lacks_slash {
+            return Err(self.with_slash());
+        }
+        self.preflight(route)?;
+        self.redirect(route)?;
+        self.https(route)?;
+        let backend = self.backend(route, table)?;
+        let state = backend.state();
+        if state.unavailable.is_some() {
+            return Err(self.unavailable("no endpoint of the service is ready"));
+        }
+        let client = self.facts.client();
+        self.access(route, client)?;
+        let mut edits = self.facts.request_edits(route.dialect);
+        let target = self.target(route, backend, client, &mut edits)?;
+        if let Some(host) = &route.policy.upstream_host
+            && let Ok(host) = HeaderValue::from_str(&host.expand(&self.template_facts(route, Some(backend), client)))
+        {
+            edits.set.retain(|(name, _)| *name != HOST);
+            edits.set.push((HOST, host));
+        }
+        Ok(Box::new(Forward {
+            route: route.clone(),
+            backend: backend.clone(),
+            target,
+            edits,
+            client,
+            upgrade: self.facts.upgrade().is_some(),
+            secure: self.facts.secure(),
+            authority: match &route.policy.respond {
+                Some(rules) if rules.changes_values() => self.facts.authority.unwrap_or_default().into(),
+                _ => Box::default(),
+            },
+            reply: if route.policy.is_silent() { Vec::new() } else { self.reply(route, true) },
+            state,
+        }))
+    }
+
+    /// `app-root`: whoever asks for the root is sent to the application.
+    fn app_root(&self, levels: HostLevels<'_>) -> Option<Answer> {
+        let root = levels.app_root()?;
+        if !matches!(&*decoded(self.path.as_str()), [b'/']) {
+            return None;
+        }
+        let place = format!("{}://{}{root}", self.scheme(), self.facts.authority.unwrap_or_default());
+        Some(*self.sent_to(StatusCode::FOUND, &place))
+    }
+
+    /// A body that is announced as larger than it may be.
+    fn body_size(&self, route: &Route) -> Step {
+        let Some(limit) = route.policy.max_body else { return Ok(()) };
+        if content_length(self.facts.head.headers).is_none_or(|length| length <= limit) {
+            return Ok(());
+        }
+        let reason = format!("the request body is larger than {limit} bytes");
+        Err(Box::new(self.page(StatusCode::PAYLOAD_TOO_LARGE, &reason)))
+    }
+
+    /// To the same place with a slash at the end of the path.
+    fn with_slash(&self) -> Box<Answer> {
+        let query = self.query.map(|query| format!("?{query}")).unwrap_or_default();
+        let host = self.host.map(HostName::as_str).unwrap_or_default();
+        let place = format!("{}://{host}{}/{query}", self.scheme(), self.path);
+        self.sent_to(StatusCode::MOVED_PERMANENTLY, &place)
+    }
+
+    /// A browser's question whether a page may ask (Fetch, section "CORS-preflight fetch").
+    fn preflight(&self, route: &Route) -> Step {
+        let Some(cors) = &route.policy.cors else { return Ok(()) };
+        let head = self.facts.head;
+        if head.method != Method::OPTIONS || cors.fields(head.headers.get(ORIGIN)).is_none() {
+            return Ok(());
+        }
+        Err(Box::new(Answer::empty(StatusCode::NO_CONTENT, self.facts.request_id)))
+    }
+
+    /// The redirect of a whole route.
+    fn redirect(&self, route: &Route) -> Step {
+        let Some(redirect) = &route.policy.redirect else { return Ok(()) };
+        let place = redirect.location.to_str().unwrap_or_default();
+        if place.starts_with('/') && !place.starts_with("//") {
+            let host = self.host.map(HostName::as_str).unwrap_or_default();
+            return Err(self.sent_to(redirect.status, &format!("{}://{host}{place}", self.scheme())));
+        }
+        Err(self.sent_to(redirect.status, place))
+    }
+
+    /// To HTTPS, at its well-known port.
+    fn https(&self, route: &Route) -> Step {
+        let (status, target) = match route.policy.https_redirect {
+            HttpsRedirect::Never => return Ok(()),
+            _ if self.facts.secure() => return Ok(()),
+            HttpsRedirect::Always => (StatusCode::PERMANENT_REDIRECT, self.canonical_target()),
+            HttpsRedirect::IngressNginx { status, keeps_slash } => {
+                let target = self.facts.head.target;
+                let shorter = target.strip_suffix('/').filter(|_| !keeps_slash);
+                (status, shorter.unwrap_or(target).to_owned())
+            }
+        };
+        let place = match (self.host, self.facts.authority) {
+            (Some(_), Some(authority)) if route.dialect == Dialect::IngressNginx => {
+                format!("https://{}{target}", super::host_of(authority))
+            }
+            (Some(host), _) => format!("https://{host}{target}"),
+            (None, _) => match self.facts.connection.local.ip().to_canonical() {
+                IpAddr::V4(address) => format!("https://{address}{target}"),
+                IpAddr::V6(address) => format!("https://[{address}]{target}"),
+            },
+        };
+        Err(self.sent_to(status, &place))
+    }
+
+    /// The backend; what no rule of a host has may be for the default backend of all.
+    fn backend<'t>(&self, route: &'t Route, table: &'t Table) -> Step<&'t Arc<Backend>> {
+        match &route.action {
+            Action::Forward(backend) => Ok(backend),
+            Action::Unavailable(_) => Err(self.unavailable("this route is out of service")),
+            Action::NotFound => match table.fallback.as_ref().map(|fallback| &fallback.action) {
+                Some(Action::Forward(backend)) => {
+                    self.access(route, self.facts.client())?;
+                    Ok(backend)
+                }
+                _ => {
+                    self.access(route, self.facts.client())?;
+                    let reason = "no Ingress has a rule for this host and path";
+                    Err(Box::new(self.page(StatusCode::NOT_FOUND, reason)))
+                }
+            },
+        }
+    }
+
+    /// Source ranges.
+    fn access(&self, route: &Route, client: IpAddr) -> Step {
+        if route.policy.access.as_ref().is_none_or(|access| access.permits(client)) {
+            return Ok(());
+        }
+        Err(Box::new(self.page(StatusCode::FORBIDDEN, "this address may not use this service")))
+    }
+
+    /// Path and query for the backend: in the dialect of ingress-nginx as they were sent, else in canonical form.
+    fn target(
+        &self,
+        route: &Route,
+        backend: &Backend,
+        client: IpAddr,
+        edits: &mut super::HeaderEdits,
+    ) -> Step<String> {
+        if let Some(rewrite) = &route.policy.rewrite {
+            let facts = self.template_facts(route, Some(backend), client);
+            let with_query = |path: String| match self.query {
+                Some(query) => format!("{path}?{query}"),
+                None => path,
+            };
+            match rewrite.apply(&decoded(self.path.as_str()), &facts) {
+                RewriteTarget::Unchanged => {}
+                RewriteTarget::Elsewhere(place) => return Err(self.sent_to(StatusCode::FOUND, &with_query(place))),
+                RewriteTarget::Path(path) => {
+                    edits.set.extend(rewrite.prefix.clone().map(|prefix| (X_FORWARDED_PREFIX, prefix)));
+                    // What is forwarded has the form in which paths are matched.
+                    let path = CanonicalPath::parse(&path).map_or(path, |path| path.to_string());
+                    return Ok(with_query(path));
+                }
+            }
+        }
+        Ok(match route.dialect {
+            Dialect::Kubernetes => self.canonical_target(),
+            Dialect::IngressNginx => self.facts.head.target.to_owned(),
+        })
+    }
+
+    /// Fields that every answer of a route gets; `cors` is whether pages of other origins may see it.
+    fn reply(&self, route: &Route, cors: bool) -> Vec<(HeaderName, HeaderValue)> {
+        let mut fields = Vec::new();
+        if let Some(rules) = &route.policy.respond {
+            if let Some(hsts) = rules.hsts.as_ref().filter(|_| self.facts.secure()) {
+                fields.push((http::header::STRICT_TRANSPORT_SECURITY, hsts.clone()));
+            }
+            fields.extend(rules.set.iter().cloned());
+        }
+        if let Some(policy) = route.policy.cors.as_ref().filter(|_| cors) {
+            fields.extend(policy.fields(self.facts.head.headers.get(ORIGIN)).unwrap_or_default());
+        }
+        fields
+    }
+
+    fn canonical_target(&self) -> String {
+        let mut target = String::from(self.path.as_str());
+        if let Some(query) = self.query {
+            target.push('?');
+            target.push_str(query);
+        }
+        target
+    }
+
+    fn template_facts<'f>(&'f self, route: &'f Route, backend: Option<&'f Backend>, client: IpAddr) -> Facts<'f> {
+        let head = self.facts.head;
+        let id = &route.id.ingress;
+        let service = backend.map_or("", |backend| backend.key.service.name());
+        Facts {
+            host: self.host.map(HostName::as_str).unwrap_or_default(),
+            authority: self.facts.authority.unwrap_or_default(),
+            scheme: self.scheme(),
+            request_uri: head.target,
+            path: self.path.as_str(),
+            method: Some(head.method),
+            client: Some(client),
+            headers: Some(head.headers),
+            request_id: self.facts.request_id.to_str().unwrap_or_default(),
+            place: [id.namespace(), id.name(), service, ""],
+        }
+    }
+
+    /// The scheme of the connection itself, whatever a proxy says.
+    fn scheme(&self) -> &'static str {
+        if self.facts.connection.tls.is_some() { "https" } else { "http" }
+    }
+
+    fn sent_to(&self, status: StatusCode, place: &str) -> Box<Answer> {
+        let mut answer = Answer::empty(status, self.facts.request_id);
+        match HeaderValue::from_str(place) {
+            Ok(location) => answer.headers.push((LOCATION, location)),
+            Err(_) => answer.status = StatusCode::BAD_REQUEST,
+        }
+        Box::new(answer)
+    }
+
+    fn page(&self, status: StatusCode, reason: &str) -> Answer {
+        error_page(status, reason, self.facts.head.headers, self.facts.request_id)
+    }
+
+    fn unavailable(&self, reason: &str) -> Box<Answer> {
+        Box::new(self.page(StatusCode::SERVICE_UNAVAILABLE, reason))
+    }
+}
+
+/// The declared length of the body.
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}

@@ -1,0 +1,85 @@
+//! What a route does with requests beyond choosing a backend: typed values, made when the table is built.
+//!
+//! Each group is one thing that an Ingress may ask for, and absent where it does not. All text is read before; per
+//! request nothing is parsed.
+
+mod cors;
+mod redirect;
+mod respond;
+mod rewrite;
+mod template;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::access::Access;
+
+pub use cors::{Cors, OriginPattern};
+pub use redirect::{HttpsRedirect, Redirect};
+pub use respond::{Hsts, Replace, ResponseRules};
+pub(crate) use rewrite::path_regex;
+pub use rewrite::{Rewrite, RewriteTarget, decoded, escaped};
+pub use template::{Facts, Template, UnknownVariable};
+
+/// What a route asks for.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RoutePolicy {
+    /// Time to connect to an endpoint, TLS included.
+    pub connect_timeout: Duration,
+    /// Longest pause between two reads from the endpoint.
+    pub read_timeout: Duration,
+    /// How long an upgraded connection, as a WebSocket is, may pass no byte in either direction.
+    pub upgrade_idle: Duration,
+    /// Longest pause between two writes to the endpoint.
+    pub write_timeout: Duration,
+    /// Attempts in all, the first included.
+    pub tries: u32,
+    /// Largest request body in bytes; `None` is unlimited.
+    pub max_body: Option<u64>,
+    /// What a request without TLS gets.
+    pub https_redirect: HttpsRedirect,
+    /// Which clients it is for; `None`: all.
+    pub access: Option<Arc<Access>>,
+    /// Answers every request with a redirect.
+    pub redirect: Option<Arc<Redirect>>,
+    /// What pages of other origins may do.
+    pub cors: Option<Arc<Cors>>,
+    /// The path that the backend gets in place of the client's.
+    pub rewrite: Option<Arc<Rewrite>>,
+    /// The `Host` that the backend gets in place of the client's.
+    pub upstream_host: Option<Arc<Template>>,
+    /// Changes to what the backend answers.
+    pub respond: Option<Arc<ResponseRules>>,
+}
+
+impl RoutePolicy {
+    /// Whether answers get no field for it.
+    pub fn is_silent(&self) -> bool {
+        self.cors.is_none() && self.respond.is_none()
+    }
+}
+
+/// The idle limit of upgraded connections in class landfall. Many applications send nothing over a WebSocket until
+/// something happens; TCP keep-alive finds dead clients meanwhile.
+pub(crate) const UPGRADE_IDLE: Duration = Duration::from_hours(1);
+
+impl Default for RoutePolicy {
+    /// ingress-nginx's defaults for the times and tries, since its users' applications are tuned to them.
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            read_timeout: Duration::from_mins(1),
+            upgrade_idle: UPGRADE_IDLE,
+            write_timeout: Duration::from_mins(1),
+            tries: 3,
+            max_body: None,
+            https_redirect: HttpsRedirect::Never,
+            access: None,
+            redirect: None,
+            cors: None,
+            rewrite: None,
+            upstream_host: None,
+            respond: None,
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Another path for the backend.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use regex::bytes::{Regex, RegexBuilder};
+
+use super::template::{Facts, Template};
+
+/// What a pattern may take in memory once it is compiled.
+const LARGEST_PATTERN: usize = 1 << 20;
+
+/// `rewrite-target`: the path as the backend gets it.
+#[derive(Clone)]
+pub struct Rewrite {
+    /// Looked for in the decoded path, wherever it stands; letter case does not matter.
+    pattern: Regex,
+    /// What takes the place of the whole path.
+    target: Template,
+    /// `x-forwarded-prefix`.
+    pub prefix: Option<http::HeaderValue>,
+}
+
+/// What a rewrite gives.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RewriteTarget {
+    /// The pattern is not in the path, which stays as it is.
+    Unchanged,
+    /// This path, escaped.
+    Path(String),
+    /// The client is sent to this place.
+    Elsewhere(String),
+}
+
+impl Rewrite {
+    /// A rewrite of paths that hold `pattern`, a rule's path.
+    pub fn new(pattern: &str, target: Template, prefix: Option<http::HeaderValue>) -> Result<Self, regex::Error> {
+        Ok(Self { pattern: path_regex(pattern, false)?, target, prefix })
+    }
+
+    /// The path for the backend.
+    pub fn apply(&self, decoded: &[u8], facts: &Facts<'_>) -> RewriteTarget {
+        let Some(captures) = self.pattern.captures(decoded) else { return RewriteTarget::Unchanged };
+        let capture = |name: &str| {
+            let found = match name.parse::<usize>() {
+                Ok(number) => captures.get(number),
+                Err(_) => captures.name(name),
+            };
+            found.map(|found| found.as_bytes())
+        };
+        let target = self.target.expand_with(facts, capture);
+        if target.starts_with(b"http://") || target.starts_with(b"https://") {
+            return RewriteTarget::Elsewhere(escaped(&target));
+        }
+        RewriteTarget::Path(escaped(&target))
+    }
+}
+
+impl PartialEq for Rewrite {
+    fn eq(&self, other: &Self) -> bool {
+        self.pattern.as_str() == other.pattern.as_str() && self.target == other.target && self.prefix == other.prefix
+    }
+}
+
+impl fmt::Debug for Rewrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Rewrite({:?} -> {:?} {:?})", self.pattern.as_str(), self.target, self.prefix)
+    }
+}
+
+/// A rule's path as ingress-nginx reads it where a host has regular expressions: without regard to letter case, byte
+/// by byte, and open at its end.
+pub(crate) fn path_regex(pattern: &str, anchored: bool) -> Result<Regex, regex::Error> {
+    let anchor = if anchored { "^" } else { "" };
+    RegexBuilder::new(&format!("{anchor}{pattern}"))
+        .unicode(false)
+        .case_insensitive(true)
+        .size_limit(LARGEST_PATTERN)
+        .build()
+}
+
+/// A path as nginx matches it: escapes decoded, slashes in a row one slash. Borrowed where that changes nothing.
+pub fn decoded(path: &str) -> Cow<'_, [u8]> {
+    let bytes = path.as_bytes();
+    if !bytes.contains(&b'%') && !path.contains("//") {
+        return Cow::Borrowed(bytes);
+    }
+    let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some((&byte, behind)) = rest.split_first() {
+        rest = behind;
+        let mut byte = byte;
+        if byte == b'%'
+            && let (Some(high), Some(low)) = (digit(rest.first()), digit(rest.get(1)))
+        {
+            byte = u8::try_from(high * 16 + low).unwrap_or(byte);
+            rest = &rest[2..];
+        }
+        if byte != b'/' || decoded.last() != Some(&b'/') {
+            decoded.push(byte);
+        }
+    }
+    Cow::Owned(decoded)
+}
+
+/// A decoded path in the form that a request line takes.
+pub fn escaped(decoded: &[u8]) -> String {
+    let mut path = String::with_capacity(decoded.len() + 8);
+    for &byte in decoded {
+        if byte.is_ascii_graphic() && !b"\"#%<>?\\^`{|}".contains(&byte) {
+            path.push(char::from(byte));
+        } else {
+            path.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rewrite(pattern: &str, target: &str, path: &str) -> RewriteTarget {
+        let rewrite = Rewrite::new(pattern, Template::parse(target).unwrap(), None).unwrap();
+        let facts = Facts { host: "h.test", scheme: "http", ..Facts::default() };
+        rewrite.apply(&decoded(path), &facts)
+    }
+
+    #[test]
+    fn the_whole_path_is_replaced_with_what_was_captured() {
+        for (pattern, target, path, expected) in [
+            ("/api(/|$)(.*)", "/$2", "/api/a%20b", "/a%20b"),
+            ("/api(/|$)(.*)", "/$2", "/api/a%2Fb", "/a/b"),
+            ("/api(/|$)(.*)", "/$2", "/api//x", "/x"),
+            ("/api(/|$)(.*)", "/$2", "/API/Up", "/Up"),
+            ("/api(/|$)(.*)", "/$2", "/api", "/"),
+            ("/api(/|$)(.*)", "/$2", "/api/%7Bx%7D", "/%7Bx%7D"),
+            ("/api(/|$)(.*)", "/$2", "/api/a&b", "/a&b"),
+            ("/foo(/|$)(.*)", "/x/$1/$3/$2", "/foo/bar", "/x////bar"),
+            ("/foo", "/$2", "/foo/bar", "/"),
+            ("/v(1|2)/(?<rest>.*)", "/$rest/$1", "/v1/x/y", "/x/y/1"),
+            ("/foo", "/on/$host", "/x/foo", "/on/h.test"),
+        ] {
+            assert_eq!(rewrite(pattern, target, path), RewriteTarget::Path(expected.into()), "{pattern} {target} {path}");
+        }
+        assert_eq!(rewrite("/foo", "/new", "/fo"), RewriteTarget::Unchanged);
+        let elsewhere = RewriteTarget::Elsewhere("https://o.example/x".into());
+        assert_eq!(rewrite("/api/(.*)", "https://o.example/$1", "/api/x"), elsewhere);
+    }
+}
