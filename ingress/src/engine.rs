@@ -38,6 +38,7 @@ use crate::listener::ClientStream;
 use crate::resolve::Resolver;
 use clock::Clock;
 use event::SharedObserver;
+pub(crate) use exchange::Opinions;
 use exchange::Peer;
 use upstream::Pool;
 use wire::Wire;
@@ -103,6 +104,8 @@ pub struct EngineConfig {
     pub observer: Arc<dyn Observer>,
     /// Resolves the names of `ExternalName` Services.
     pub resolver: Arc<Resolver>,
+    /// What services said of requests.
+    pub(crate) opinions: Opinions,
     /// What carries the exchanges.
     pub carrier: Carrier,
 }
@@ -126,6 +129,7 @@ struct Shared {
     drain: Drain,
     observer: SharedObserver,
     resolver: Arc<Resolver>,
+    opinions: Opinions,
     pool: Arc<Pool>,
     clock: Clock,
 }
@@ -133,10 +137,10 @@ struct Shared {
 impl Engine {
     /// An engine. To be made on the runtime that it will run on.
     pub fn new(config: &EngineConfig) -> Result<Self, EngineError> {
-        let EngineConfig { table, pipeline, limits, drain, observer, resolver, carrier } = config.clone();
+        let EngineConfig { table, pipeline, limits, drain, observer, resolver, opinions, carrier } = config.clone();
         let pool = Pool::new(&crate::crypto_provider(), limits.upstream_idle, limits.upstream_idle_timeout)?;
         let clock = Clock::default();
-        let shared = Shared { table, pipeline, limits, drain, observer, resolver, pool, clock };
+        let shared = Shared { table, pipeline, limits, drain, observer, resolver, opinions, pool, clock };
         let pingora = (carrier == Carrier::Pingora).then(|| pingora::Proxy::new(config));
         Ok(Self { shared: Arc::new(shared), pingora })
     }

@@ -117,6 +117,11 @@ impl Resolver {
         resolver
     }
 
+    /// Where the objects come from, and so which addresses may be used.
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
     /// The addresses of `name`, sorted, at least one.
     pub async fn resolve(&self, name: &Arc<str>) -> Result<Arc<[IpAddr]>, ResolveError> {
         self.addresses(name, &self.entry(name)).await

@@ -8,6 +8,7 @@
 //! objects.
 
 pub mod annotations;
+mod auth;
 pub(crate) mod backends;
 pub(crate) mod certificates;
 pub(crate) mod class;
@@ -223,8 +224,14 @@ impl Compiler {
     fn apply_config_maps(&mut self, change: Change<ConfigMap>) {
         let read = |map: &ConfigMap, _: &ObjectKey| map.data.clone().unwrap_or_default();
         let changed = self.config_maps.apply(change, |map| &map.metadata, read);
+        let changed: BTreeSet<ObjectKey> = changed.into_iter().map(|(key, _)| key).collect();
+        let uses = |parsed: &ingress::ParsedIngress| {
+            parsed.annotations.auth.set_headers.as_ref().is_some_and(|map| changed.contains(map))
+        };
+        let users = self.ingresses.iter().filter(|(_, stored)| uses(&stored.parsed));
+        self.dirty.ingresses.extend(users.map(|(key, _)| key.clone()));
         let Some(key) = self.settings.config_map.clone() else { return };
-        if !changed.iter().any(|(changed, _)| *changed == key) {
+        if !changed.contains(&key) {
             return;
         }
         let data = self.config_maps.get(&key).cloned().unwrap_or_default();

@@ -207,7 +207,7 @@ fn forwarded(compiler: &Compiler, request: &Request) -> Vec<String> {
     let id = headers.get("x-request-id").cloned().unwrap_or(HeaderValue::from_static("(generated)"));
     match decide(&head, &connection, &compiler.table, &PipelineSettings::default(), &id) {
         Decision::Forward(forward) => forward.edits.apply(&mut headers),
-        Decision::Answer(..) => return Vec::new(),
+        Decision::Ask(_) | Decision::Answer(..) => return Vec::new(),
     }
     let line =
         |(name, value): (&HeaderName, &HeaderValue)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()));

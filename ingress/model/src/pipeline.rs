@@ -3,6 +3,7 @@
 //! Nothing here knows the engine that carries the bytes. A request head, the facts of its connection and the
 //! table give a [`Decision`]; an engine carries it out.
 
+mod ask;
 mod cookies;
 mod forwarding;
 mod hops;
@@ -16,7 +17,7 @@ mod tokens;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use http::header::HOST;
+use http::header::{HOST, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use ipnet::IpNet;
 
@@ -26,6 +27,7 @@ use crate::path::CanonicalPath;
 use crate::policy::Facts;
 use crate::table::{Route, Table};
 
+pub use ask::{Ask, Opinion, Question, parts};
 pub use cookies::field_count;
 pub use hops::may_trail;
 pub use page::{Answer, error_page};
@@ -140,11 +142,15 @@ pub struct Forward {
     pub authority: Box<str>,
     /// Fields that the answer gets, whoever makes it.
     pub reply: Vec<(HeaderName, HeaderValue)>,
+    /// Cookies that the client gets besides the backend's.
+    pub cookies: Vec<HeaderValue>,
+    /// Whether it gets them with an error, too.
+    pub cookies_with_errors: bool,
 }
 
 impl Forward {
     /// Adds to the edits of a response what the route asks for.
-    pub fn respond(&self, response: &HeaderMap, edits: &mut HeaderEdits) {
+    pub fn respond(&self, status: StatusCode, response: &HeaderMap, edits: &mut HeaderEdits) {
         if let Some(rules) = &self.route.policy.respond {
             edits.remove.extend(rules.hide.iter().filter(|name| response.contains_key(*name)).cloned());
             if rules.changes_values() {
@@ -157,6 +163,9 @@ impl Forward {
             }
         }
         edits.set.extend(self.reply.iter().cloned());
+        if self.cookies_with_errors || status.as_u16() < 400 {
+            edits.add.extend(self.cookies.iter().map(|cookie| (SET_COOKIE, cookie.clone())));
+        }
     }
 }
 
@@ -169,10 +178,12 @@ fn host_of(authority: &str) -> &str {
 }
 
 /// What happens to a request.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Decision {
     /// It goes to a backend.
     Forward(Box<Forward>),
+    /// It goes to a backend if something turns out well.
+    Ask(Box<Ask>),
     /// It is answered here. The route is named where one was found.
     Answer(Answer, Option<Arc<Route>>),
 }

@@ -3,6 +3,7 @@
 //! Each group is one thing that an Ingress may ask for, and absent where it does not. All text is read before; per
 //! request nothing is parsed.
 
+mod auth;
 mod cors;
 mod redirect;
 mod respond;
@@ -14,11 +15,13 @@ use std::time::Duration;
 
 use crate::access::Access;
 
+pub use auth::{Auth, AuthCache, BasicAuth, ExternalAuth, Signin, is_known, verify};
 pub use cors::{Cors, OriginPattern};
 pub use redirect::{HttpsRedirect, Redirect};
 pub use respond::{Hsts, Replace, ResponseRules};
 pub(crate) use rewrite::path_regex;
 pub use rewrite::{Rewrite, RewriteTarget, decoded, escaped};
+pub(crate) use template::escaped_argument;
 pub use template::{Facts, Template, UnknownVariable};
 
 /// What a route asks for.
@@ -40,6 +43,8 @@ pub struct RoutePolicy {
     pub https_redirect: HttpsRedirect,
     /// Which clients it is for; `None`: all.
     pub access: Option<Arc<Access>>,
+    /// What else clients need.
+    pub auth: Option<Arc<Auth>>,
     /// Answers every request with a redirect.
     pub redirect: Option<Arc<Redirect>>,
     /// What pages of other origins may do.
@@ -75,6 +80,7 @@ impl Default for RoutePolicy {
             max_body: None,
             https_redirect: HttpsRedirect::Never,
             access: None,
+            auth: None,
             redirect: None,
             cors: None,
             rewrite: None,

@@ -4,6 +4,7 @@
 //! pass the response on, record. Bodies move in both directions at once, see [`Transfer`].
 
 mod attempt;
+mod authorize;
 mod record;
 mod reply;
 mod transfer;
@@ -29,6 +30,7 @@ use super::websocket;
 use attempt::Attempts;
 use transfer::{Transfer, Upload};
 
+pub(crate) use authorize::Opinions;
 pub(super) use record::Record;
 pub(super) use reply::answer;
 
@@ -123,12 +125,17 @@ pub(super) async fn run(engine: &Shared, request: &Request, client: &mut Client<
         let head = RequestHead { method, version: *version, target, authority: authority.as_deref(), headers };
         decide(&head, &peer.connection, &engine.table.load(), &engine.pipeline, &id)
     };
-    let outcome = match decision {
-        Decision::Answer(page, route) => {
+    let decided = match decision {
+        Decision::Forward(forward) => Ok(forward),
+        Decision::Answer(page, route) => Err((page, route)),
+        Decision::Ask(ask) => Box::pin(authorize::authorize(engine, request, *ask, &id)).await,
+    };
+    let outcome = match decided {
+        Err((page, route)) => {
             record.route = route;
             answer(engine, request, client, &page, timer, &mut record).await
         }
-        Decision::Forward(forward) => {
+        Ok(forward) => {
             record.take(&forward);
             match pass_on(engine, request, &forward, client, peer, timer, &mut record).await {
                 Ok(()) => Ok(()),
@@ -176,7 +183,7 @@ async fn pass_on(
     let body = if request.method == Method::HEAD { Length::None } else { *body };
     let trailers = if matches!(body, Length::None | Length::Known(_)) { Trailers::Drop } else { Trailers::Pass };
     let mut edits = response_edits(*status, &fields.map, Upgraded::No, trailers);
-    forward.respond(&fields.map, &mut edits);
+    forward.respond(*status, &fields.map, &mut edits);
     reply::begin(engine, client, &Reply { status: *status, fields, edits: &edits, declared: *declared, body })?;
     let since = record.heard();
     let passed = Transfer::new(engine, forward, client, &mut upstream, &mut upload, timer, since).body(body).await;

@@ -17,7 +17,7 @@ use super::accept::Acceptor;
 use super::limits::{ConnectionLimits, Live, idle_within};
 use super::socket::{BindError, Listener};
 use super::tls::{Tls, TlsError};
-use crate::engine::{Carrier, Engine, EngineConfig, EngineLimits, Observer, Scheme};
+use crate::engine::{Carrier, Engine, EngineConfig, EngineLimits, Observer, Opinions, Scheme};
 use crate::resolve::Resolver;
 
 /// What the data plane works with.
@@ -124,9 +124,16 @@ impl DataPlane {
         let https = bind(&config.https, Scheme::Https)?;
         let (stop, stopped) = watch::channel(false);
         let mut workers = Vec::with_capacity(count);
+        let opinions = Opinions::default();
         for (index, sockets) in sockets.into_iter().enumerate() {
             let worker =
-                Worker { config: config.clone(), tls: tls.clone(), live: live.clone(), stopped: stopped.clone() };
+                Worker {
+                    config: config.clone(),
+                    tls: tls.clone(),
+                    live: live.clone(),
+                    opinions: opinions.clone(),
+                    stopped: stopped.clone(),
+                };
             workers.push(worker.spawn(index, sockets)?);
         }
         Ok(Self { http, https, live, stop, workers })
@@ -167,6 +174,7 @@ struct Worker {
     config: Arc<DataPlaneConfig>,
     tls: Arc<Tls>,
     live: Arc<Live>,
+    opinions: Opinions,
     stopped: watch::Receiver<bool>,
 }
 
@@ -201,6 +209,7 @@ impl Worker {
             drain: drain.clone(),
             observer: observer.clone(),
             resolver,
+            opinions: self.opinions.clone(),
             carrier,
         })
         .map_err(std::io::Error::other)?;

@@ -4,6 +4,7 @@
 //! no effect, with two exceptions that fail closed: what restricts access makes the routes answer 503, and a canary
 //! takes no traffic at all.
 
+pub(crate) mod auth;
 mod cors;
 pub(crate) mod fault;
 mod known;
@@ -26,6 +27,7 @@ use crate::backend::Protocol;
 use crate::policy::{HttpsRedirect, RoutePolicy};
 use crate::table::Dialect;
 
+use auth::AuthAnnotations;
 use cors::CorsAnnotations;
 use fault::Fault;
 use redirect::Redirects;
@@ -55,7 +57,7 @@ pub(crate) enum RedirectRule {
 }
 
 /// What a family makes of an annotation.
-enum Read {
+pub(crate) enum Read {
     /// It is one of this family, and taken in.
     Taken,
     /// It is none of this family.
@@ -70,6 +72,7 @@ pub(crate) struct Annotations {
     rewrite: Rewrites,
     cors: CorsAnnotations,
     respond: Responses,
+    pub(crate) auth: AuthAnnotations,
     /// Which clients are allowed and denied.
     access: Option<Arc<Access>>,
     /// Why the routes must answer 503.
@@ -143,6 +146,7 @@ impl Annotations {
             Rewrites::read_in,
             CorsAnnotations::read_in,
             Responses::read_in,
+            AuthAnnotations::read_in,
         ];
         for read in families {
             if let Read::Taken = read(self, name, value)? {

@@ -46,6 +46,8 @@ struct StoredSecret {
     digest: u64,
     /// Its type, if that is another than `kubernetes.io/tls`.
     other_type: Option<Box<str>>,
+    /// All that is in it, if its type is another one.
+    data: BTreeMap<Box<str>, Box<[u8]>>,
     content: Content,
 }
 
@@ -197,6 +199,12 @@ impl Secrets {
         }
     }
 
+    /// What is in a Secret that is no certificate.
+    pub(crate) fn data(&self, secret: &ObjectKey) -> Option<&BTreeMap<Box<str>, Box<[u8]>>> {
+        let stored = self.store.get(secret).or_else(|| self.named.get(secret))?;
+        stored.other_type.as_ref().map(|_| &stored.data)
+    }
+
     pub(crate) fn remove_user(&mut self, secret: &ObjectKey, user: &ObjectKey) {
         if let Some(users) = self.lenient.get_mut(secret) {
             users.remove(user);
@@ -311,8 +319,17 @@ fn parse(secret: &Secret, _: &ObjectKey) -> StoredSecret {
         (None, _) => Err(incomplete(CERTIFICATE)),
         (_, None) => Err(incomplete(KEY)),
     };
-    let other_type = (kind != TLS_TYPE).then(|| kind.into());
-    StoredSecret { digest: hasher.finish(), other_type, content: Content::Unread(content) }
+    let other_type: Option<Box<str>> = (kind != TLS_TYPE).then(|| kind.into());
+    let data = if other_type.is_some() { data_of(secret) } else { BTreeMap::new() };
+    data.hash(&mut hasher);
+    StoredSecret { digest: hasher.finish(), other_type, data, content: Content::Unread(content) }
+}
+
+/// All of a Secret; plain text wins, as it does at the API server.
+fn data_of(secret: &Secret) -> BTreeMap<Box<str>, Box<[u8]>> {
+    let encoded = secret.data.iter().flatten().map(|(name, bytes)| (name, bytes.0.as_slice()));
+    let plain = secret.string_data.iter().flatten().map(|(name, text)| (name, text.as_bytes()));
+    encoded.chain(plain).map(|(name, bytes)| (name.as_str().into(), bytes.into())).collect()
 }
 
 fn incomplete(part: &str) -> SecretFault {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use landfall_model::{ObjectKey, ObjectRef, Problem};
 
 use super::annotations::RedirectRule;
+use super::auth::secret_of;
 use super::backends::PoolKey;
 use super::certificates::covers;
 use super::ingress::{BackendSpec, ParsedIngress, PathSpec, Place, TlsSpec};
@@ -14,6 +15,7 @@ use super::set::SmallSet;
 use super::{Compiler, Effects};
 use crate::backend::BackendKey;
 use crate::host::HostPattern;
+use crate::policy::Auth;
 use crate::reason;
 use crate::table::{Action, Attached, Dialect, HttpsRedirect, PathRule, Route, RouteId, RoutePolicy, Written};
 use crate::tls::Certificate;
@@ -33,7 +35,11 @@ pub(crate) struct Linked {
     /// Sorted by name, else in the order of `spec.tls`.
     pub(crate) claims: Vec<Claim>,
     pub(crate) pools: SmallSet<PoolKey>,
-    /// What is wrong with its TLS entries.
+    /// Who may use its routes.
+    auth: Option<Arc<Auth>>,
+    /// Why its routes must answer 503.
+    refused: Option<Arc<str>>,
+    /// What is wrong with its TLS entries and its authentication.
     pub(crate) problems: Vec<Problem>,
 }
 
@@ -139,8 +145,19 @@ impl Compiler {
             self.defaults.insert(parsed.age.clone());
             effects.default = true;
         }
+        if let Some(secret) = secret_of(&parsed) {
+            // Passwords stand in Secrets of type Opaque, whatever the class.
+            self.secrets.add_user(&secret, key, Dialect::IngressNginx);
+        }
+        let (auth, mut refused) = match self.auth(&parsed, dialect, &mut problems) {
+            Ok(auth) => (auth, None),
+            Err(why) => (None, Some(why)),
+        };
+        refused = parsed.annotations.refused.clone().or(refused);
+        problems.extend(auth.as_deref().and_then(|auth| Self::useless_hashes(auth, &parsed)));
         let (routes, default, pools) = (Vec::new(), None, SmallSet::default());
-        self.linked.insert(key.clone(), Linked { parsed, dialect, routes, default, claims, pools, problems });
+        let linked = Linked { parsed, dialect, routes, default, claims, pools, auth, refused, problems };
+        self.linked.insert(key.clone(), linked);
         true
     }
 
@@ -204,8 +221,9 @@ impl Compiler {
                 }
             }
         }
-        for secret in old.parsed.tls.iter().filter_map(|entry| entry.secret.as_ref()) {
-            self.secrets.remove_user(secret, key);
+        let certificates = old.parsed.tls.iter().filter_map(|entry| entry.secret.clone());
+        for secret in certificates.chain(secret_of(&old.parsed)) {
+            self.secrets.remove_user(&secret, key);
         }
         for host in hosts_of(&old.parsed) {
             effects.hosts.insert(host.clone());
@@ -294,7 +312,7 @@ impl Compiler {
                 // The implicit path / of ingress-nginx: what an Ingress asks for holds there too.
                 let id = RouteId { ingress: parsed.age.key.clone(), host: rule.host.clone(), path: None };
                 let written = Written { text: None, is_regex };
-                let action = match &parsed.annotations.refused {
+                let action = match &linked.refused {
                     Some(why) => Action::Unavailable(why.clone()),
                     None => Action::NotFound,
                 };
@@ -324,7 +342,7 @@ impl Compiler {
         policy: &Arc<RoutePolicy>,
     ) -> Arc<Route> {
         let parsed = linked.parsed.clone();
-        let action = match (&backend.target, &parsed.annotations.refused) {
+        let action = match (&backend.target, &linked.refused) {
             (Ok((service, port)), refused) => {
                 let key = BackendKey { service: service.clone(), port: port.clone() };
                 let pool = PoolKey { key, protocol: parsed.annotations.protocol(), dialect: linked.dialect };
@@ -358,7 +376,9 @@ impl Compiler {
             RedirectRule::WhenCovered if self.covered.contains(host) => annotations.https_redirect(dialect, options),
             RedirectRule::WhenCovered | RedirectRule::Never => HttpsRedirect::Never,
         };
-        self.shared(annotations.policy(dialect, options, redirect, path))
+        let open = path.is_some_and(|path| path.text().starts_with(ACME_CHALLENGE));
+        let policy = annotations.policy(dialect, options, redirect, path);
+        self.shared(RoutePolicy { auth: linked.auth.clone().filter(|_| !open), ..policy })
     }
 
     fn shared(&self, policy: RoutePolicy) -> Arc<RoutePolicy> {

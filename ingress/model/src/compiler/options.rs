@@ -7,11 +7,13 @@ use std::time::Duration;
 use http::{HeaderValue, StatusCode};
 use landfall_model::{ObjectKey, ObjectRef, Problem};
 
+use super::annotations::Read;
+use super::annotations::auth::AuthAnnotations;
 use super::annotations::fault::Fault;
 use super::annotations::upstream::tries;
 use super::annotations::value::{boolean, body_size, number, seconds};
 use crate::access::{self, Access};
-use crate::policy::ResponseRules;
+use crate::policy::{ExternalAuth, ResponseRules};
 use crate::reason;
 use crate::table::Dialect;
 
@@ -28,6 +30,8 @@ pub(crate) struct Options {
     /// What every answer gets.
     pub(crate) respond: Arc<ResponseRules>,
     access: Option<Arc<Access>>,
+    /// The service that is asked where an Ingress names none.
+    pub(crate) global_auth: Option<ExternalAuth>,
 }
 
 /// Defaults of annotations; `None` is that of the dialect.
@@ -80,7 +84,9 @@ impl Options {
             http_redirect_code: StatusCode::PERMANENT_REDIRECT,
             respond: Arc::default(),
             access: None,
+            global_auth: None,
         };
+        let mut auth = AuthAnnotations::default();
         let mut hsts = Some((HSTS_MAX_AGE, true, false));
         let (mut enabled, mut access, mut rules) = (true, Access::default(), ResponseRules::default());
         let mut problems = Vec::new();
@@ -108,9 +114,17 @@ impl Options {
                     "hide-headers" => {
                         rules.hide = value.split(',').filter_map(|name| name.trim().parse().ok()).collect();
                     }
-                    "whitelist-source-range" => access.allow = Some(ranges(value)?),
-                    "denylist-source-range" | "block-cidrs" => access.deny = ranges(value)?,
-                    _ => return Err(Fault::Unknown),
+                    // A list that can't be read lets nobody in.
+                    "whitelist-source-range" => access.allow = Some(ranges(value).unwrap_or_default()),
+                    "denylist-source-range" | "block-cidrs" => {
+                        let all = || Box::from(["0.0.0.0/0", "::/0"].map(|net| net.parse().expect("a network")));
+                        access.deny = ranges(value).unwrap_or_else(|_| all());
+                    }
+                    _ => match name.strip_prefix("global-").map(|name| auth.read(name, value)) {
+                        Some(Ok(Read::Taken)) => {}
+                        Some(Err(fault)) => return Err(fault),
+                        Some(Ok(Read::Foreign)) | None => return Err(Fault::Unknown),
+                    },
                 }
                 Ok(())
             };
@@ -118,6 +132,7 @@ impl Options {
                 problems.push(problem(fault, key, name, value));
             }
         }
+        options.global_auth = auth.external(Box::default());
         rules.hsts = hsts.filter(|_| enabled).and_then(|settings| hsts_value(settings).ok());
         options.respond = Arc::new(rules);
         options.access = (access != Access::default()).then(|| Arc::new(access));

@@ -9,11 +9,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::forwarding;
 use super::page::{Answer, error_page};
-use super::{Decision, Forward};
+use super::{Ask, Decision, Forward};
 use crate::backend::Backend;
 use crate::host::HostName;
 use crate::path::CanonicalPath;
-use crate::policy::{Facts, HttpsRedirect, RewriteTarget, decoded};
+use crate::policy::{Auth, Facts, HttpsRedirect, RewriteTarget, decoded};
 use crate::table::{Action, Dialect, HostLevels, Match, Route, Table};
 
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
@@ -42,7 +42,7 @@ impl Request<'_> {
         };
         let route = found.route;
         match self.pass_route(found, table) {
-            Ok(forward) => Decision::Forward(forward),
+            Ok(decision) => decision,
             Err(mut answer) => {
                 if !route.policy.is_silent() {
                     let cors = answer.status != StatusCode::PAYLOAD_TOO_LARGE;
@@ -53,7 +53,7 @@ impl Request<'_> {
         }
     }
 
-    fn pass_route(&self, found: Match<'_>, table: &Table) -> Step<Box<Forward>> {
+    fn pass_route(&self, found: Match<'_>, table: &Table) -> Step<Decision> {
         let route = found.route;
         self.body_size(route)?;
         if found.lacks_slash {
@@ -68,7 +68,7 @@ impl Request<'_> {
             return Err(self.unavailable("no endpoint of the service is ready"));
         }
         let client = self.facts.client();
-        self.access(route, client)?;
+        let auth = self.access(route, client)?;
         let mut edits = self.facts.request_edits(route.dialect);
         let target = self.target(route, backend, client, &mut edits)?;
         if let Some(host) = &route.policy.upstream_host
@@ -77,7 +77,7 @@ impl Request<'_> {
             edits.set.retain(|(name, _)| *name != HOST);
             edits.set.push((HOST, host));
         }
-        Ok(Box::new(Forward {
+        let forward = Box::new(Forward {
             route: route.clone(),
             backend: backend.clone(),
             target,
@@ -90,8 +90,17 @@ impl Request<'_> {
                 _ => Box::default(),
             },
             reply: if route.policy.is_silent() { Vec::new() } else { self.reply(route, true) },
+            cookies: Vec::new(),
+            cookies_with_errors: false,
             state,
-        }))
+        });
+        Ok(match auth {
+            Some(auth) => {
+                let facts = self.template_facts(route, Some(backend), client);
+                Decision::Ask(Box::new(Ask::new(forward, auth, self.facts.head, &facts, self.facts.request_id)))
+            }
+            None => Decision::Forward(forward),
+        })
     }
 
     /// `app-root`: whoever asks for the root is sent to the application.
@@ -174,10 +183,7 @@ impl Request<'_> {
             Action::Forward(backend) => Ok(backend),
             Action::Unavailable(_) => Err(self.unavailable("this route is out of service")),
             Action::NotFound => match table.fallback.as_ref().map(|fallback| &fallback.action) {
-                Some(Action::Forward(backend)) => {
-                    self.access(route, self.facts.client())?;
-                    Ok(backend)
-                }
+                Some(Action::Forward(backend)) => Ok(backend),
                 _ => {
                     self.access(route, self.facts.client())?;
                     let reason = "no Ingress has a rule for this host and path";
@@ -187,10 +193,17 @@ impl Request<'_> {
         }
     }
 
-    /// Source ranges.
-    fn access(&self, route: &Route, client: IpAddr) -> Step {
-        if route.policy.access.as_ref().is_none_or(|access| access.permits(client)) {
-            return Ok(());
+    /// Source ranges; what else has to be found out.
+    fn access<'r>(&self, route: &'r Route, client: IpAddr) -> Step<Option<&'r Arc<Auth>>> {
+        let (access, auth) = (route.policy.access.as_ref(), route.policy.auth.as_ref());
+        let listed = access.is_none_or(|access| access.permits(client));
+        let is_any = auth.is_some_and(|auth| auth.any);
+        if listed {
+            // An address that is allowed is enough where one thing is.
+            return Ok(auth.filter(|_| !is_any || access.is_none()));
+        }
+        if is_any {
+            return Ok(auth);
         }
         Err(Box::new(self.page(StatusCode::FORBIDDEN, "this address may not use this service")))
     }
@@ -264,6 +277,7 @@ impl Request<'_> {
             client: Some(client),
             headers: Some(head.headers),
             request_id: self.facts.request_id.to_str().unwrap_or_default(),
+            no_arguments: false,
             place: [id.namespace(), id.name(), service, ""],
         }
     }

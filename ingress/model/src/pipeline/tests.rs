@@ -78,6 +78,7 @@ fn ask(table: &Table, client: &str, tls: Option<Tls>, text: &str) -> Decision {
 /// The fields that a backend would see, sorted, or the status of our own answer.
 fn outcome(decision: Decision, text: &str) -> Result<(String, Vec<String>), u16> {
     match decision {
+        Decision::Ask(_) => panic!("nobody is to be asked"),
         Decision::Answer(answer, _) => Err(answer.status.as_u16()),
         Decision::Forward(forward) => {
             let mut headers = request(text).headers;

@@ -27,8 +27,17 @@ pub struct Facts<'a> {
     pub headers: Option<&'a HeaderMap>,
     /// The request id.
     pub request_id: &'a str,
+    /// Whether `$arg_NAME` is empty.
+    pub no_arguments: bool,
     /// Namespace, Ingress, Service and port of the route.
     pub place: [&'a str; 4],
+}
+
+impl Facts<'_> {
+    /// The same, with no arguments of the request.
+    pub fn without_arguments(&self) -> Self {
+        Self { no_arguments: true, ..*self }
+    }
 }
 
 /// A text with variables.
@@ -192,6 +201,7 @@ impl Variable {
                 return text.extend_from_slice(value.map(http::HeaderValue::as_bytes).unwrap_or_default());
             }
             Self::Cookie(name) => facts.headers.and_then(|headers| cookie(headers, name)).unwrap_or_default(),
+            Self::Argument(_) if facts.no_arguments => "",
             Self::Argument(name) => {
                 let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
                 pairs.find(|(key, _)| key.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value)
@@ -255,6 +265,7 @@ mod tests {
             client: Some([192, 0, 2, 1].into()),
             headers: Some(&headers),
             request_id: "id",
+            no_arguments: false,
             place: ["shop", "web", "api", "80"],
         };
         for (text, expected) in [

@@ -17,6 +17,8 @@ pub(crate) enum Fault {
     Canary,
     /// The value can't be used, and what to write.
     Value(&'static str),
+    /// As [`Fault::Value`], of something that closes.
+    Closed(&'static str),
     /// An entry of a list of source ranges that is none.
     Range(String),
     /// An origin that can't be read.
@@ -49,6 +51,9 @@ impl Fault {
                 unsupported("canaries are not supported, so the rules of this Ingress take no traffic".into())
                     .remedy("remove the Ingress, or the annotation to serve it as an ordinary one")
                     .warning()
+            }
+            Self::Closed(remedy) => {
+                invalid("the value can't be used, so the routes of this Ingress answer 503".into()).remedy(remedy)
             }
             Self::Range(entry) => invalid(format!(
                 "{entry:?} is neither a network nor an address, so the routes of this Ingress answer 503"

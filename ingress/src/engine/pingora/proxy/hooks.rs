@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{StatusCode, Version, header};
+use http::{HeaderValue, StatusCode, Version, header};
 use landfall_ingress_model::backend::Target;
 use landfall_ingress_model::balance::{Balancer, Choice, Pick};
 use landfall_ingress_model::pipeline::{
@@ -124,6 +124,15 @@ impl ProxyHttp for Hooks {
                 context.forward = Some(forward);
                 Ok(false)
             }
+            // Pingora's way is for comparison, and asks nobody.
+            Some(Decision::Ask(_)) => {
+                let reason = "authentication needs --engine landfall";
+                let id = context.request.as_ref().map(|request| request.id.clone());
+                let id = id.unwrap_or(HeaderValue::from_static("-"));
+                let page = error_page(StatusCode::SERVICE_UNAVAILABLE, reason, &session.req_header().headers, &id);
+                self.answer(session, page).await?;
+                Ok(true)
+            }
             Some(Decision::Answer(answer, _)) => {
                 self.answer(session, answer).await?;
                 Ok(true)
@@ -220,7 +229,7 @@ impl ProxyHttp for Hooks {
         }
         let mut edits = response_edits(response.status, &response.headers, upgraded, Trailers::Pass);
         if let Some(forward) = &context.forward {
-            forward.respond(&response.headers, &mut edits);
+            forward.respond(response.status, &response.headers, &mut edits);
         }
         for name in edits.removed() {
             response.remove_header(name);

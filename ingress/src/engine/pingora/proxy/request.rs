@@ -65,6 +65,7 @@ impl Hooks {
         };
         let route = match &decision {
             Decision::Forward(forward) => Some(forward.route.clone()),
+            Decision::Ask(ask) => Some(ask.route().clone()),
             Decision::Answer(_, route) => route.clone(),
         };
         context.request = Some(RequestFacts {

@@ -1,0 +1,272 @@
+//! What has to be found out before a request may pass: whether a password is right, and what a service says of it.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+
+use super::page::{Answer, error_page};
+use super::{Forward, RequestHead};
+use crate::policy::{Auth, ExternalAuth, Facts};
+use crate::table::Route;
+
+const X_AUTH_REQUEST_REDIRECT: HeaderName = HeaderName::from_static("x-auth-request-redirect");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_ORIGINAL_METHOD: HeaderName = HeaderName::from_static("x-original-method");
+const X_ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
+const X_ORIGINAL_URL: HeaderName = HeaderName::from_static("x-original-url");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_SCHEME: HeaderName = HeaderName::from_static("x-scheme");
+const X_SENT_FROM: HeaderName = HeaderName::from_static("x-sent-from");
+/// Fields of one hop, and those that frame the body, which the service does not get.
+const NOT_ASKED: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "upgrade",
+    "transfer-encoding",
+    "trailer",
+    "expect",
+    "proxy-authorization",
+];
+
+/// A request that may pass once something was found out.
+#[derive(Debug)]
+pub struct Ask {
+    /// What happens to it then.
+    forward: Box<Forward>,
+    auth: Arc<Auth>,
+    /// The name's hash and the password, where the client gave both and the name is known.
+    login: Option<(Box<str>, Vec<u8>)>,
+    /// The question to the service.
+    question: Option<Question>,
+    /// Where clients are sent that the service knows nothing of.
+    signin: Option<String>,
+}
+
+/// A question to a service.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The method.
+    pub method: Method,
+    /// Where, by HTTP or HTTPS.
+    pub url: String,
+    /// All fields, `Host` included.
+    pub fields: HeaderMap,
+    /// What the answer is kept by; `None`: it is not.
+    pub key: Option<String>,
+}
+
+/// What the service says.
+#[derive(Clone, Debug)]
+pub struct Opinion {
+    /// The status.
+    pub status: StatusCode,
+    /// The fields.
+    pub fields: HeaderMap,
+}
+
+impl Ask {
+    pub(super) fn new(
+        forward: Box<Forward>,
+        auth: &Arc<Auth>,
+        head: &RequestHead<'_>,
+        facts: &Facts<'_>,
+        request_id: &HeaderValue,
+    ) -> Self {
+        let external = auth.external.as_deref();
+        let question = external.map(|external| question(external, head, facts, request_id, &forward.route));
+        let signin = external.and_then(|external| signin(external, facts));
+        let login = auth.basic.as_ref().and_then(|basic| {
+            let (name, password) = credentials(head.headers)?;
+            Some((basic.users.get(name.as_str())?.clone(), password))
+        });
+        Self { forward, auth: auth.clone(), login, question, signin }
+    }
+
+    /// The route.
+    pub fn route(&self) -> &Arc<Route> {
+        &self.forward.route
+    }
+
+    /// A password and the hash it should have, to be given to [`crate::policy::verify`].
+    pub fn login(&self) -> Option<(&str, &[u8])> {
+        self.login.as_ref().map(|(hash, password)| (&**hash, password.as_slice()))
+    }
+
+    /// The question to ask, unless the password has settled everything.
+    pub fn question(&self, password_is_right: bool) -> Option<&Question> {
+        let settled = match &self.auth.basic {
+            Some(_) => password_is_right == self.auth.any,
+            None => false,
+        };
+        self.question.as_ref().filter(|_| !settled)
+    }
+
+    /// How long the answer to the question is kept.
+    pub fn kept_for(&self, opinion: &Opinion) -> Option<std::time::Duration> {
+        self.auth.external.as_ref()?.cache.as_ref()?.duration(opinion.status.as_u16())
+    }
+
+    /// What happens to the request, as far as the password is right and by what the service said: `None` is that it
+    /// could not be asked.
+    pub fn conclude(
+        self,
+        password_is_right: bool,
+        opinion: Option<&Opinion>,
+        headers: &HeaderMap,
+        request_id: &HeaderValue,
+    ) -> Result<Box<Forward>, Box<Answer>> {
+        let asked = self.question(password_is_right).is_some();
+        let Self { mut forward, auth, signin, .. } = self;
+        let page = |status: StatusCode, reason: &str| {
+            let mut answer = error_page(status, reason, headers, request_id);
+            answer.headers.extend(forward.reply.iter().cloned());
+            Box::new(answer)
+        };
+        let unauthorized = || {
+            let mut answer = page(StatusCode::UNAUTHORIZED, "a name and a password are needed");
+            let challenge = auth.basic.as_ref().map(|basic| (WWW_AUTHENTICATE, basic.challenge.clone()));
+            answer.headers.extend(challenge);
+            answer
+        };
+        if auth.basic.is_some() && !password_is_right && !(auth.any && asked) {
+            return Err(unauthorized());
+        }
+        if let (true, Some(external)) = (asked, &auth.external) {
+            let status = opinion.map_or(StatusCode::INTERNAL_SERVER_ERROR, |opinion| opinion.status);
+            match status {
+                status if status.is_success() => {}
+                StatusCode::UNAUTHORIZED if auth.basic.is_some() && auth.any => return Err(unauthorized()),
+                StatusCode::UNAUTHORIZED => return Err(refused(opinion, signin, page, request_id, &forward)),
+                StatusCode::FORBIDDEN => {
+                    return Err(page(StatusCode::FORBIDDEN, "the authentication service refuses this request"));
+                }
+                _ => {
+                    let reason = "the authentication service gave no answer that can be used";
+                    return Err(page(StatusCode::INTERNAL_SERVER_ERROR, reason));
+                }
+            }
+            if let Some(opinion) = opinion {
+                for name in &external.response_headers {
+                    forward.edits.set.retain(|(set, _)| set != name);
+                    match opinion.fields.get(name) {
+                        Some(value) => forward.edits.set.push((name.clone(), value.clone())),
+                        None => forward.edits.remove.push(name.clone()),
+                    }
+                }
+                forward.cookies = opinion.fields.get_all(SET_COOKIE).iter().cloned().collect();
+                forward.cookies_with_errors = external.always_set_cookie;
+            }
+        }
+        if auth.basic.is_some() {
+            forward.edits.remove.push(AUTHORIZATION);
+        }
+        Ok(forward)
+    }
+}
+
+/// The answer to a client that the service knows nothing of.
+fn refused(
+    opinion: Option<&Opinion>,
+    signin: Option<String>,
+    page: impl Fn(StatusCode, &str) -> Box<Answer>,
+    request_id: &HeaderValue,
+    forward: &Forward,
+) -> Box<Answer> {
+    let fields = opinion.map(|opinion| &opinion.fields);
+    if let Some(place) = signin.and_then(|place| HeaderValue::try_from(place).ok()) {
+        let mut answer = Answer::empty(StatusCode::FOUND, request_id);
+        answer.headers.extend(forward.reply.iter().cloned());
+        answer.headers.push((LOCATION, place));
+        let cookies = fields.into_iter().flat_map(|fields| fields.get_all(SET_COOKIE));
+        answer.headers.extend(cookies.map(|cookie| (SET_COOKIE, cookie.clone())));
+        return Box::new(answer);
+    }
+    let mut answer = page(StatusCode::UNAUTHORIZED, "this request is not authorised");
+    let challenges = fields.into_iter().flat_map(|fields| fields.get_all(WWW_AUTHENTICATE));
+    answer.headers.extend(challenges.map(|challenge| (WWW_AUTHENTICATE, challenge.clone())));
+    answer
+}
+
+/// Name and password of `Authorization: Basic` (RFC 7617 section 2).
+fn credentials(headers: &HeaderMap) -> Option<(String, Vec<u8>)> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, encoded) = value.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = STANDARD.decode(encoded.trim()).ok()?;
+    let colon = decoded.iter().position(|byte| *byte == b':')?;
+    let name = String::from_utf8(decoded[..colon].to_vec()).ok()?;
+    Some((name, decoded[colon + 1..].to_vec()))
+}
+
+/// The question of ingress-nginx: the client's own fields, and what it asked for.
+fn question(
+    external: &ExternalAuth,
+    head: &RequestHead<'_>,
+    facts: &Facts<'_>,
+    request_id: &HeaderValue,
+    route: &Route,
+) -> Question {
+    // Arguments in the URL are those of the URL itself.
+    let url = external.url.expand(&facts.without_arguments());
+    let mut fields = HeaderMap::with_capacity(head.headers.len() + 8);
+    for (name, value) in head.headers {
+        if !NOT_ASKED.contains(&name.as_str()) && *name != CONTENT_LENGTH && *name != X_FORWARDED_PROTO {
+            fields.append(name.clone(), value.clone());
+        }
+    }
+    let mut set = |name: HeaderName, text: &str| {
+        if let Ok(value) = HeaderValue::from_str(text) {
+            fields.insert(name, value);
+        }
+    };
+    let (_, authority, _) = parts(&url);
+    set(HOST, authority.rsplit_once(':').map_or(authority, |(host, _)| host));
+    set(X_ORIGINAL_URL, &format!("{}://{}{}", facts.scheme, facts.authority, facts.request_uri));
+    set(X_ORIGINAL_METHOD, head.method.as_str());
+    set(X_SENT_FROM, "nginx-ingress-controller");
+    let client = facts.client.map(|client| client.to_string()).unwrap_or_default();
+    set(X_REAL_IP, &client);
+    set(X_FORWARDED_FOR, &client);
+    let redirect = external.request_redirect.as_ref().map(|redirect| redirect.expand(facts));
+    set(X_AUTH_REQUEST_REDIRECT, redirect.as_deref().unwrap_or(facts.request_uri));
+    set(X_REQUEST_ID, request_id.to_str().unwrap_or_default());
+    if external.method.is_some() {
+        set(X_ORIGINAL_URI, facts.request_uri);
+        set(X_SCHEME, facts.scheme);
+    }
+    for (name, template) in &external.set_headers {
+        set(name.clone(), &template.expand(facts));
+    }
+    let key = external.cache.as_ref().map(|cache| {
+        let path = route.written.text(route.id.path.as_ref());
+        format!("{}\n{path}\n{}\n{}", route.id.host, route.id.ingress, cache.key.expand(facts))
+    });
+    Question { method: external.method.clone().unwrap_or(Method::GET), url, fields, key }
+}
+
+/// Whether by TLS, host and port, and the rest of a URL.
+pub fn parts(url: &str) -> (bool, &str, &str) {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    (scheme == "https", &rest[..end], &rest[end..])
+}
+
+fn signin(external: &ExternalAuth, facts: &Facts<'_>) -> Option<String> {
+    let signin = external.signin.as_ref()?;
+    let mut place = signin.url.expand(facts);
+    if let Some(parameter) = &signin.parameter {
+        let separator = if place.contains('?') { '&' } else { '?' };
+        let target = crate::policy::escaped_argument(facts.request_uri);
+        place.push_str(&format!("{separator}{parameter}={}://{}{target}", facts.scheme, facts.authority));
+    }
+    Some(place)
+}

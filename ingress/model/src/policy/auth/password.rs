@@ -1,0 +1,128 @@
+//! Hashes of passwords, as `htpasswd` and `crypt` make them.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use md5::{Digest, Md5};
+use sha1::Sha1;
+use sha_crypt::ShaCrypt;
+
+/// Rounds of the scheme that is based on MD5.
+const ROUNDS: usize = 1000;
+/// The digits of `crypt`.
+const DIGITS: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// Whether a password has this hash: bcrypt (`$2y$`), MD5 (`$apr1$`, `$1$`), SHA-256 and SHA-512 (`$5$`, `$6$`),
+/// SHA-1 (`{SHA}`, `{SSHA}`), or plain text (`{PLAIN}`). A hash of another kind is nobody's.
+///
+/// Takes as long as the hash says, which may be a tenth of a second.
+pub fn verify(password: &[u8], hash: &str) -> bool {
+    if hash.starts_with("$2") {
+        return bcrypt::verify(password, hash).unwrap_or(false);
+    }
+    if hash.starts_with("$5$") || hash.starts_with("$6$") {
+        use sha_crypt::PasswordVerifier;
+        return ShaCrypt::default().verify_password(password, hash).is_ok();
+    }
+    for magic in ["$apr1$", "$1$"] {
+        if let Some(rest) = hash.strip_prefix(magic) {
+            let salt = rest.split('$').next().unwrap_or_default();
+            return equal(md5_crypt(password, salt.as_bytes(), magic).as_bytes(), hash.as_bytes());
+        }
+    }
+    if let Some(plain) = hash.strip_prefix("{PLAIN}") {
+        return equal(password, plain.as_bytes());
+    }
+    let salted = hash.strip_prefix("{SSHA}");
+    let Some(encoded) = salted.or_else(|| hash.strip_prefix("{SHA}")) else { return false };
+    let Ok(decoded) = STANDARD.decode(encoded) else { return false };
+    let Some((digest, salt)) = decoded.split_at_checked(20) else { return false };
+    if salted.is_none() && !salt.is_empty() {
+        return false;
+    }
+    equal(&Sha1::new().chain_update(password).chain_update(salt).finalize(), digest)
+}
+
+/// Whether [`verify`] knows this kind of hash.
+pub fn is_known(hash: &str) -> bool {
+    ["$2", "$5$", "$6$", "$apr1$", "$1$", "{PLAIN}", "{SHA}", "{SSHA}"].iter().any(|kind| hash.starts_with(kind))
+}
+
+/// Compares in the same time whatever the first difference is.
+fn equal(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |all, (a, b)| all | (a ^ b)) == 0
+}
+
+/// The scheme of FreeBSD's `crypt` with MD5, which Apache uses under another name.
+fn md5_crypt(password: &[u8], salt: &[u8], magic: &str) -> String {
+    let salt = &salt[..salt.len().min(8)];
+    let inner = Md5::new().chain_update(password).chain_update(salt).chain_update(password).finalize();
+    let mut outer = Md5::new().chain_update(password).chain_update(magic).chain_update(salt);
+    for start in (0..password.len()).step_by(16) {
+        outer.update(&inner[..(password.len() - start).min(16)]);
+    }
+    let mut length = password.len();
+    while length > 0 {
+        outer.update(if length & 1 == 1 { &[0] } else { &password[..1] });
+        length >>= 1;
+    }
+    let mut digest = outer.finalize();
+    for round in 0..ROUNDS {
+        let mut next = Md5::new();
+        next.update(if round & 1 == 1 { password } else { &digest });
+        if round % 3 != 0 {
+            next.update(salt);
+        }
+        if round % 7 != 0 {
+            next.update(password);
+        }
+        next.update(if round & 1 == 1 { &digest[..] } else { password });
+        digest = next.finalize();
+    }
+    let mut text = format!("{magic}{}$", String::from_utf8_lossy(salt));
+    let mut push = |bytes: &[u8], digits: usize| {
+        let mut value = bytes.iter().fold(0, |value, byte| value << 8 | usize::from(*byte));
+        for _ in 0..digits {
+            text.push(char::from(DIGITS[value & 63]));
+            value >>= 6;
+        }
+    };
+    for index in 0..5 {
+        let last = if index == 4 { 5 } else { index + 12 };
+        push(&[digest[index], digest[index + 6], digest[last]], 4);
+    }
+    push(&[digest[11]], 2);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_of_every_kind_are_known() {
+        for hash in [
+            "$apr1$abcdefgh$bGLO42WqKpmLoPH9uGWTg1",
+            "$1$abcdefgh$G//4keteveJp0qb8z2DxG/",
+            "{PLAIN}bar",
+            "{SHA}Ys23Ag/5IOWqZCw9QGaVDdHwH00=",
+            "$2y$05$bvIG6Nmid91Mu9RcmmWZfO5HJIMCT8riNW0hEp8f6/FuA2/mHZFpe",
+        ] {
+            assert!(is_known(hash), "{hash}");
+            if !hash.starts_with("$2y") {
+                assert!(verify(b"bar", hash), "{hash}");
+            }
+            assert!(!verify(b"baz", hash), "{hash}");
+        }
+        assert!(verify(b"password", "$2y$05$bvIG6Nmid91Mu9RcmmWZfO5HJIMCT8riNW0hEp8f6/FuA2/mHZFpe"));
+        for hash in ["bar", "", "$2y$05$x", "{SHA}x", "$9$a$b"] {
+            assert!(!verify(b"bar", hash), "{hash}");
+        }
+    }
+
+    #[test]
+    fn sha_crypt_is_what_the_c_library_makes() {
+        let hash = "$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc8";
+        assert!(verify(b"Hello world!", hash));
+        assert!(!verify(b"Hello world", hash));
+    }
+}
