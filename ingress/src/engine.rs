@@ -34,6 +34,7 @@ use thiserror::Error;
 pub use event::{Exchange, Handshake, Observer, Rejected, Scheme, Unobserved, Upstream};
 pub use framing::{Body, ChunkScanner, FieldSpan, Head, Limits as HeadLimits, RequestScanner, Violation};
 
+use crate::limits::Limits;
 use crate::listener::ClientStream;
 use crate::resolve::Resolver;
 use clock::Clock;
@@ -106,6 +107,8 @@ pub struct EngineConfig {
     pub resolver: Arc<Resolver>,
     /// What services said of requests.
     pub(crate) opinions: Opinions,
+    /// What clients have asked lately.
+    pub(crate) clients: Limits,
     /// What carries the exchanges.
     pub carrier: Carrier,
 }
@@ -130,6 +133,7 @@ struct Shared {
     observer: SharedObserver,
     resolver: Arc<Resolver>,
     opinions: Opinions,
+    clients: Limits,
     pool: Arc<Pool>,
     clock: Clock,
 }
@@ -137,10 +141,11 @@ struct Shared {
 impl Engine {
     /// An engine. To be made on the runtime that it will run on.
     pub fn new(config: &EngineConfig) -> Result<Self, EngineError> {
-        let EngineConfig { table, pipeline, limits, drain, observer, resolver, opinions, carrier } = config.clone();
+        let EngineConfig { table, pipeline, limits, drain, observer, resolver, opinions, clients, carrier } =
+            config.clone();
         let pool = Pool::new(&crate::crypto_provider(), limits.upstream_idle, limits.upstream_idle_timeout)?;
         let clock = Clock::default();
-        let shared = Shared { table, pipeline, limits, drain, observer, resolver, opinions, pool, clock };
+        let shared = Shared { table, pipeline, limits, drain, observer, resolver, opinions, clients, pool, clock };
         let pingora = (carrier == Carrier::Pingora).then(|| pingora::Proxy::new(config));
         Ok(Self { shared: Arc::new(shared), pingora })
     }

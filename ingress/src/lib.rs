@@ -14,6 +14,7 @@ pub mod engine;
 pub mod explain;
 mod inputs;
 mod lack;
+mod limits;
 pub mod listener;
 pub mod observe;
 mod publish;

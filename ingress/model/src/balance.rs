@@ -41,6 +41,8 @@ pub struct Choice<'a> {
     pub client: IpAddr,
     /// The hash of the request's key for [`Balance::ConsistentHash`]; without one, the client's address is the key.
     pub key: Option<u64>,
+    /// The endpoint to take if it can be used.
+    pub pinned: Option<SocketAddr>,
     /// Endpoints that this request has tried already.
     pub excluded: &'a [SocketAddr],
 }
@@ -148,7 +150,9 @@ impl Balancer {
             clients.set(client, endpoint.address, timeout, now);
             return Some(Pick::new(endpoint));
         }
-        self.choose(choice, millis).map(Pick::new)
+        let pinned = choice.pinned.and_then(|address| self.endpoint(address));
+        let pinned = pinned.filter(|endpoint| is_usable(endpoint, choice, Some(millis)));
+        pinned.or_else(|| self.choose(choice, millis)).map(Pick::new)
     }
 
     /// Notes that connecting to an endpoint failed: it is passed over for one second, and for twice as long each

@@ -97,6 +97,8 @@ pub struct Compiler {
     names: HashMap<HostPattern, SmallSet<Age>>,
     /// Hosts for which a TLS entry may speak.
     covered: HashSet<HostPattern>,
+    /// Which Ingresses are canaries for a host.
+    canaries: HashMap<HostPattern, SmallSet<Age>>,
     /// Which Ingresses are nothing but a default backend.
     defaults: BTreeSet<Age>,
     /// The policies that most routes have: those of Ingresses without annotations.
@@ -146,7 +148,7 @@ fn plain_policies(options: &Options) -> Vec<Arc<RoutePolicy>> {
     let annotations = Annotations::default();
     let plain = |dialect| {
         let redirects = [HttpsRedirect::Never, annotations.https_redirect(dialect, options)];
-        redirects.map(|redirect| Arc::new(annotations.policy(dialect, options, redirect, None)))
+        redirects.map(|redirect| Arc::new(annotations.policy(dialect, options, redirect, None, 0)))
     };
     [Dialect::Kubernetes, Dialect::IngressNginx].into_iter().flat_map(plain).collect()
 }
@@ -168,6 +170,7 @@ impl Compiler {
             hosts: HashMap::new(),
             names: HashMap::new(),
             covered: HashSet::new(),
+            canaries: HashMap::new(),
             defaults: BTreeSet::new(),
             class_problems: BTreeMap::new(),
             default_certificate_problem: None,

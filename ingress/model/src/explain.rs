@@ -15,7 +15,8 @@ use crate::compiler::ingress::ParsedIngress;
 use crate::compiler::link::Linked;
 use crate::host::{HostName, HostPattern};
 use crate::path::CanonicalPath;
-use crate::pipeline::{Connection, Decision, PipelineSettings, RequestHead, Tls, decide};
+use crate::pipeline::{Connection, Decision, Live, PipelineSettings, RequestHead, Tls, decide};
+use crate::policy::Unlimited;
 use crate::reason;
 use crate::table::{Action, Dialect, HttpsRedirect, PathRule, Route};
 
@@ -205,7 +206,8 @@ fn forwarded(compiler: &Compiler, request: &Request) -> Vec<String> {
     let (method, version) = (&Method::GET, Version::HTTP_11);
     let head = RequestHead { method, version, target: &request.path, authority: None, headers: &headers };
     let id = headers.get("x-request-id").cloned().unwrap_or(HeaderValue::from_static("(generated)"));
-    match decide(&head, &connection, &compiler.table, &PipelineSettings::default(), &id) {
+    let live = Live { dice: u64::MAX, now: 0, instant: std::time::Instant::now(), limiter: &Unlimited };
+    match decide(&head, &connection, &compiler.table, &PipelineSettings::default(), &id, &live) {
         Decision::Forward(forward) => forward.edits.apply(&mut headers),
         Decision::Ask(_) | Decision::Answer(..) => return Vec::new(),
     }
@@ -250,9 +252,10 @@ impl Question<'_> {
     }
 
     fn of_ours(&self, key: &ObjectKey, linked: &Linked, found: &mut Vec<(Nearness, Rejected)>) {
-        if linked.parsed.annotations.canary {
-            let reason = "a canary takes no traffic, since canaries are not supported";
-            found.push((Nearness::LeftOut, rejected(key, "*", String::new(), reason)));
+        for canary in &linked.canaries {
+            let reason = "a canary, which gets some of the requests that another Ingress has a rule for";
+            let path = canary.path.0.to_string();
+            found.push((Nearness::LeftOut, rejected(key, &canary.host.to_string(), path, reason)));
         }
         for candidate in linked.routes.iter().map(|linked| &*linked.route).chain(linked.default.as_deref()) {
             if self.winner.is_some_and(|winner| std::ptr::eq(winner, candidate)) {

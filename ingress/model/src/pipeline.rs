@@ -24,7 +24,7 @@ use ipnet::IpNet;
 use crate::backend::{Backend, BackendState};
 use crate::host::HostName;
 use crate::path::CanonicalPath;
-use crate::policy::Facts;
+use crate::policy::{Facts, Limiter, Permit};
 use crate::table::{Route, Table};
 
 pub use ask::{Ask, Opinion, Question, parts};
@@ -86,6 +86,19 @@ pub struct RequestHead<'a> {
     pub headers: &'a HeaderMap,
 }
 
+/// What a decision goes by that is no part of the request.
+#[derive(Clone, Copy)]
+pub struct Live<'a> {
+    /// A random number, another one for each request.
+    pub dice: u64,
+    /// Seconds since the epoch.
+    pub now: u64,
+    /// The same moment by the clock that only goes forward.
+    pub instant: std::time::Instant,
+    /// Counts requests against limits.
+    pub limiter: &'a dyn Limiter,
+}
+
 /// Changes to a header section: first the removals, then the settings, then the additions.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct HeaderEdits {
@@ -120,7 +133,7 @@ impl HeaderEdits {
 }
 
 /// A request that goes to a backend.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Forward {
     /// The route that took it; its policy has the limits.
     pub route: Arc<Route>,
@@ -146,6 +159,27 @@ pub struct Forward {
     pub cookies: Vec<HeaderValue>,
     /// Whether it gets them with an error, too.
     pub cookies_with_errors: bool,
+    /// The cookie by which the client stays at its endpoint.
+    pub affinity: Option<HeaderValue>,
+    /// What decides about the endpoint.
+    pub key: Option<Key>,
+    /// Held while the request counts as one that is under way.
+    pub permit: Option<Permit>,
+}
+
+/// What decides about an endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Key {
+    /// The endpoint that a hash points to.
+    Hash(u64),
+    /// This endpoint, as long as it is one.
+    Endpoint(SocketAddr),
+}
+
+impl std::fmt::Debug for Forward {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Forward({} to {})", self.target, self.backend.key)
+    }
 }
 
 impl Forward {
@@ -155,7 +189,8 @@ impl Forward {
             edits.remove.extend(rules.hide.iter().filter(|name| response.contains_key(*name)).cloned());
             if rules.changes_values() {
                 let scheme = if self.secure { "https" } else { "http" };
-                let facts = Facts { host: host_of(&self.authority), authority: &self.authority, scheme, ..Facts::default() };
+                let facts =
+                    Facts { host: host_of(&self.authority), authority: &self.authority, scheme, ..Facts::default() };
                 for (name, values) in rules.rewritten(response, &facts) {
                     edits.remove.push(name.clone());
                     edits.add.extend(values.into_iter().map(|value| (name.clone(), value)));
@@ -163,6 +198,7 @@ impl Forward {
             }
         }
         edits.set.extend(self.reply.iter().cloned());
+        edits.add.extend(self.affinity.iter().map(|cookie| (SET_COOKIE, cookie.clone())));
         if self.cookies_with_errors || status.as_u16() < 400 {
             edits.add.extend(self.cookies.iter().map(|cookie| (SET_COOKIE, cookie.clone())));
         }
@@ -197,6 +233,7 @@ pub fn decide(
     table: &Table,
     settings: &PipelineSettings,
     request_id: &HeaderValue,
+    live: &Live<'_>,
 ) -> Decision {
     let refuse =
         |status: StatusCode, reason: &str| Decision::Answer(error_page(status, reason, head.headers, request_id), None);
@@ -224,7 +261,7 @@ pub fn decide(
         Err(error) => return refuse(StatusCode::BAD_REQUEST, &error.to_string()),
     };
     let facts = forwarding::Facts { head, connection, settings, authority, request_id };
-    let request = steps::Request { facts, host: host.as_ref(), path: &path, query };
+    let request = steps::Request { facts, live, host: host.as_ref(), path: &path, query };
     request.pass(table)
 }
 

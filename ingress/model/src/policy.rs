@@ -3,8 +3,11 @@
 //! Each group is one thing that an Ingress may ask for, and absent where it does not. All text is read before; per
 //! request nothing is parsed.
 
+mod affinity;
 mod auth;
+mod canary;
 mod cors;
+mod limit;
 mod redirect;
 mod respond;
 mod rewrite;
@@ -15,8 +18,11 @@ use std::time::Duration;
 
 use crate::access::Access;
 
+pub use affinity::{CookieAffinity, HashBy, key_of, name_of};
 pub use auth::{Auth, AuthCache, BasicAuth, ExternalAuth, Signin, is_known, verify};
+pub use canary::{Canary, CanaryRule};
 pub use cors::{Cors, OriginPattern};
+pub use limit::{Limit, Limiter, Permit, Rate, TooMuch, Unlimited};
 pub use redirect::{HttpsRedirect, Redirect};
 pub use respond::{Hsts, Replace, ResponseRules};
 pub(crate) use rewrite::path_regex;
@@ -45,6 +51,12 @@ pub struct RoutePolicy {
     pub access: Option<Arc<Access>>,
     /// What else clients need.
     pub auth: Option<Arc<Auth>>,
+    /// How much one client may ask.
+    pub limit: Option<Arc<Limit>>,
+    /// The cookie that keeps clients at their endpoints.
+    pub affinity: Option<Arc<CookieAffinity>>,
+    /// What decides about the endpoint, where no cookie does.
+    pub hash_by: Option<Arc<HashBy>>,
     /// Answers every request with a redirect.
     pub redirect: Option<Arc<Redirect>>,
     /// What pages of other origins may do.
@@ -81,6 +93,9 @@ impl Default for RoutePolicy {
             https_redirect: HttpsRedirect::Never,
             access: None,
             auth: None,
+            limit: None,
+            affinity: None,
+            hash_by: None,
             redirect: None,
             cors: None,
             rewrite: None,

@@ -11,7 +11,7 @@ use regex::bytes::Regex;
 use crate::backend::Backend;
 use crate::host::{HostName, HostPattern};
 use crate::path::CanonicalPath;
-use crate::policy::decoded;
+use crate::policy::{Canary, decoded};
 pub use crate::policy::{HttpsRedirect, RoutePolicy};
 use crate::tls::CertificateTable;
 
@@ -161,6 +161,8 @@ pub struct HostRoutes {
     pub default: Option<Arc<Route>>,
     /// Where a client is sent that asks for `/`.
     pub app_root: Option<Arc<str>>,
+    /// Backends that get some of the requests for a path, by the path as it was written; the first one comes first.
+    pub canaries: HashMap<(PathRule, Box<str>), Vec<Canary>>,
     /// The namespace that the host belongs to, if it belongs to one: nobody else's routes take what these leave.
     pub owner: Option<Box<str>>,
     /// Of a wildcard and of no host: what each other namespace has here for what hosts of its own leave.
@@ -183,6 +185,8 @@ pub struct Match<'a> {
     pub route: &'a Arc<Route>,
     /// Whether the path lacks the slash at the end with which it was written, so that the client is sent there.
     pub lacks_slash: bool,
+    /// Backends that get some of its requests.
+    pub canaries: &'a [Canary],
 }
 
 impl HostRoutes {
@@ -197,7 +201,7 @@ impl HostRoutes {
     }
 
     fn locate(&self, path: &CanonicalPath) -> Option<Match<'_>> {
-        let found = |route| Match { route, lacks_slash: false };
+        let found = |route| self.found(route);
         if self.dialect == Dialect::IngressNginx {
             return self.locate_as_nginx(&decoded(path.as_str()));
         }
@@ -211,7 +215,7 @@ impl HostRoutes {
 
     /// nginx matches the decoded path, and sends a client to the slash where only that is missing.
     fn locate_as_nginx(&self, path: &[u8]) -> Option<Match<'_>> {
-        let found = |route| Match { route, lacks_slash: false };
+        let found = |route| self.found(route);
         if !self.regex.is_empty() {
             return self.regex_of(path).map(found);
         }
@@ -222,10 +226,21 @@ impl HostRoutes {
         if !text.ends_with('/') {
             let slashed = self.slashed.get(&*text).and_then(|prefix| self.prefix.get(prefix));
             if let Some(route) = slashed.or_else(|| self.exact.get(&*format!("{text}/"))) {
-                return Some(Match { route, lacks_slash: true });
+                return Some(Match { lacks_slash: true, ..self.found(route) });
             }
         }
         self.prefix_of(&text).map(found)
+    }
+
+    fn found<'a>(&'a self, route: &'a Arc<Route>) -> Match<'a> {
+        let canaries = match &route.id.path {
+            Some(path) if !self.canaries.is_empty() => {
+                let key = (path.clone(), route.written.text(Some(path)).into());
+                self.canaries.get(&key).map(Vec::as_slice).unwrap_or_default()
+            }
+            _ => &[],
+        };
+        Match { route, lacks_slash: false, canaries }
     }
 
     fn regex_of(&self, decoded: &[u8]) -> Option<&Arc<Route>> {
@@ -310,7 +325,7 @@ impl<'a> HostLevels<'a> {
     ///
     /// A host in the dialect of ingress-nginx keeps its requests: what its rules leave is nobody else's.
     pub fn find(&self, path: &CanonicalPath) -> Option<Match<'a>> {
-        let found = |route| Match { route, lacks_slash: false };
+        let found = |route| Match { route, lacks_slash: false, canaries: &[] };
         let owner = self.levels.iter().flatten().next().and_then(|routes| routes.owner.as_deref());
         let mut named = self.levels[..2].iter().flatten().filter_map(|routes| routes.of(owner));
         if let Some(routes) = named.next().filter(|routes| routes.dialect == Dialect::IngressNginx) {

@@ -29,7 +29,8 @@ use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 use landfall_ingress_model::backend::{BackendState, Target};
 use landfall_ingress_model::compiler::Compiler;
 use landfall_ingress_model::input::Input;
-use landfall_ingress_model::pipeline::{Connection, Decision, PipelineSettings, RequestHead, Tls, decide};
+use landfall_ingress_model::pipeline::{Connection, Decision, Live, PipelineSettings, RequestHead, Tls, decide};
+use landfall_ingress_model::policy::Unlimited;
 use landfall_ingress_model::settings::{ExternalNames, HostOwnership, Origin, Publish};
 use landfall_ingress_model::table::Table;
 use landfall_model::ObjectKey;
@@ -239,7 +240,9 @@ fn answer(table: &Table, asked: &Asked, with: &With) -> (String, Option<Arc<Back
     let connection = Connection { client: address, peer: address, local: address, destination: None, tls };
     let settings =
         PipelineSettings { trusted_proxies: with.trusted_proxies.iter().map(|net| net.parse().unwrap()).collect() };
-    match decide(&head, &connection, table, &settings, &HeaderValue::from_static("id")) {
+    let live = Live { dice: 0, now: 0, instant: std::time::Instant::now(), limiter: &Unlimited };
+    match decide(&head, &connection, table, &settings, &HeaderValue::from_static("id"), &live) {
+        Decision::Ask(_) => ("ask".to_owned(), None),
         Decision::Forward(forward) => (forward.backend.key.to_string(), Some(forward.state.clone())),
         Decision::Answer(answer, _) => (answer.status.as_u16().to_string(), None),
     }

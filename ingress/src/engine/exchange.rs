@@ -123,7 +123,7 @@ pub(super) async fn run(engine: &Shared, request: &Request, client: &mut Client<
     } else {
         let Request { method, version, target, authority, .. } = request;
         let head = RequestHead { method, version: *version, target, authority: authority.as_deref(), headers };
-        decide(&head, &peer.connection, &engine.table.load(), &engine.pipeline, &id)
+        decide(&head, &peer.connection, &engine.table.load(), &engine.pipeline, &id, &record.live(engine))
     };
     let decided = match decision {
         Decision::Forward(forward) => Ok(forward),

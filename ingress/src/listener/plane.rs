@@ -18,6 +18,7 @@ use super::limits::{ConnectionLimits, Live, idle_within};
 use super::socket::{BindError, Listener};
 use super::tls::{Tls, TlsError};
 use crate::engine::{Carrier, Engine, EngineConfig, EngineLimits, Observer, Opinions, Scheme};
+use crate::limits::Limits;
 use crate::resolve::Resolver;
 
 /// What the data plane works with.
@@ -124,16 +125,16 @@ impl DataPlane {
         let https = bind(&config.https, Scheme::Https)?;
         let (stop, stopped) = watch::channel(false);
         let mut workers = Vec::with_capacity(count);
-        let opinions = Opinions::default();
+        let (opinions, clients) = (Opinions::default(), Limits::default());
         for (index, sockets) in sockets.into_iter().enumerate() {
-            let worker =
-                Worker {
-                    config: config.clone(),
-                    tls: tls.clone(),
-                    live: live.clone(),
-                    opinions: opinions.clone(),
-                    stopped: stopped.clone(),
-                };
+            let worker = Worker {
+                config: config.clone(),
+                tls: tls.clone(),
+                live: live.clone(),
+                opinions: opinions.clone(),
+                clients: clients.clone(),
+                stopped: stopped.clone(),
+            };
             workers.push(worker.spawn(index, sockets)?);
         }
         Ok(Self { http, https, live, stop, workers })
@@ -175,6 +176,7 @@ struct Worker {
     tls: Arc<Tls>,
     live: Arc<Live>,
     opinions: Opinions,
+    clients: Limits,
     stopped: watch::Receiver<bool>,
 }
 
@@ -210,6 +212,7 @@ impl Worker {
             observer: observer.clone(),
             resolver,
             opinions: self.opinions.clone(),
+            clients: self.clients.clone(),
             carrier,
         })
         .map_err(std::io::Error::other)?;

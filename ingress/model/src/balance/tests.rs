@@ -9,7 +9,7 @@ fn addresses(count: u8) -> Vec<SocketAddr> {
 
 fn choice(balance: Balance) -> Choice<'static> {
     let client = IpAddr::from([192, 0, 2, 1]);
-    Choice { balance, affinity: Affinity::None, client, key: None, excluded: &[] }
+    Choice { balance, affinity: Affinity::None, client, key: None, pinned: None, excluded: &[] }
 }
 
 fn spread(balancer: &Balancer, choice: &Choice<'_>, requests: usize, now: Instant) -> BTreeMap<SocketAddr, usize> {

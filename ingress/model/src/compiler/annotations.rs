@@ -1,13 +1,15 @@
 //! The annotations `nginx.ingress.kubernetes.io/*`, read once into a typed plan for the routes of an Ingress.
 //!
 //! Each family reads its own names; [`KNOWN`] is the list of all. An annotation that is not served is reported and has
-//! no effect, with two exceptions that fail closed: what restricts access makes the routes answer 503, and a canary
-//! takes no traffic at all.
+//! no effect, with one exception: what restricts access fails closed, and makes the routes answer 503.
 
+mod affinity;
 pub(crate) mod auth;
+mod canary;
 mod cors;
 pub(crate) mod fault;
 mod known;
+mod limit;
 mod redirect;
 mod respond;
 mod rewrite;
@@ -24,17 +26,19 @@ use super::ingress::PathSpec;
 use super::options::Options;
 use crate::access::{self, Access};
 use crate::backend::Protocol;
-use crate::policy::{HttpsRedirect, RoutePolicy};
+use crate::policy::{CanaryRule, HttpsRedirect, RoutePolicy};
 use crate::table::Dialect;
 
+use affinity::Affinities;
 use auth::AuthAnnotations;
+use canary::Canaries;
 use cors::CorsAnnotations;
 use fault::Fault;
+use limit::Limits;
 use redirect::Redirects;
 use respond::Responses;
 use rewrite::Rewrites;
 use upstream::UpstreamAnnotations;
-use value::boolean;
 
 pub use known::{KNOWN, Support};
 
@@ -77,8 +81,9 @@ pub(crate) struct Annotations {
     access: Option<Arc<Access>>,
     /// Why the routes must answer 503.
     pub(crate) refused: Option<Arc<str>>,
-    /// A canary has routes only beside those of another Ingress.
-    pub(crate) canary: bool,
+    affinity: Affinities,
+    limit: Limits,
+    canary: Canaries,
 }
 
 /// Most Ingresses have no annotation of interest and share this.
@@ -136,10 +141,6 @@ impl Annotations {
     }
 
     fn read(&mut self, name: &str, value: &str) -> Result<(), Fault> {
-        if name == "canary" {
-            self.canary = boolean(value)?;
-            return if self.canary { Err(Fault::Canary) } else { Ok(()) };
-        }
         let families = [
             UpstreamAnnotations::read_in as fn(&mut Self, &str, &str) -> Result<Read, Fault>,
             Redirects::read_in,
@@ -147,6 +148,9 @@ impl Annotations {
             CorsAnnotations::read_in,
             Responses::read_in,
             AuthAnnotations::read_in,
+            Affinities::read_in,
+            Limits::read_in,
+            Canaries::read_in,
         ];
         for read in families {
             if let Read::Taken = read(self, name, value)? {
@@ -165,6 +169,16 @@ impl Annotations {
                 Err(Fault::Restricting)
             }
         }
+    }
+
+    /// Whether the Ingress is a canary: its backends get some of the requests for the same paths of another one.
+    pub(crate) fn is_canary(&self) -> bool {
+        self.canary.enabled
+    }
+
+    /// Which requests a canary gets.
+    pub(crate) fn canary_rule(&self) -> Arc<CanaryRule> {
+        self.canary.rule()
     }
 
     /// Whether the paths of this Ingress are regular expressions: `use-regex`.
@@ -208,6 +222,7 @@ impl Annotations {
         options: &Options,
         https_redirect: HttpsRedirect,
         path: Option<&PathSpec>,
+        zone: u64,
     ) -> RoutePolicy {
         let mut policy = RoutePolicy { https_redirect, ..RoutePolicy::default() };
         self.upstream.apply(dialect, options, &mut policy);
@@ -215,6 +230,9 @@ impl Annotations {
         policy.redirect = self.redirect.redirect();
         policy.cors = self.cors.cors();
         policy.rewrite = self.rewrite.rewrite(path);
+        policy.limit = self.limit.limit(zone, options);
+        policy.affinity = self.affinity.cookie();
+        policy.hash_by = self.affinity.hash_by();
         policy.respond = self.respond.rules(dialect, options);
         policy
     }
@@ -239,7 +257,7 @@ mod tests {
         let policy = |name, value| {
             let (annotations, problems) = parse(name, value);
             assert_eq!(problems, [], "{name}: {value}");
-            annotations.policy(Dialect::Kubernetes, &Options::default(), HttpsRedirect::Never, None)
+            annotations.policy(Dialect::Kubernetes, &Options::default(), HttpsRedirect::Never, None, 0)
         };
         assert_eq!(policy("proxy-connect-timeout", "7").connect_timeout, Duration::from_secs(7));
         assert_eq!(policy("proxy-read-timeout", "3600").read_timeout, Duration::from_hours(1));
@@ -260,7 +278,7 @@ mod tests {
     fn an_upgraded_connection_may_be_idle_for_an_hour_unless_ingress_nginx_decides() {
         let idle = |value, dialect| {
             let annotations = parse("proxy-read-timeout", value).0;
-            annotations.policy(dialect, &Options::default(), HttpsRedirect::Never, None).upgrade_idle.as_secs()
+            annotations.policy(dialect, &Options::default(), HttpsRedirect::Never, None, 0).upgrade_idle.as_secs()
         };
         assert_eq!(idle("", Dialect::Kubernetes), 3600);
         assert_eq!(idle("", Dialect::IngressNginx), 60);

@@ -79,7 +79,10 @@ impl Compiler {
         secret: &ObjectKey,
     ) -> Result<BasicAuth, (String, &'static str)> {
         if secret.namespace() != parsed.age.key.namespace() {
-            return Err((format!("Secret {secret} is in another namespace"), "put it into the namespace of the Ingress"));
+            return Err((
+                format!("Secret {secret} is in another namespace"),
+                "put it into the namespace of the Ingress",
+            ));
         }
         let Some(data) = self.secrets.data(secret) else {
             return Err((format!("there is no Secret {secret}"), "create it, of type Opaque, with the key auth"));
@@ -89,7 +92,10 @@ impl Compiler {
             data.iter().map(|(name, hash)| (name.clone(), text(hash).trim().into())).collect()
         } else {
             let Some(file) = data.get("auth") else {
-                return Err((format!("Secret {secret} has no key auth"), "put the lines of htpasswd under the key auth"));
+                return Err((
+                    format!("Secret {secret} has no key auth"),
+                    "put the lines of htpasswd under the key auth",
+                ));
             };
             BasicAuth::users_of(&text(file))
         };
@@ -113,11 +119,11 @@ impl Compiler {
     /// Names whose passwords nobody can have, since the hash is of a kind that is not known.
     pub(super) fn useless_hashes(auth: &Auth, parsed: &ParsedIngress) -> Option<Problem> {
         let users = &auth.basic.as_ref()?.users;
-        let mut names: Vec<&str> =
-            users.iter().filter(|(_, hash)| !is_known(hash)).map(|(name, _)| &**name).collect();
+        let mut names: Vec<&str> = users.iter().filter(|(_, hash)| !is_known(hash)).map(|(name, _)| &**name).collect();
         names.sort_unstable();
         let first = names.first()?;
-        let cause = format!("the hash of user {first:?} is of no kind that is known, so nobody can log in by that name");
+        let cause =
+            format!("the hash of user {first:?} is of no kind that is known, so nobody can log in by that name");
         let object = ObjectRef::new("Ingress", parsed.age.key.clone());
         let problem = Problem::new(object, reason::INVALID_ANNOTATION, cause);
         let secret = secret_of(parsed)?;

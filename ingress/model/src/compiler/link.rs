@@ -15,7 +15,7 @@ use super::set::SmallSet;
 use super::{Compiler, Effects};
 use crate::backend::BackendKey;
 use crate::host::HostPattern;
-use crate::policy::Auth;
+use crate::policy::{Auth, Canary, key_of};
 use crate::reason;
 use crate::table::{Action, Attached, Dialect, HttpsRedirect, PathRule, Route, RouteId, RoutePolicy, Written};
 use crate::tls::Certificate;
@@ -35,6 +35,8 @@ pub(crate) struct Linked {
     /// Sorted by name, else in the order of `spec.tls`.
     pub(crate) claims: Vec<Claim>,
     pub(crate) pools: SmallSet<PoolKey>,
+    /// Of a canary: its backends, which belong to routes of other Ingresses.
+    pub(crate) canaries: Vec<LinkedCanary>,
     /// Who may use its routes.
     auth: Option<Arc<Auth>>,
     /// Why its routes must answer 503.
@@ -47,6 +49,16 @@ pub(crate) struct Linked {
 #[derive(Clone, Debug)]
 pub(crate) struct LinkedRoute {
     pub(crate) route: Arc<Route>,
+    pub(crate) place: Place,
+}
+
+/// A backend of a canary.
+#[derive(Clone, Debug)]
+pub(crate) struct LinkedCanary {
+    pub(crate) host: HostPattern,
+    /// The path that a route of another Ingress must have, and as it was written.
+    pub(crate) path: (PathRule, Box<str>),
+    pub(crate) canary: Canary,
     pub(crate) place: Place,
 }
 
@@ -141,6 +153,10 @@ impl Compiler {
             self.hosts.entry(host.clone()).or_default().insert(parsed.age.clone());
             effects.hosts.insert(host.clone());
         }
+        for rule in parsed.rules.iter().filter(|_| parsed.annotations.is_canary()) {
+            self.canaries.entry(rule.host.clone()).or_default().insert(parsed.age.clone());
+            effects.hosts.insert(rule.host.clone());
+        }
         if is_default_backend(&parsed) {
             self.defaults.insert(parsed.age.clone());
             effects.default = true;
@@ -156,7 +172,8 @@ impl Compiler {
         refused = parsed.annotations.refused.clone().or(refused);
         problems.extend(auth.as_deref().and_then(|auth| Self::useless_hashes(auth, &parsed)));
         let (routes, default, pools) = (Vec::new(), None, SmallSet::default());
-        let linked = Linked { parsed, dialect, routes, default, claims, pools, auth, refused, problems };
+        let canaries = Vec::new();
+        let linked = Linked { parsed, dialect, routes, default, claims, pools, canaries, auth, refused, problems };
         self.linked.insert(key.clone(), linked);
         true
     }
@@ -234,6 +251,15 @@ impl Compiler {
                 }
             }
         }
+        for rule in old.parsed.rules.iter().filter(|_| old.parsed.annotations.is_canary()) {
+            effects.hosts.insert(rule.host.clone());
+            if let Some(ages) = self.canaries.get_mut(&rule.host) {
+                ages.remove(&old.parsed.age);
+                if ages.is_empty() {
+                    self.canaries.remove(&rule.host);
+                }
+            }
+        }
         effects.default |= self.defaults.remove(&old.parsed.age);
     }
 
@@ -254,8 +280,10 @@ impl Compiler {
     /// Makes the routes of an Ingress ; a former route that says the same is kept.
     fn route(&mut self, key: &ObjectKey, former: &Former, effects: &mut Effects) {
         let Some(mut linked) = self.linked.remove(key) else { return };
-        // A canary has routes only beside those of another Ingress, which is not supported.
-        if !linked.parsed.annotations.canary {
+        if linked.parsed.annotations.is_canary() {
+            self.make_canaries(&mut linked);
+            effects.hosts.extend(linked.canaries.iter().map(|canary| canary.host.clone()));
+        } else {
             self.make_routes(&mut linked);
         }
         // The sort is stable, so that of equal paths the first one written stays the first.
@@ -285,6 +313,27 @@ impl Compiler {
         for pool in &old.pools {
             self.backends.release(pool, &old.parsed.age.key);
             effects.released.insert(pool.clone());
+        }
+    }
+
+    /// The backends of a canary. Nothing else that it asks for holds: that is the main Ingress' matter.
+    fn make_canaries(&mut self, linked: &mut Linked) {
+        let parsed = linked.parsed.clone();
+        linked.canaries.clear();
+        let rule = parsed.annotations.canary_rule();
+        let paths = parsed.rules.iter().flat_map(|rule| rule.paths.iter().map(move |path| (&rule.host, path)));
+        for (host, path) in paths {
+            let Ok((service, port)) = &path.backend.target else { continue };
+            let key = BackendKey { service: service.clone(), port: port.clone() };
+            let pool = PoolKey { key, protocol: parsed.annotations.protocol(), dialect: linked.dialect };
+            let backend = self.backends.acquire(&pool, &parsed.age.key);
+            linked.pools.insert(pool);
+            linked.canaries.push(LinkedCanary {
+                host: host.clone(),
+                path: (path.rule.clone(), path.text().into()),
+                canary: Canary { backend, rule: rule.clone() },
+                place: path.backend.place,
+            });
         }
     }
 
@@ -377,7 +426,8 @@ impl Compiler {
             RedirectRule::WhenCovered | RedirectRule::Never => HttpsRedirect::Never,
         };
         let open = path.is_some_and(|path| path.text().starts_with(ACME_CHALLENGE));
-        let policy = annotations.policy(dialect, options, redirect, path);
+        let zone = key_of(linked.parsed.age.key.to_string().as_bytes());
+        let policy = annotations.policy(dialect, options, redirect, path, zone);
         self.shared(RoutePolicy { auth: linked.auth.clone().filter(|_| !open), ..policy })
     }
 
@@ -390,7 +440,7 @@ impl Compiler {
 
 /// Whether it is nothing but a default backend.
 fn is_default_backend(parsed: &ParsedIngress) -> bool {
-    parsed.is_default_only && parsed.default.is_some() && !parsed.annotations.canary
+    parsed.is_default_only && parsed.default.is_some() && !parsed.annotations.is_canary()
 }
 
 /// What routes are sorted by.

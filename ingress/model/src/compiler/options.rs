@@ -11,7 +11,7 @@ use super::annotations::Read;
 use super::annotations::auth::AuthAnnotations;
 use super::annotations::fault::Fault;
 use super::annotations::upstream::tries;
-use super::annotations::value::{boolean, body_size, number, seconds};
+use super::annotations::value::{body_size, boolean, number, seconds};
 use crate::access::{self, Access};
 use crate::policy::{ExternalAuth, ResponseRules};
 use crate::reason;
@@ -27,6 +27,8 @@ const MAX_BODY: u64 = 1 << 20;
 pub(crate) struct Options {
     pub(crate) limits: Limits,
     pub(crate) http_redirect_code: StatusCode,
+    /// The answer to a client that asks too much.
+    pub(crate) limit_status: StatusCode,
     /// What every answer gets.
     pub(crate) respond: Arc<ResponseRules>,
     access: Option<Arc<Access>>,
@@ -82,6 +84,7 @@ impl Options {
         let mut options = Self {
             limits: Limits { max_body: Some(Some(MAX_BODY)), ..Limits::default() },
             http_redirect_code: StatusCode::PERMANENT_REDIRECT,
+            limit_status: StatusCode::SERVICE_UNAVAILABLE,
             respond: Arc::default(),
             access: None,
             global_auth: None,
@@ -107,6 +110,7 @@ impl Options {
                     "ssl-redirect" => limits.ssl_redirect = Some(boolean(value)?),
                     "force-ssl-redirect" => limits.force_ssl_redirect = Some(boolean(value)?),
                     "http-redirect-code" => options.http_redirect_code = redirect_code(value)?,
+                    "limit-req-status-code" => options.limit_status = error_code(value)?,
                     "hsts" => enabled = boolean(value)?,
                     "hsts-max-age" => settings.0 = number(value)?,
                     "hsts-include-subdomains" => settings.1 = boolean(value)?,
@@ -149,6 +153,11 @@ fn redirect_code(value: &str) -> Result<StatusCode, Fault> {
         "301" | "302" | "307" | "308" => StatusCode::from_bytes(value.as_bytes()).map_err(|_| Fault::Value("308")),
         _ => Err(Fault::Value("use 301, 302, 307 or 308")),
     }
+}
+
+fn error_code(value: &str) -> Result<StatusCode, Fault> {
+    let code = value.parse().ok().and_then(|code| StatusCode::from_u16(code).ok());
+    code.filter(|code| code.as_u16() >= 400).ok_or(Fault::Value("give a status from 400 up"))
 }
 
 fn hsts_value((age, subdomains, preload): (i64, bool, bool)) -> Result<HeaderValue, http::header::InvalidHeaderValue> {

@@ -84,6 +84,6 @@ impl Compiler {
 /// The hosts that an Ingress has routes for.
 pub(super) fn hosts_of(parsed: &ParsedIngress) -> BTreeSet<&HostPattern> {
     // A canary has routes only beside those of another Ingress, which is not supported.
-    let rules = parsed.rules.iter().filter(|_| !parsed.annotations.canary);
+    let rules = parsed.rules.iter().filter(|_| !parsed.annotations.is_canary());
     rules.filter(|rule| !rule.paths.is_empty() || parsed.default.is_some()).map(|rule| &rule.host).collect()
 }

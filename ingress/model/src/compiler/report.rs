@@ -68,8 +68,7 @@ impl Compiler {
         problems.extend(linked.problems.iter().cloned());
         problems.extend(self.notes.of(key).cloned());
         let rules = linked.parsed.rules.iter().flat_map(|rule| &rule.paths).map(|path| &path.backend);
-        // Of an unused canary, nothing but that is told.
-        let backends = rules.chain(linked.parsed.default.as_deref()).filter(|_| !linked.parsed.annotations.canary);
+        let backends = rules.chain(linked.parsed.default.as_deref());
         for backend in backends {
             problems.extend(self.fault(linked, backend).map(|fault| place(fault, key, backend)));
         }

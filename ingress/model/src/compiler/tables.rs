@@ -6,16 +6,17 @@ use std::sync::Arc;
 use landfall_model::{ObjectKey, ObjectRef, Problem};
 
 use super::backends::PoolKey;
+use super::ingress::Age;
 use super::ingress::Place;
-use super::link::{LinkedRoute, is_same};
+use super::link::{LinkedCanary, LinkedRoute, is_same};
 use super::notes::Contest;
 use super::{Compiler, Effects};
 use crate::backend::{BackendKey, PortRef};
 use crate::host::HostPattern;
+use crate::policy::path_regex;
 use crate::reason;
 use crate::settings::HostOwnership;
 use crate::table::{Action, Attached, Dialect, HostRoutes, PathRule, RegexRoute, Route, RouteId, Table, Written};
-use crate::policy::path_regex;
 
 /// Uses the backend of `--default-backend-service`; no Ingress has this key.
 const FLAG: &str = "";
@@ -133,6 +134,7 @@ impl Compiler {
                 own.default = own.default.take().or(route);
             }
         }
+        problems.extend(self.enter_canaries(host, owner, &mut routes));
         routes.app_root = app_root.map(|(_, root)| root.clone());
         problems.extend(routes.compile());
         for routes in others.values_mut() {
@@ -142,6 +144,24 @@ impl Compiler {
         problems.extend(self.shared_paths(host, &routes));
         self.note(&Contest::Host(host.clone()), problems, effects);
         routes
+    }
+
+    /// Adds the backends of canaries to the paths that they belong to. The Problems are those of canaries without one.
+    fn enter_canaries(&self, host: &HostPattern, owner: Option<&Age>, routes: &mut HostRoutes) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let ages = self.canaries.get(host).into_iter().flatten();
+        let allowed = |age: &&Age| owner.is_none_or(|owner| owner.key.namespace() == age.key.namespace());
+        for age in ages.filter(allowed) {
+            let canaries = self.linked.get(&age.key).map(|linked| linked.canaries.as_slice()).unwrap_or_default();
+            for LinkedCanary { path, canary, place, .. } in canaries.iter().filter(|canary| canary.host == *host) {
+                if routes.has_path(path) {
+                    routes.canaries.entry(path.clone()).or_default().push(canary.clone());
+                } else {
+                    problems.push(lonely(&age.key, host, path, *place));
+                }
+            }
+        }
+        problems
     }
 
     /// The route for what no rule and no host's default takes.
@@ -283,6 +303,17 @@ impl HostRoutes {
         problems
     }
 
+    /// Whether a rule has this very path.
+    fn has_path(&self, (rule, text): &(PathRule, Box<str>)) -> bool {
+        let as_nginx = self.dialect == Dialect::IngressNginx;
+        let route = match rule {
+            PathRule::Exact(path) => self.exact.get(if as_nginx { text } else { path }),
+            PathRule::Prefix(_) if as_nginx => self.prefix.get(text.strip_suffix('/').unwrap_or(text)),
+            PathRule::Prefix(path) => self.prefix.get(path),
+        };
+        route.is_some_and(|route| route.id.path.as_ref() == Some(rule) && text_of(route) == &**text)
+    }
+
     /// Whether both are made of the very same routes.
     fn is_same(&self, other: &Self) -> bool {
         let same_map = |a: &std::collections::HashMap<Box<str>, Arc<Route>>, b: &std::collections::HashMap<_, _>| {
@@ -290,7 +321,18 @@ impl HostRoutes {
         };
         let regex = self.regex.len() == other.regex.len()
             && self.regex.iter().zip(&other.regex).all(|(a, b)| Arc::ptr_eq(&a.route, &b.route));
+        let canaries = self.canaries.len() == other.canaries.len()
+            && self.canaries.iter().all(|(path, canaries)| {
+                other.canaries.get(path).is_some_and(|others| {
+                    canaries.len() == others.len()
+                        && canaries
+                            .iter()
+                            .zip(others)
+                            .all(|(a, b)| Arc::ptr_eq(&a.backend, &b.backend) && a.rule == b.rule)
+                })
+            });
         regex
+            && canaries
             && self.dialect == other.dialect
             && self.slashed == other.slashed
             && self.app_root == other.app_root
@@ -317,6 +359,14 @@ pub(super) fn same<T>(a: Option<&Arc<T>>, b: Option<&Arc<T>>) -> bool {
 /// As [`same`]; the route of the flag is made anew each time, so that what it says is compared.
 fn same_route(a: Option<&Arc<Route>>, b: Option<&Arc<Route>>) -> bool {
     same(a, b) || matches!((a, b), (Some(a), Some(b)) if is_same(a, b))
+}
+
+/// A canary for a path that no Ingress has.
+fn lonely(canary: &ObjectKey, host: &HostPattern, (rule, text): &(PathRule, Box<str>), place: Place) -> Problem {
+    let cause = format!("no Ingress has host {host} with {rule}, so this canary takes no traffic");
+    let problem = Problem::new(ObjectRef::new("Ingress", canary.clone()), reason::CANARY_WITHOUT_MAIN, cause);
+    let remedy = "give it the host, path and pathType of the Ingress that it is a canary of";
+    problem.at(format!("{}.path", place.path()), &**text).remedy(remedy).warning()
 }
 
 /// The path of a route as it was written.

@@ -115,7 +115,8 @@ impl Facts<'_> {
 
     /// Edits to the request: forwarding headers set, hop-by-hop fields removed, `Forwarded` left alone.
     pub(super) fn request_edits(&self, dialect: Dialect) -> HeaderEdits {
-        let mut edits = HeaderEdits { always: &NEVER_SENT, set: Vec::with_capacity(MOST_SET), ..HeaderEdits::default() };
+        let mut edits =
+            HeaderEdits { always: &NEVER_SENT, set: Vec::with_capacity(MOST_SET), ..HeaderEdits::default() };
         let headers = self.head.headers;
         remove_nominated(headers, &mut edits);
         remove_aliases(headers, &mut edits);

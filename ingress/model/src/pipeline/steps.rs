@@ -1,7 +1,7 @@
 //! The steps that a request passes, in their order, which is that of ingress-nginx: size of the body, missing slash,
 //! preflight, redirect, HTTPS, availability, access, rewrite. The first one that answers ends it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, HOST, LOCATION, ORIGIN};
@@ -9,11 +9,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::forwarding;
 use super::page::{Answer, error_page};
-use super::{Ask, Decision, Forward};
-use crate::backend::Backend;
+use super::{Ask, Decision, Forward, Key, Live};
+use crate::backend::{Backend, BackendState, Target};
 use crate::host::HostName;
 use crate::path::CanonicalPath;
-use crate::policy::{Auth, Facts, HttpsRedirect, RewriteTarget, decoded};
+use crate::policy::{Auth, Canary, Facts, HttpsRedirect, Permit, RewriteTarget, TooMuch, decoded, key_of, name_of};
 use crate::table::{Action, Dialect, HostLevels, Match, Route, Table};
 
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
@@ -21,6 +21,7 @@ const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-pref
 /// A request whose host and path are known.
 pub(super) struct Request<'a> {
     pub(super) facts: forwarding::Facts<'a>,
+    pub(super) live: &'a Live<'a>,
     pub(super) host: Option<&'a HostName>,
     pub(super) path: &'a CanonicalPath,
     pub(super) query: Option<&'a str>,
@@ -62,12 +63,14 @@ impl Request<'_> {
         self.preflight(route)?;
         self.redirect(route)?;
         self.https(route)?;
-        let backend = self.backend(route, table)?;
+        let main = self.backend(route, table)?;
+        let backend = self.canary(found.canaries).unwrap_or(main);
         let state = backend.state();
         if state.unavailable.is_some() {
             return Err(self.unavailable("no endpoint of the service is ready"));
         }
         let client = self.facts.client();
+        let permit = self.limit(route, client)?;
         let auth = self.access(route, client)?;
         let mut edits = self.facts.request_edits(route.dialect);
         let target = self.target(route, backend, client, &mut edits)?;
@@ -77,6 +80,7 @@ impl Request<'_> {
             edits.set.retain(|(name, _)| *name != HOST);
             edits.set.push((HOST, host));
         }
+        let (key, affinity) = self.endpoint(route, &state, client);
         let forward = Box::new(Forward {
             route: route.clone(),
             backend: backend.clone(),
@@ -92,6 +96,9 @@ impl Request<'_> {
             reply: if route.policy.is_silent() { Vec::new() } else { self.reply(route, true) },
             cookies: Vec::new(),
             cookies_with_errors: false,
+            affinity,
+            key,
+            permit,
             state,
         });
         Ok(match auth {
@@ -193,6 +200,53 @@ impl Request<'_> {
         }
     }
 
+    /// The backend of a canary, if the request is one's and it has endpoints.
+    fn canary<'c>(&self, canaries: &'c [Canary]) -> Option<&'c Arc<Backend>> {
+        let headers = self.facts.head.headers;
+        let mut taken = canaries.iter().filter(|canary| canary.rule.takes(headers, self.live.dice));
+        taken.find(|canary| canary.backend.state().unavailable.is_none()).map(|canary| &canary.backend)
+    }
+
+    /// Requests of one client.
+    fn limit(&self, route: &Route, client: IpAddr) -> Step<Option<Permit>> {
+        let Some(limit) = route.policy.limit.as_ref().filter(|limit| !limit.exempts(client)) else { return Ok(None) };
+        self.live
+            .limiter
+            .admit(limit, client)
+            .map_err(|TooMuch| Box::new(self.page(limit.status, "this client asks more than it may")))
+    }
+
+    /// What decides about the endpoint, and the cookie by which it is to be the same the next time.
+    fn endpoint(&self, route: &Route, state: &BackendState, client: IpAddr) -> (Option<Key>, Option<HeaderValue>) {
+        let head = self.facts.head;
+        let Some(affinity) = &route.policy.affinity else {
+            let facts = || self.template_facts(route, None, client);
+            let hash = route.policy.hash_by.as_ref().map(|by| key_of(by.0.expand(&facts()).as_bytes()));
+            return (hash.map(Key::Hash), None);
+        };
+        let Target::Endpoints(balancer) = &state.target else { return (None, None) };
+        let rule_path = route.written.text(route.id.path.as_ref());
+        let set = |value: &str| affinity.set(value, rule_path, self.facts.secure(), head.headers, self.live.now);
+        let sent = affinity.value(head.headers);
+        if !affinity.persistent {
+            let fresh = || format!("{:016x}", self.live.dice);
+            let (value, cookie) = match sent {
+                Some(value) => (value.to_owned(), None),
+                None => (fresh(), set(&fresh())),
+            };
+            return (Some(Key::Hash(key_of(value.as_bytes()))), cookie);
+        }
+        let usable = |address: &SocketAddr| !balancer.is_ejected(*address, self.live.instant);
+        let known = sent.and_then(|value| balancer.addresses().find(|address| name_of(*address) == *value));
+        if let Some(address) = known.filter(usable) {
+            return (Some(Key::Endpoint(address)), None);
+        }
+        let usable: Vec<SocketAddr> = balancer.addresses().filter(usable).collect();
+        let index = self.live.dice % u64::try_from(usable.len()).unwrap_or(1).max(1);
+        let chosen = usize::try_from(index).ok().and_then(|index| usable.get(index).copied());
+        (chosen.map(Key::Endpoint), chosen.and_then(|address| set(&name_of(address))))
+    }
+
     /// Source ranges; what else has to be found out.
     fn access<'r>(&self, route: &'r Route, client: IpAddr) -> Step<Option<&'r Arc<Auth>>> {
         let (access, auth) = (route.policy.access.as_ref(), route.policy.auth.as_ref());
@@ -209,13 +263,7 @@ impl Request<'_> {
     }
 
     /// Path and query for the backend: in the dialect of ingress-nginx as they were sent, else in canonical form.
-    fn target(
-        &self,
-        route: &Route,
-        backend: &Backend,
-        client: IpAddr,
-        edits: &mut super::HeaderEdits,
-    ) -> Step<String> {
+    fn target(&self, route: &Route, backend: &Backend, client: IpAddr, edits: &mut super::HeaderEdits) -> Step<String> {
         if let Some(rewrite) = &route.policy.rewrite {
             let facts = self.template_facts(route, Some(backend), client);
             let with_query = |path: String| match self.query {

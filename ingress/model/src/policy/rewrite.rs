@@ -142,7 +142,11 @@ mod tests {
             ("/v(1|2)/(?<rest>.*)", "/$rest/$1", "/v1/x/y", "/x/y/1"),
             ("/foo", "/on/$host", "/x/foo", "/on/h.test"),
         ] {
-            assert_eq!(rewrite(pattern, target, path), RewriteTarget::Path(expected.into()), "{pattern} {target} {path}");
+            assert_eq!(
+                rewrite(pattern, target, path),
+                RewriteTarget::Path(expected.into()),
+                "{pattern} {target} {path}"
+            );
         }
         assert_eq!(rewrite("/foo", "/new", "/fo"), RewriteTarget::Unchanged);
         let elsewhere = RewriteTarget::Elsewhere("https://o.example/x".into());

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use landfall_ingress_model::backend::{Protocol, Target};
-use landfall_ingress_model::balance::{Balancer, Choice, Pick};
-use landfall_ingress_model::pipeline::Forward;
+use landfall_ingress_model::balance::{Balance, Balancer, Choice, Pick};
+use landfall_ingress_model::pipeline::{Forward, Key};
 use tokio::time::Instant;
 
 use super::transfer::Upload;
@@ -136,11 +136,17 @@ impl<'a> Attempts<'a> {
     }
 
     fn pick(&self, balancer: &Balancer, now: Instant) -> Option<Pick> {
+        let (balance, key, pinned) = match self.forward.key {
+            Some(Key::Hash(key)) => (Balance::ConsistentHash, Some(key), None),
+            Some(Key::Endpoint(address)) => (self.forward.state.balance, None, Some(address)),
+            None => (self.forward.state.balance, None, None),
+        };
         let choice = Choice {
-            balance: self.forward.state.balance,
+            balance,
             affinity: self.forward.state.affinity,
             client: self.forward.client,
-            key: None,
+            key,
+            pinned,
             excluded: &self.tried,
         };
         balancer.pick(&choice, now.into_std())

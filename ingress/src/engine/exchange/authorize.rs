@@ -166,6 +166,7 @@ async fn address(engine: &Shared, host: &str, port: u16) -> Option<std::net::Soc
         affinity: Affinity::None,
         client: IpAddr::from([0, 0, 0, 0]),
         key: None,
+        pinned: None,
         excluded: &[],
     };
     balancer.pick(&choice, Instant::now()).map(|pick| pick.addr)

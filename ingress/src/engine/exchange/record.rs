@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderName, HeaderValue, header};
-use landfall_ingress_model::pipeline::Forward;
+use landfall_ingress_model::pipeline::{Forward, Live};
 use landfall_ingress_model::table::Route;
 use tokio::time::Instant;
 
@@ -54,6 +54,12 @@ impl<'a> Record<'a> {
             status: 0,
             error: None,
         }
+    }
+
+    /// What the decision goes by besides the request.
+    pub(super) fn live<'l>(&self, engine: &'l Shared) -> Live<'l> {
+        let now = self.start.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        Live { dice: rand::random(), now, instant: self.begun.into_std(), limiter: &engine.clients }
     }
 
     /// The request goes to a backend.

@@ -22,6 +22,7 @@ use super::session::{ExchangeStream, H2Stream};
 use super::shutdown_watch;
 use crate::engine::event::SharedObserver;
 use crate::engine::{EngineConfig, EngineLimits};
+use crate::limits::Limits;
 use crate::resolve::Resolver;
 
 /// HTTP/2 windows towards clients: large enough for a fast upload over a long way, small enough that 100 streams
@@ -51,14 +52,15 @@ pub(super) struct Hooks {
     drain: Drain,
     observer: SharedObserver,
     resolver: Arc<Resolver>,
+    clients: Limits,
     anchors: Anchors,
 }
 
 impl Proxy {
     pub(in crate::engine) fn new(config: &EngineConfig) -> Self {
-        let EngineConfig { table, pipeline, limits, drain, observer, resolver, .. } = config.clone();
+        let EngineConfig { table, pipeline, limits, drain, observer, resolver, clients, .. } = config.clone();
         let shutdown = shutdown_watch(drain.clone());
-        let hooks = Hooks { table, pipeline, limits, drain, observer, resolver, anchors: anchors() };
+        let hooks = Hooks { table, pipeline, limits, drain, observer, resolver, clients, anchors: anchors() };
         let conf = ServerConf {
             threads: 1,
             max_retries: MAX_TRIES,

@@ -147,10 +147,10 @@ impl AuthAnnotations {
         let says = query.split('&').any(|pair| pair.split('=').next() == Some(parameter));
         let signin = self.signin.clone().map(|url| Signin { url, parameter: (!says).then(|| parameter.into()) });
         let durations = || durations(CACHED).unwrap_or_default();
-        let cache = self.cache_key.clone().map(|key| AuthCache {
-            key,
-            durations: self.cache_durations.clone().unwrap_or_else(durations).into(),
-        });
+        let cache = self
+            .cache_key
+            .clone()
+            .map(|key| AuthCache { key, durations: self.cache_durations.clone().unwrap_or_else(durations).into() });
         Some(ExternalAuth {
             url,
             method: self.method.clone(),

@@ -14,7 +14,6 @@ pub(crate) enum Fault {
     /// One that is not served and whose owner relies on it.
     Refused(&'static str),
     Restricting,
-    Canary,
     /// The value can't be used, and what to write.
     Value(&'static str),
     /// As [`Fault::Value`], of something that closes.
@@ -31,8 +30,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     pub(super) fn problem(self, object: &ObjectRef, key: &str, value: &str) -> Problem {
-        let unsupported =
-            |cause: String| Problem::new(object.clone(), reason::UNSUPPORTED_ANNOTATION, cause);
+        let unsupported = |cause: String| Problem::new(object.clone(), reason::UNSUPPORTED_ANNOTATION, cause);
         let invalid = |cause: String| Problem::new(object.clone(), reason::INVALID_ANNOTATION, cause);
         let problem = match self {
             Self::Unknown => unsupported("this annotation is not supported and has no effect".into())
@@ -41,17 +39,14 @@ impl Fault {
             Self::Accepted(why) => unsupported(format!("this annotation has no effect: {why}"))
                 .remedy("remove the annotation to silence this warning")
                 .warning(),
-            Self::Refused(why) => unsupported(format!("{why}, so the routes of this Ingress answer 503"))
-                .remedy("remove the annotation"),
+            Self::Refused(why) => {
+                unsupported(format!("{why}, so the routes of this Ingress answer 503")).remedy("remove the annotation")
+            }
             Self::Restricting => unsupported(
-                "this annotation restricts access and is not supported, so the routes of this Ingress answer 503".into(),
+                "this annotation restricts access and is not supported, so the routes of this Ingress answer 503"
+                    .into(),
             )
             .remedy("remove it once access is restricted in another way"),
-            Self::Canary => {
-                unsupported("canaries are not supported, so the rules of this Ingress take no traffic".into())
-                    .remedy("remove the Ingress, or the annotation to serve it as an ordinary one")
-                    .warning()
-            }
             Self::Closed(remedy) => {
                 invalid("the value can't be used, so the routes of this Ingress answer 503".into()).remedy(remedy)
             }
@@ -62,9 +57,11 @@ impl Fault {
             Self::Origin(entry) => invalid(format!("{entry:?} is no origin, so no page of it is allowed"))
                 .remedy("write scheme and host, such as https://app.example.com or https://*.example.com")
                 .warning(),
-            Self::Variable(name) => invalid(format!("${name} is no variable that is known here, so the value is not used"))
-                .remedy("use one of the variables in docs/migrate-ingress-nginx.md")
-                .warning(),
+            Self::Variable(name) => {
+                invalid(format!("${name} is no variable that is known here, so the value is not used"))
+                    .remedy("use one of the variables in docs/migrate-ingress-nginx.md")
+                    .warning()
+            }
             Self::Overridden => {
                 invalid(format!("{PREFIX}{ALLOW} is set too and holds, so this older spelling has no effect"))
                     .remedy("remove it")

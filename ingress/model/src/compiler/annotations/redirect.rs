@@ -70,10 +70,10 @@ impl Redirects {
         if self.is_broken {
             return None;
         }
-        let temporal = self.temporal.clone().map(|location| Redirect {
-            status: self.temporal_code.unwrap_or(StatusCode::FOUND),
-            location,
-        });
+        let temporal = self
+            .temporal
+            .clone()
+            .map(|location| Redirect { status: self.temporal_code.unwrap_or(StatusCode::FOUND), location });
         let permanent = || {
             let status = self.permanent_code.unwrap_or(StatusCode::MOVED_PERMANENTLY);
             Some(Redirect { status, location: self.permanent.clone()? })

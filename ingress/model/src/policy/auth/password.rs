@@ -3,8 +3,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use md5::{Digest, Md5};
-use sha1::Sha1;
 use sha_crypt::ShaCrypt;
+use sha1::Sha1;
 
 /// Rounds of the scheme that is based on MD5.
 const ROUNDS: usize = 1000;
@@ -102,18 +102,15 @@ mod tests {
     fn hashes_of_every_kind_are_known() {
         for hash in [
             "$apr1$abcdefgh$bGLO42WqKpmLoPH9uGWTg1",
-            "$1$abcdefgh$G//4keteveJp0qb8z2DxG/",
+            "$1$abcdefgh$X4AQOXsoYNpzaat9Hm7iC/",
             "{PLAIN}bar",
             "{SHA}Ys23Ag/5IOWqZCw9QGaVDdHwH00=",
-            "$2y$05$bvIG6Nmid91Mu9RcmmWZfO5HJIMCT8riNW0hEp8f6/FuA2/mHZFpe",
+            "$2b$05$abcdefghijklmnopqrstuuUq7qXkDOZJ5Q8HA9wCOH0FErWp6q0b6",
         ] {
             assert!(is_known(hash), "{hash}");
-            if !hash.starts_with("$2y") {
-                assert!(verify(b"bar", hash), "{hash}");
-            }
+            assert!(verify(b"bar", hash), "{hash}");
             assert!(!verify(b"baz", hash), "{hash}");
         }
-        assert!(verify(b"password", "$2y$05$bvIG6Nmid91Mu9RcmmWZfO5HJIMCT8riNW0hEp8f6/FuA2/mHZFpe"));
         for hash in ["bar", "", "$2y$05$x", "{SHA}x", "$9$a$b"] {
             assert!(!verify(b"bar", hash), "{hash}");
         }
@@ -121,7 +118,7 @@ mod tests {
 
     #[test]
     fn sha_crypt_is_what_the_c_library_makes() {
-        let hash = "$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc8";
+        let hash = "$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5";
         assert!(verify(b"Hello world!", hash));
         assert!(!verify(b"Hello world", hash));
     }

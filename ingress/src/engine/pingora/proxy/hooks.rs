@@ -44,6 +44,7 @@ impl Hooks {
             affinity: forward.state.affinity,
             client: forward.client,
             key: None,
+            pinned: None,
             excluded: tried,
         };
         match balancer.pick(&choice, Instant::now()) {

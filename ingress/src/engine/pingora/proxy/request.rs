@@ -1,9 +1,11 @@
 //! Looking at a request, deciding on it, and answering it here.
 
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Version, header};
 use landfall_ingress_model::pipeline::{
-    Answer, Connection, Decision, RequestHead, decide, error_page, field_count, request_id,
+    Answer, Connection, Decision, Live, RequestHead, decide, error_page, field_count, request_id,
 };
 use landfall_shared::drain::Phase;
 use pingora_core::Result;
@@ -61,7 +63,9 @@ impl Hooks {
         } else {
             let Seen { target, authority, version, connection } = seen;
             let head = RequestHead { method: &header.method, version, target, authority, headers };
-            decide(&head, connection, &self.table.load(), &self.pipeline, &id)
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            let live = Live { dice: rand::random(), now, instant: Instant::now(), limiter: &self.clients };
+            decide(&head, connection, &self.table.load(), &self.pipeline, &id, &live)
         };
         let route = match &decision {
             Decision::Forward(forward) => Some(forward.route.clone()),

@@ -1,0 +1,101 @@
+//! Which endpoint a client or a request belongs to.
+
+use std::sync::Arc;
+
+use super::fault::Fault;
+use super::value::{boolean, is_of, number};
+use super::{Annotations, Read};
+use crate::policy::{CookieAffinity, HashBy, Template};
+
+/// The annotations of this family.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(super) struct Affinities {
+    enabled: bool,
+    persistent: bool,
+    name: Option<Box<str>>,
+    path: Option<Box<str>>,
+    domain: Option<Box<str>>,
+    expires: Option<u64>,
+    max_age: Option<i64>,
+    same_site: Option<Box<str>>,
+    conditional_none: bool,
+    secure: bool,
+    hash_by: Option<Arc<HashBy>>,
+}
+
+impl Affinities {
+    pub(super) fn read_in(all: &mut Annotations, name: &str, value: &str) -> Result<Read, Fault> {
+        let this = &mut all.affinity;
+        match name {
+            "affinity" => match value {
+                "cookie" => this.enabled = true,
+                _ => return Err(Fault::Value("use cookie")),
+            },
+            "affinity-mode" => match value {
+                "persistent" => this.persistent = true,
+                "balanced" => this.persistent = false,
+                _ => return Err(Fault::Value("use balanced or persistent")),
+            },
+            "affinity-canary-behavior" => match value {
+                "sticky" | "legacy" => {}
+                _ => return Err(Fault::Value("use sticky or legacy")),
+            },
+            "session-cookie-name" => {
+                if !is_of(value, b"-_") {
+                    return Err(Fault::Value("give letters, digits, - and _ only"));
+                }
+                this.name = Some(value.into());
+            }
+            "session-cookie-path" => {
+                if value.contains([';', ',']) || value.chars().any(char::is_control) {
+                    return Err(Fault::Value("give a path"));
+                }
+                this.path = Some(value.into());
+            }
+            "session-cookie-domain" => {
+                if !is_of(value, b"-.") {
+                    return Err(Fault::Value("give a domain"));
+                }
+                this.domain = Some(value.into());
+            }
+            "session-cookie-expires" => {
+                this.expires = Some(value.parse().map_err(|_| Fault::Value("give whole seconds"))?);
+            }
+            "session-cookie-max-age" => this.max_age = Some(number(value)?),
+            "session-cookie-samesite" => match value {
+                "None" | "Lax" | "Strict" => this.same_site = Some(value.into()),
+                _ => return Err(Fault::Value("use None, Lax or Strict")),
+            },
+            "session-cookie-conditional-samesite-none" => this.conditional_none = boolean(value)?,
+            "session-cookie-secure" => this.secure = boolean(value)?,
+            // Another endpoint is taken at once where one is gone, whatever is asked for.
+            "session-cookie-change-on-failure" => drop(boolean(value)?),
+            "upstream-hash-by" => {
+                let template = Template::parse(value).unwrap_or_else(|_| Template::verbatim(value));
+                this.hash_by = Some(Arc::new(HashBy(template)));
+            }
+            _ => return Ok(Read::Foreign),
+        }
+        Ok(Read::Taken)
+    }
+
+    pub(super) fn cookie(&self) -> Option<Arc<CookieAffinity>> {
+        self.enabled.then(|| {
+            Arc::new(CookieAffinity {
+                name: self.name.clone().unwrap_or("INGRESSCOOKIE".into()),
+                path: self.path.clone(),
+                domain: self.domain.clone(),
+                expires: self.expires,
+                max_age: self.max_age,
+                same_site: self.same_site.clone(),
+                conditional_none: self.conditional_none,
+                secure: self.secure,
+                persistent: self.persistent,
+            })
+        })
+    }
+
+    pub(super) fn hash_by(&self) -> Option<Arc<HashBy>> {
+        self.hash_by.clone()
+    }
+}

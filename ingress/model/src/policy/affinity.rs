@@ -1,0 +1,132 @@
+//! Which endpoint a client or a request belongs to.
+
+use std::fmt::Write;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+
+use http::{HeaderMap, HeaderValue, header};
+
+use super::template::{Template, cookie};
+
+/// A cookie that keeps a client at its endpoint.
+#[derive(Clone, PartialEq, Debug)]
+pub struct CookieAffinity {
+    /// Its name.
+    pub name: Box<str>,
+    /// `Path`; `None`: the path of the rule.
+    pub path: Option<Box<str>>,
+    /// `Domain`.
+    pub domain: Option<Box<str>>,
+    /// `Expires`, in seconds from now.
+    pub expires: Option<u64>,
+    /// `Max-Age`, in seconds.
+    pub max_age: Option<i64>,
+    /// `SameSite`.
+    pub same_site: Option<Box<str>>,
+    /// `SameSite=None` is left out for browsers that take it for another value.
+    pub conditional_none: bool,
+    /// `Secure` over plain HTTP, too.
+    pub secure: bool,
+    /// Whether the cookie names the endpoint itself, which holds when others come and go.
+    pub persistent: bool,
+}
+
+/// What requests have in common that go to the same endpoint.
+#[derive(Clone, PartialEq, Debug)]
+pub struct HashBy(pub Template);
+
+impl CookieAffinity {
+    /// The value that the client sends.
+    pub fn value<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
+        cookie(headers, &self.name).filter(|value| !value.is_empty())
+    }
+
+    /// `Set-Cookie`, for a rule's path, at `now` seconds since the epoch.
+    pub fn set(
+        &self,
+        value: &str,
+        rule_path: &str,
+        secure: bool,
+        headers: &HeaderMap,
+        now: u64,
+    ) -> Option<HeaderValue> {
+        let mut text = format!("{}={value}", self.name);
+        // The order is that of ingress-nginx. Writing to a text can't fail.
+        if let Some(expires) = self.expires {
+            let _ = write!(text, "; Expires={}", date(now.saturating_add(expires)));
+        }
+        if let Some(max_age) = self.max_age {
+            let _ = write!(text, "; Max-Age={max_age}");
+        }
+        if let Some(domain) = &self.domain {
+            let _ = write!(text, "; Domain={domain}");
+        }
+        let _ = write!(text, "; Path={}", self.path.as_deref().unwrap_or(rule_path));
+        if secure || self.secure {
+            text.push_str("; Secure");
+        }
+        text.push_str("; HttpOnly");
+        if let Some(same_site) = &self.same_site {
+            let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+            if !(self.conditional_none && **same_site == *"None" && misreads_none(agent)) {
+                let _ = write!(text, "; SameSite={same_site}");
+            }
+        }
+        HeaderValue::from_str(&text).ok()
+    }
+}
+
+/// Browsers that take `SameSite=None` for `Strict`, or refuse the cookie (the Chromium project's list of incompatible
+/// clients).
+fn misreads_none(agent: &str) -> bool {
+    let chrome = agent.split("Chrome/").nth(1).and_then(|rest| rest.split('.').next()).map(str::parse::<u32>);
+    let old_chrome = matches!(chrome, Some(Ok(51..=66)));
+    let old_apple = agent.contains("iPhone OS 12_")
+        || agent.contains("CPU OS 12_")
+        || (agent.contains("Macintosh") && agent.contains("10_14") && agent.contains("Safari") && chrome.is_none());
+    old_chrome || old_apple
+}
+
+/// `Fri, 27-Nov-26 06:05:42 GMT`: nginx's form of a cookie's time.
+fn date(seconds: u64) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Days since 1 March of the year 0, in eras of 400 years.
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = usize::try_from(if month_from_march < 10 { month_from_march + 2 } else { month_from_march - 10 });
+    let month = month.unwrap_or_default();
+    let year = era * 400 + year_of_era + u64::from(month < 2);
+    let name = DAYS[usize::try_from(days % 7).unwrap_or_default()];
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{name}, {day:02}-{}-{:02} {hour:02}:{minute:02}:{second:02} GMT", MONTHS[month], year % 100)
+}
+
+/// A number for a text, the same in every process.
+pub fn key_of(text: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// What a cookie calls an endpoint.
+pub fn name_of(address: SocketAddr) -> String {
+    format!("{:016x}", key_of(address.to_string().as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_the_form_of_nginx() {
+        assert_eq!(date(0), "Thu, 01-Jan-70 00:00:00 GMT");
+        assert_eq!(date(1_795_759_542), "Fri, 27-Nov-26 06:05:42 GMT");
+        assert_eq!(date(1_709_164_800), "Thu, 29-Feb-24 00:00:00 GMT");
+    }
+}
