@@ -99,6 +99,10 @@ pub struct Compiler {
     covered: HashSet<HostPattern>,
     /// Which Ingresses are canaries for a host.
     canaries: HashMap<HostPattern, SmallSet<Age>>,
+    /// Which Ingresses give hosts further names.
+    namers: BTreeSet<Age>,
+    /// Which Ingresses have a Service answer in the place of others.
+    default_users: HashMap<ObjectKey, SmallSet<ObjectKey>>,
     /// Which Ingresses are nothing but a default backend.
     defaults: BTreeSet<Age>,
     /// The policies that most routes have: those of Ingresses without annotations.
@@ -171,6 +175,8 @@ impl Compiler {
             names: HashMap::new(),
             covered: HashSet::new(),
             canaries: HashMap::new(),
+            default_users: HashMap::new(),
+            namers: BTreeSet::new(),
             defaults: BTreeSet::new(),
             class_problems: BTreeMap::new(),
             default_certificate_problem: None,
@@ -234,14 +240,19 @@ impl Compiler {
         let users = self.ingresses.iter().filter(|(_, stored)| uses(&stored.parsed));
         self.dirty.ingresses.extend(users.map(|(key, _)| key.clone()));
         let Some(key) = self.settings.config_map.clone() else { return };
-        if !changed.contains(&key) {
+        if changed.is_empty() {
             return;
         }
         let data = self.config_maps.get(&key).cloned().unwrap_or_default();
-        let (options, problems) = Options::parse(&data, &key);
+        let other = |name: &str| {
+            let (namespace, name) = name.split_once('/')?;
+            self.config_maps.get(&ObjectKey::new(namespace, name))
+        };
+        let (options, problems) = Options::parse(&data, &key, other);
+        self.dirty.publisher |= problems != self.option_problems;
         self.option_problems = problems;
-        self.dirty.classes = true;
         if options != self.options {
+            self.dirty.classes = true;
             self.policies = plain_policies(&options);
             self.options = options;
         }
@@ -277,6 +288,9 @@ impl Compiler {
         for secret in &dirty.secrets {
             dirty.ingresses.extend(self.secrets.users(secret).cloned());
             effects.default_certificate |= self.settings.default_certificate.as_ref() == Some(secret);
+        }
+        for service in &dirty.services {
+            dirty.ingresses.extend(self.default_users.get(service).into_iter().flatten().cloned());
         }
         self.refresh_backends(&dirty, &mut effects);
         self.relink(&dirty.ingresses, &mut effects);

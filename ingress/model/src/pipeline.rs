@@ -165,7 +165,13 @@ pub struct Forward {
     pub key: Option<Key>,
     /// Held while the request counts as one that is under way.
     pub permit: Option<Permit>,
+    /// Whether the backend gets no body, since there is none to be had any more.
+    pub is_bodiless: bool,
+    /// The same request to the backend that answers in the place of errors, where there is one.
+    pub on_error: Option<Box<Forward>>,
 }
+
+const X_CODE: HeaderName = HeaderName::from_static("x-code");
 
 /// What decides about an endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -183,6 +189,19 @@ impl std::fmt::Debug for Forward {
 }
 
 impl Forward {
+    /// What happens to the request after an answer with this status, if another one takes its place. `is_ours` is
+    /// whether it is an answer of our own.
+    pub fn instead_of(&mut self, status: StatusCode, is_ours: bool) -> Option<Box<Forward>> {
+        let errors = self.route.policy.errors.as_ref()?;
+        if !errors.replaces(status) || !(is_ours || errors.intercepts) {
+            return None;
+        }
+        let mut instead = self.on_error.take()?;
+        instead.edits.set.push((X_CODE, HeaderValue::from(status.as_u16())));
+        instead.affinity = self.affinity.take();
+        Some(instead)
+    }
+
     /// Adds to the edits of a response what the route asks for.
     pub fn respond(&self, status: StatusCode, response: &HeaderMap, edits: &mut HeaderEdits) {
         if let Some(rules) = &self.route.policy.respond {
@@ -260,8 +279,8 @@ pub fn decide(
         Ok(path) => path,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, &error.to_string()),
     };
-    let facts = forwarding::Facts { head, connection, settings, authority, request_id };
-    let request = steps::Request { facts, live, host: host.as_ref(), path: &path, query };
+    let facts = forwarding::Facts { head, connection, settings, authority, request_id, nginx: None };
+    let request = steps::Request { facts, live, host: host.as_ref(), path: &path, query, is_uncovered: false };
     request.pass(table)
 }
 

@@ -7,6 +7,8 @@ mod affinity;
 mod auth;
 mod canary;
 mod cors;
+mod errors;
+mod forwarding;
 mod limit;
 mod redirect;
 mod respond;
@@ -22,6 +24,8 @@ pub use affinity::{CookieAffinity, HashBy, key_of, name_of};
 pub use auth::{Auth, AuthCache, BasicAuth, ExternalAuth, Signin, is_known, verify};
 pub use canary::{Canary, CanaryRule};
 pub use cors::{Cors, OriginPattern};
+pub use errors::Errors;
+pub use forwarding::{Forwarding, scheme_of};
 pub use limit::{Limit, Limiter, Permit, Rate, TooMuch, Unlimited};
 pub use redirect::{HttpsRedirect, Redirect};
 pub use respond::{Hsts, Replace, ResponseRules};
@@ -59,12 +63,18 @@ pub struct RoutePolicy {
     pub hash_by: Option<Arc<HashBy>>,
     /// Answers every request with a redirect.
     pub redirect: Option<Arc<Redirect>>,
+    /// Whether redirects within the host name the path alone.
+    pub relative_redirects: bool,
     /// What pages of other origins may do.
     pub cors: Option<Arc<Cors>>,
     /// The path that the backend gets in place of the client's.
     pub rewrite: Option<Arc<Rewrite>>,
     /// The `Host` that the backend gets in place of the client's.
     pub upstream_host: Option<Arc<Template>>,
+    /// What the backend is told of the client, in the dialect of ingress-nginx.
+    pub forwarding: Option<Arc<Forwarding>>,
+    /// Whose answers take the place of others.
+    pub errors: Option<Arc<Errors>>,
     /// Changes to what the backend answers.
     pub respond: Option<Arc<ResponseRules>>,
 }
@@ -97,9 +107,12 @@ impl Default for RoutePolicy {
             affinity: None,
             hash_by: None,
             redirect: None,
+            relative_redirects: false,
             cors: None,
             rewrite: None,
             upstream_host: None,
+            forwarding: None,
+            errors: None,
             respond: None,
         }
     }

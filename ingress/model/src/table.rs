@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 
+use http::header::{REFERER, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use landfall_model::ObjectKey;
 use regex::bytes::Regex;
 
 use crate::backend::Backend;
 use crate::host::{HostName, HostPattern};
 use crate::path::CanonicalPath;
-use crate::policy::{Canary, decoded};
+use crate::policy::{Canary, Forwarding, decoded};
 pub use crate::policy::{HttpsRedirect, RoutePolicy};
 use crate::tls::CertificateTable;
 
@@ -270,6 +272,115 @@ impl HostRoutes {
     }
 }
 
+/// Names of a host besides its own.
+#[derive(Clone, Debug)]
+pub enum NamePattern {
+    /// This name.
+    Exact(HostName),
+    /// All names below this one.
+    Below(HostName),
+    /// Names that hold this expression.
+    Regex(regex::Regex),
+}
+
+impl NamePattern {
+    /// Whether a name is meant.
+    pub fn matches(&self, name: &str) -> bool {
+        match self {
+            Self::Exact(exact) => exact.as_str() == name,
+            Self::Below(domain) => {
+                name.strip_suffix(domain.as_str()).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+            }
+            Self::Regex(pattern) => pattern.is_match(name),
+        }
+    }
+}
+
+impl PartialEq for NamePattern {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(a), Self::Exact(b)) | (Self::Below(a), Self::Below(b)) => a == b,
+            (Self::Regex(a), Self::Regex(b)) => a.as_str() == b.as_str(),
+            _ => false,
+        }
+    }
+}
+
+/// Another name of a host.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Alias {
+    /// The name.
+    pub name: NamePattern,
+    /// The host whose rules hold.
+    pub host: HostPattern,
+    /// The names in the certificate of the host; a plain request is sent to HTTPS only by one of them.
+    pub covered: Arc<[HostPattern]>,
+}
+
+/// A name that is sent to the same one with or without `www.`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct WwwRedirect {
+    /// Where to.
+    pub host: HostName,
+    /// `http-redirect-code`.
+    pub status: StatusCode,
+    /// Whose word about scheme and port is believed.
+    pub forwarding: Arc<Forwarding>,
+    /// Fields of the answer.
+    pub fields: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// Names beside those that rules have.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct OtherNames {
+    /// Aliases, in the order in which they count.
+    pub aliases: Vec<Alias>,
+    /// Names that are sent elsewhere.
+    pub www: BTreeMap<HostName, WwwRedirect>,
+}
+
+/// Clients that are refused whatever they ask for: `block-user-agents` and `block-referers`.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Blocked {
+    /// By `User-Agent`.
+    pub agents: Vec<TextPattern>,
+    /// By `Referer`.
+    pub referers: Vec<TextPattern>,
+}
+
+/// A text, or a regular expression.
+#[derive(Clone, Debug)]
+pub enum TextPattern {
+    /// This text, whatever the letter case.
+    Exact(Box<str>),
+    /// What holds this expression.
+    Regex(regex::Regex),
+}
+
+impl PartialEq for TextPattern {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(a), Self::Exact(b)) => a == b,
+            (Self::Regex(a), Self::Regex(b)) => a.as_str() == b.as_str(),
+            _ => false,
+        }
+    }
+}
+
+impl Blocked {
+    /// Whether a request is refused.
+    pub fn blocks(&self, headers: &HeaderMap) -> bool {
+        let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
+        let among = |patterns: &[TextPattern], text: &str| {
+            patterns.iter().any(|pattern| match pattern {
+                TextPattern::Exact(exact) => exact.eq_ignore_ascii_case(text),
+                TextPattern::Regex(pattern) => pattern.is_match(text),
+            })
+        };
+        among(&self.agents, text(USER_AGENT)) || among(&self.referers, text(REFERER))
+    }
+}
+
 /// Everything the data path needs to answer a request or a handshake.
 #[derive(Debug, Default)]
 pub struct Table {
@@ -285,6 +396,10 @@ pub struct Table {
     pub default: Option<Arc<Route>>,
     /// Takes what is left then: `--default-backend-service`.
     pub fallback: Option<Arc<Route>>,
+    /// Names beside those that rules have.
+    pub names: Arc<OtherNames>,
+    /// Clients that are refused.
+    pub blocked: Option<Arc<Blocked>>,
     /// Certificates by server name.
     pub certificates: Arc<CertificateTable>,
 }
@@ -299,7 +414,21 @@ impl Table {
     pub fn host(&self, host: Option<&HostName>) -> HostLevels<'_> {
         let exact = host.and_then(|host| self.exact.get(host)).map(|routes| &**routes);
         let wildcard = host.and_then(HostName::parent).and_then(|domain| self.wildcard.get(domain));
-        HostLevels { table: self, levels: [exact, wildcard.map(|routes| &**routes), Some(&self.any)] }
+        let mut levels =
+            HostLevels { table: self, levels: [exact, wildcard.map(|routes| &**routes), Some(&self.any)], other: None };
+        if let (None, Some(host)) = (exact, host) {
+            levels.look_further(host);
+        }
+        levels
+    }
+
+    fn named(&self, host: &HostPattern) -> Option<&HostRoutes> {
+        let routes = match host {
+            HostPattern::Exact(name) => self.exact.get(name)?,
+            HostPattern::Wildcard(domain) => self.wildcard.get(domain)?,
+            HostPattern::Any => &self.any,
+        };
+        Some(routes)
     }
 }
 
@@ -308,9 +437,46 @@ impl Table {
 pub struct HostLevels<'a> {
     table: &'a Table,
     levels: [Option<&'a HostRoutes>; 3],
+    other: Option<Other<'a>>,
+}
+
+/// What a host is that no rule names.
+#[derive(Clone, Copy, Debug)]
+enum Other<'a> {
+    Alias { is_covered: bool },
+    Www(&'a WwwRedirect),
 }
 
 impl<'a> HostLevels<'a> {
+    /// Looks for a host among the names beside those of rules.
+    fn look_further(&mut self, host: &HostName) {
+        let table = self.table;
+        let names = &*table.names;
+        if let Some(redirect) = names.www.get(host) {
+            self.other = Some(Other::Www(redirect));
+        } else if self.levels[1].is_none()
+            && let Some(alias) = names.aliases.iter().find(|alias| alias.name.matches(host.as_str()))
+            && let Some(routes) = table.named(&alias.host)
+        {
+            let is_covered = alias.covered.iter().any(|name| name.matches(Some(host)));
+            self.levels[0] = Some(routes);
+            self.other = Some(Other::Alias { is_covered });
+        }
+    }
+
+    /// Where the host is sent that differs by `www.` alone.
+    pub fn www(&self) -> Option<&'a WwwRedirect> {
+        match self.other {
+            Some(Other::Www(redirect)) => Some(redirect),
+            _ => None,
+        }
+    }
+
+    /// Whether the host is another name of one whose certificate does not cover it.
+    pub fn is_uncovered(&self) -> bool {
+        matches!(self.other, Some(Other::Alias { is_covered: false }))
+    }
+
     /// Where a client is sent that asks for `/`.
     pub fn app_root(&self) -> Option<&'a str> {
         self.levels.iter().flatten().next()?.app_root.as_deref()

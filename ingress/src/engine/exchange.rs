@@ -137,10 +137,7 @@ pub(super) async fn run(engine: &Shared, request: &Request, client: &mut Client<
         }
         Ok(forward) => {
             record.take(&forward);
-            match pass_on(engine, request, &forward, client, peer, timer, &mut record).await {
-                Ok(()) => Ok(()),
-                Err(failure) => reply::fail(engine, request, &forward, client, failure, timer, &mut record).await,
-            }
+            forward_to_end(engine, request, forward, client, peer, timer, &mut record).await
         }
     };
     if let Err(failure) = outcome {
@@ -150,34 +147,72 @@ pub(super) async fn run(engine: &Shared, request: &Request, client: &mut Client<
     record.tell(engine, client.sent());
 }
 
-/// Passes a request to an endpoint and its response to the client.
-async fn pass_on(
+/// Forwards a request until somebody has answered it: its backend, or the one that answers in the place of errors.
+async fn forward_to_end(
     engine: &Shared,
     request: &Request,
-    forward: &Forward,
+    mut forward: Box<Forward>,
     client: &mut Client<'_>,
     peer: &Peer,
     timer: &mut Timer,
     record: &mut Record<'_>,
 ) -> Result<(), Failure> {
     let mut upload = Upload::new(request.body, forward.route.policy.max_body);
+    loop {
+        if forward.is_bodiless {
+            upload = Upload::new(Length::None, None);
+        }
+        match pass_on(engine, request, &mut forward, &mut upload, client, peer, timer, record).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(mut instead)) => {
+                instead.is_bodiless |= !upload.is_repeatable();
+                forward = instead;
+            }
+            Err(failure) => {
+                let page = failure.page().filter(|_| !client.has_answer());
+                let Some(mut instead) = page.and_then(|(status, _)| forward.instead_of(status, true)) else {
+                    return reply::fail(engine, request, &forward, client, failure, timer, record).await;
+                };
+                instead.is_bodiless = true;
+                forward = instead;
+            }
+        }
+    }
+}
+
+/// Passes a request to an endpoint and its response to the client; or says what happens to the request instead.
+#[expect(clippy::too_many_arguments, reason = "each is another part of one exchange")]
+async fn pass_on(
+    engine: &Shared,
+    request: &Request,
+    forward: &mut Forward,
+    upload: &mut Upload,
+    client: &mut Client<'_>,
+    peer: &Peer,
+    timer: &mut Timer,
+    record: &mut Record<'_>,
+) -> Result<Option<Box<Forward>>, Failure> {
+    let replaceable = forward.on_error.is_some();
     let mut attempts = Attempts::new(engine, request, forward, peer);
     let (mut upstream, head) = loop {
         let mut upstream = attempts.connect(record).await?;
-        upload.begin(Attempts::may_repeat(&upstream));
+        upload.begin(replaceable || Attempts::may_repeat(&upstream));
         let begun = if upstream.is_reused() { record.attempt() } else { Instant::now() };
-        let transfer = Transfer::new(engine, forward, client, &mut upstream, &mut upload, timer, begun);
+        let transfer = Transfer::new(engine, forward, client, &mut upstream, upload, timer, begun);
         let sent = transfer.head(&attempts.outbound(), record).await;
         record.received = upload.received();
         match sent {
             Ok(head) => break (upstream, head),
-            Err(Failure::Upstream(error)) if attempts.again(&upstream, &error, &upload, record) => {}
+            Err(Failure::Upstream(error)) if attempts.again(&upstream, &error, upload, record) => {}
             Err(failure) => return Err(failure),
         }
     };
+    if let Some(instead) = forward.instead_of(head.status, false) {
+        return Ok(Some(instead));
+    }
     record.status = head.status.as_u16();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        return switch(engine, forward, client, upstream, &head, timer).await;
+        return switch(engine, forward, client, upstream, &head, timer).await.map(|()| None);
     }
     let AnswerHead { status, fields, declared, body } = &head;
     let body = if request.method == Method::HEAD { Length::None } else { *body };
@@ -186,11 +221,11 @@ async fn pass_on(
     forward.respond(*status, &fields.map, &mut edits);
     reply::begin(engine, client, &Reply { status: *status, fields, edits: &edits, declared: *declared, body })?;
     let since = record.heard();
-    let passed = Transfer::new(engine, forward, client, &mut upstream, &mut upload, timer, since).body(body).await;
+    let passed = Transfer::new(engine, forward, client, &mut upstream, upload, timer, since).body(body).await;
     record.received = upload.received();
     passed?;
     keep(engine, request, forward, peer, upstream, &head.fields.map, record.end());
-    Ok(())
+    Ok(None)
 }
 
 /// Keeps a connection for its next request, if there may be one.

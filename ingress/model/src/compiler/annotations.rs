@@ -7,9 +7,11 @@ mod affinity;
 pub(crate) mod auth;
 mod canary;
 mod cors;
+pub(crate) mod errors;
 pub(crate) mod fault;
 mod known;
 mod limit;
+mod names;
 mod redirect;
 mod respond;
 mod rewrite;
@@ -33,8 +35,10 @@ use affinity::Affinities;
 use auth::AuthAnnotations;
 use canary::Canaries;
 use cors::CorsAnnotations;
+use errors::ErrorAnnotations;
 use fault::Fault;
 use limit::Limits;
+use names::NameAnnotations;
 use redirect::Redirects;
 use respond::Responses;
 use rewrite::Rewrites;
@@ -84,6 +88,8 @@ pub(crate) struct Annotations {
     affinity: Affinities,
     limit: Limits,
     canary: Canaries,
+    pub(crate) errors: ErrorAnnotations,
+    pub(crate) names: NameAnnotations,
 }
 
 /// Most Ingresses have no annotation of interest and share this.
@@ -151,6 +157,8 @@ impl Annotations {
             Affinities::read_in,
             Limits::read_in,
             Canaries::read_in,
+            ErrorAnnotations::read_in,
+            NameAnnotations::read_in,
         ];
         for read in families {
             if let Read::Taken = read(self, name, value)? {
@@ -210,6 +218,7 @@ impl Annotations {
             Dialect::IngressNginx => HttpsRedirect::IngressNginx {
                 status: options.http_redirect_code,
                 keeps_slash: self.redirect.preserve_trailing_slash,
+                with_port: self.redirect.with_port,
             },
         }
     }
@@ -228,11 +237,13 @@ impl Annotations {
         self.upstream.apply(dialect, options, &mut policy);
         policy.access = self.access.clone().or_else(|| options.access_of(dialect));
         policy.redirect = self.redirect.redirect();
+        policy.relative_redirects = self.redirect.relative.unwrap_or(options.of(dialect).relative_redirects);
         policy.cors = self.cors.cors();
         policy.rewrite = self.rewrite.rewrite(path);
         policy.limit = self.limit.limit(zone, options);
         policy.affinity = self.affinity.cookie();
         policy.hash_by = self.affinity.hash_by();
+        policy.forwarding = options.forwarding_of(dialect);
         policy.respond = self.respond.rules(dialect, options);
         policy
     }

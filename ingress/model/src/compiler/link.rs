@@ -13,15 +13,14 @@ use super::ingress::{BackendSpec, ParsedIngress, PathSpec, Place, TlsSpec};
 use super::ownership::hosts_of;
 use super::set::SmallSet;
 use super::{Compiler, Effects};
-use crate::backend::BackendKey;
+use crate::backend::{BackendKey, PortRef};
 use crate::host::HostPattern;
-use crate::policy::{Auth, Canary, key_of};
+use crate::policy::{Auth, Canary, Errors, key_of};
 use crate::reason;
-use crate::table::{Action, Attached, Dialect, HttpsRedirect, PathRule, Route, RouteId, RoutePolicy, Written};
+use crate::table::{
+    Action, Attached, Dialect, HttpsRedirect, NamePattern, PathRule, Route, RouteId, RoutePolicy, Written,
+};
 use crate::tls::Certificate;
-
-/// RFC 8555 section 8.3.
-const ACME_CHALLENGE: &str = "/.well-known/acme-challenge";
 
 /// What an Ingress of ours contributes.
 #[derive(Debug)]
@@ -39,6 +38,8 @@ pub(crate) struct Linked {
     pub(crate) canaries: Vec<LinkedCanary>,
     /// Who may use its routes.
     auth: Option<Arc<Auth>>,
+    /// Whose answers take the place of others.
+    errors: Option<Arc<Errors>>,
     /// Why its routes must answer 503.
     refused: Option<Arc<str>>,
     /// What is wrong with its TLS entries and its authentication.
@@ -157,6 +158,13 @@ impl Compiler {
             self.canaries.entry(rule.host.clone()).or_default().insert(parsed.age.clone());
             effects.hosts.insert(rule.host.clone());
         }
+        let further = &parsed.annotations.names;
+        if further.www || !further.aliases.is_empty() {
+            self.namers.insert(parsed.age.clone());
+        }
+        if let Some(service) = error_service(&parsed) {
+            self.default_users.entry(service).or_default().insert(key.clone());
+        }
         if is_default_backend(&parsed) {
             self.defaults.insert(parsed.age.clone());
             effects.default = true;
@@ -173,7 +181,8 @@ impl Compiler {
         problems.extend(auth.as_deref().and_then(|auth| Self::useless_hashes(auth, &parsed)));
         let (routes, default, pools) = (Vec::new(), None, SmallSet::default());
         let canaries = Vec::new();
-        let linked = Linked { parsed, dialect, routes, default, claims, pools, canaries, auth, refused, problems };
+        let linked =
+            Linked { parsed, dialect, routes, default, claims, pools, canaries, auth, errors: None, refused, problems };
         self.linked.insert(key.clone(), linked);
         true
     }
@@ -202,7 +211,7 @@ impl Compiler {
             problems.push(problem.at(field, secret.name()).remedy(fault.remedy));
             None
         });
-        let names: BTreeSet<HostPattern> = if entry.without_hosts {
+        let mut names: BTreeSet<HostPattern> = if entry.without_hosts {
             let hosts = parsed.rules.iter().map(|rule| rule.host.clone()).filter(|host| *host != HostPattern::Any);
             let hosts: BTreeSet<HostPattern> = hosts.collect();
             let own = certificate.iter().flat_map(|certificate| &certificate.names);
@@ -211,6 +220,14 @@ impl Compiler {
         } else {
             entry.hosts.iter().cloned().collect()
         };
+        // A certificate is also for the further names of the hosts that it happens to be for.
+        let aliases = parsed.annotations.names.aliases.iter().filter_map(|alias| match alias {
+            NamePattern::Exact(name) => Some(HostPattern::Exact(name.clone())),
+            _ => None,
+        });
+        if let Some(certificate) = &certificate {
+            names.extend(aliases.filter(|alias| covers(certificate, alias)));
+        }
         for name in names {
             let covering = certificate.clone().filter(|certificate| covers(certificate, &name));
             if let (None, Some(certificate)) = (&covering, &certificate) {
@@ -258,6 +275,15 @@ impl Compiler {
                 if ages.is_empty() {
                     self.canaries.remove(&rule.host);
                 }
+            }
+        }
+        self.namers.remove(&old.parsed.age);
+        if let Some(service) = error_service(&old.parsed)
+            && let Some(users) = self.default_users.get_mut(&service)
+        {
+            users.remove(key);
+            if users.is_empty() {
+                self.default_users.remove(&service);
             }
         }
         effects.default |= self.defaults.remove(&old.parsed.age);
@@ -337,8 +363,37 @@ impl Compiler {
         }
     }
 
+    /// The service that answers in the place of others, by its first port.
+    fn make_errors(&mut self, linked: &mut Linked) {
+        let parsed = linked.parsed.clone();
+        let asked = &parsed.annotations.errors;
+        let global = if linked.dialect == Dialect::IngressNginx { self.options.errors.as_slice() } else { &[] };
+        let statuses = asked.statuses.as_deref().unwrap_or(global);
+        if statuses.is_empty() && asked.default_backend.is_none() {
+            linked.errors = None;
+            return;
+        }
+        let backend = asked.default_backend.as_ref().map(|name| {
+            let service = ObjectKey::new(parsed.age.key.namespace(), &**name);
+            let ports = self.backends.services.get(&service).map(|service| &service.ports);
+            let first = ports.and_then(|ports| ports.iter().find(|port| port.is_tcp())).map(|port| port.number);
+            let key = BackendKey { service, port: PortRef::Number(first.unwrap_or(0)) };
+            let pool = PoolKey { key, protocol: None, dialect: linked.dialect };
+            let backend = self.backends.acquire(&pool, &parsed.age.key);
+            linked.pools.insert(pool);
+            backend
+        });
+        linked.errors = Some(Arc::new(Errors {
+            statuses: statuses.into(),
+            takes_over: backend.is_some(),
+            backend,
+            intercepts: !asked.only_ours,
+        }));
+    }
+
     fn make_routes(&mut self, linked: &mut Linked) {
         let parsed = linked.parsed.clone();
+        self.make_errors(linked);
         let mut hosts_with_default = BTreeSet::new();
         for rule in &parsed.rules {
             let is_regex = parsed.annotations.makes_regex(&rule.paths);
@@ -377,7 +432,13 @@ impl Compiler {
             }
         }
         if let Some(backend) = parsed.default.as_ref().filter(|_| parsed.is_default_only) {
-            let policy = self.policy(linked, &HostPattern::Any, None);
+            let mut policy = self.policy(linked, &HostPattern::Any, None);
+            if linked.dialect == Dialect::IngressNginx {
+                // Of what such an Ingress asks for, this does not hold in ingress-nginx.
+                let policy = Arc::make_mut(&mut policy);
+                (policy.redirect, policy.rewrite, policy.errors) = (None, None, None);
+                policy.https_redirect = HttpsRedirect::Never;
+            }
             linked.default = Some(self.make_route(linked, backend, &HostPattern::Any, None, &policy));
         }
     }
@@ -420,15 +481,16 @@ impl Compiler {
     fn policy(&self, linked: &Linked, host: &HostPattern, path: Option<&PathSpec>) -> Arc<RoutePolicy> {
         let (annotations, dialect, options) = (&linked.parsed.annotations, linked.dialect, &self.options);
         let redirect = match annotations.redirect(dialect, options) {
-            _ if path.is_some_and(|path| path.text().starts_with(ACME_CHALLENGE)) => HttpsRedirect::Never,
+            _ if is_below(path, &options.plain_paths) => HttpsRedirect::Never,
             RedirectRule::Always => annotations.https_redirect(dialect, options),
             RedirectRule::WhenCovered if self.covered.contains(host) => annotations.https_redirect(dialect, options),
             RedirectRule::WhenCovered | RedirectRule::Never => HttpsRedirect::Never,
         };
-        let open = path.is_some_and(|path| path.text().starts_with(ACME_CHALLENGE));
+        let open = is_below(path, &options.open_paths);
         let zone = key_of(linked.parsed.age.key.to_string().as_bytes());
         let policy = annotations.policy(dialect, options, redirect, path, zone);
-        self.shared(RoutePolicy { auth: linked.auth.clone().filter(|_| !open), ..policy })
+        let (auth, errors) = (linked.auth.clone().filter(|_| !open), linked.errors.clone());
+        self.shared(RoutePolicy { auth, errors, ..policy })
     }
 
     fn shared(&self, policy: RoutePolicy) -> Arc<RoutePolicy> {
@@ -436,6 +498,19 @@ impl Compiler {
         let shared = self.policies.iter().find(|shared| ***shared == policy);
         shared.cloned().unwrap_or_else(|| Arc::new(policy))
     }
+}
+
+/// The Service of the annotation `default-backend`.
+fn error_service(parsed: &ParsedIngress) -> Option<ObjectKey> {
+    let name = parsed.annotations.errors.default_backend.as_deref()?;
+    Some(ObjectKey::new(parsed.age.key.namespace(), name))
+}
+
+/// Whether the path of a rule is one of these or lies below one.
+fn is_below(path: Option<&PathSpec>, places: &[Box<str>]) -> bool {
+    let below =
+        |text: &str, place: &str| text.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    path.is_some_and(|path| places.iter().any(|place| below(path.text(), place)))
 }
 
 /// Whether it is nothing but a default backend.

@@ -4,19 +4,23 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use landfall_model::{ObjectKey, ObjectRef, Problem};
+use regex::Regex;
 
 use super::annotations::Read;
-use super::annotations::auth::AuthAnnotations;
+use super::annotations::auth::{AuthAnnotations, set_header};
+use super::annotations::errors::statuses;
 use super::annotations::fault::Fault;
 use super::annotations::upstream::tries;
 use super::annotations::value::{body_size, boolean, number, seconds};
 use crate::access::{self, Access};
-use crate::policy::{ExternalAuth, ResponseRules};
+use crate::policy::{ExternalAuth, Forwarding, ResponseRules};
 use crate::reason;
-use crate::table::Dialect;
+use crate::table::{Blocked, Dialect, TextPattern};
 
+/// Where an ACME server looks for its challenge (RFC 8555 section 8.3).
+const ACME_CHALLENGE: &str = "/.well-known/acme-challenge";
 /// A year, as browsers want it for their preload lists.
 const HSTS_MAX_AGE: i64 = 31_536_000;
 /// `proxy-body-size`, where nothing is said.
@@ -32,6 +36,16 @@ pub(crate) struct Options {
     /// What every answer gets.
     pub(crate) respond: Arc<ResponseRules>,
     access: Option<Arc<Access>>,
+    /// What backends are told of clients.
+    pub(crate) forwarding: Arc<Forwarding>,
+    /// Clients that are refused.
+    pub(crate) blocked: Option<Arc<Blocked>>,
+    /// Statuses whose answers are replaced, where an Ingress names none.
+    pub(crate) errors: Vec<u16>,
+    /// Paths of rules whose requests are never sent to HTTPS.
+    pub(crate) plain_paths: Vec<Box<str>>,
+    /// Paths of rules for which nobody has to log in.
+    pub(crate) open_paths: Vec<Box<str>>,
     /// The service that is asked where an Ingress names none.
     pub(crate) global_auth: Option<ExternalAuth>,
 }
@@ -46,6 +60,7 @@ pub(crate) struct Limits {
     pub(crate) max_body: Option<Option<u64>>,
     pub(crate) ssl_redirect: Option<bool>,
     pub(crate) force_ssl_redirect: Option<bool>,
+    pub(crate) relative_redirects: bool,
 }
 
 /// Those of the Kubernetes dialect, which knows no such `ConfigMap`.
@@ -57,11 +72,12 @@ static NONE: Limits = Limits {
     max_body: None,
     ssl_redirect: None,
     force_ssl_redirect: None,
+    relative_redirects: false,
 };
 
 impl Default for Options {
     fn default() -> Self {
-        Self::parse(&BTreeMap::new(), &ObjectKey::cluster("")).0
+        Self::parse(&BTreeMap::new(), &ObjectKey::cluster(""), |_| None).0
     }
 }
 
@@ -74,13 +90,24 @@ impl Options {
         }
     }
 
+    /// What backends of a dialect are told of clients.
+    pub(crate) fn forwarding_of(&self, dialect: Dialect) -> Option<Arc<Forwarding>> {
+        (dialect == Dialect::IngressNginx).then(|| self.forwarding.clone())
+    }
+
     /// The source ranges that hold where an Ingress names none.
     pub(crate) fn access_of(&self, dialect: Dialect) -> Option<Arc<Access>> {
         self.access.clone().filter(|_| dialect == Dialect::IngressNginx)
     }
 
     /// Reads the data of the `ConfigMap` named `key`.
-    pub(crate) fn parse(data: &BTreeMap<String, String>, key: &ObjectKey) -> (Self, Vec<Problem>) {
+    ///
+    /// `other` gives the data of another one by `NAMESPACE/NAME`.
+    pub(crate) fn parse<'m>(
+        data: &BTreeMap<String, String>,
+        key: &ObjectKey,
+        other: impl Fn(&str) -> Option<&'m BTreeMap<String, String>>,
+    ) -> (Self, Vec<Problem>) {
         let mut options = Self {
             limits: Limits { max_body: Some(Some(MAX_BODY)), ..Limits::default() },
             http_redirect_code: StatusCode::PERMANENT_REDIRECT,
@@ -88,7 +115,13 @@ impl Options {
             respond: Arc::default(),
             access: None,
             global_auth: None,
+            forwarding: Arc::default(),
+            blocked: None,
+            errors: Vec::new(),
+            plain_paths: vec![ACME_CHALLENGE.into()],
+            open_paths: vec![ACME_CHALLENGE.into()],
         };
+        let (mut forwarding, mut blocked) = (Forwarding::default(), Blocked::default());
         let mut auth = AuthAnnotations::default();
         let mut hsts = Some((HSTS_MAX_AGE, true, false));
         let (mut enabled, mut access, mut rules) = (true, Access::default(), ResponseRules::default());
@@ -110,6 +143,34 @@ impl Options {
                     "ssl-redirect" => limits.ssl_redirect = Some(boolean(value)?),
                     "force-ssl-redirect" => limits.force_ssl_redirect = Some(boolean(value)?),
                     "http-redirect-code" => options.http_redirect_code = redirect_code(value)?,
+                    "relative-redirects" => limits.relative_redirects = boolean(value)?,
+                    "no-tls-redirect-locations" => options.plain_paths = list(value),
+                    "no-auth-locations" => options.open_paths = list(value),
+                    "custom-http-errors" => options.errors = statuses(value)?,
+                    "block-user-agents" => blocked.agents = patterns(value)?,
+                    "block-referers" => blocked.referers = patterns(value)?,
+                    "use-forwarded-headers" => {
+                        forwarding.believes_fields = boolean(value)?;
+                        forwarding.believes_address |= forwarding.believes_fields;
+                    }
+                    "enable-real-ip" => forwarding.believes_address |= boolean(value)?,
+                    "proxy-real-ip-cidr" => forwarding.proxies = ranges(value)?,
+                    "forwarded-for-header" => {
+                        forwarding.address_field =
+                            value.parse().map_err(|_| Fault::Value("give the name of a field"))?;
+                    }
+                    "compute-full-forwarded-for" => forwarding.full_list = boolean(value)?,
+                    "proxy-add-original-uri-header" => forwarding.original_uri = boolean(value)?,
+                    "generate-request-id" => forwarding.request_id = boolean(value)?,
+                    "enable-underscores-in-headers" => forwarding.underscores = boolean(value)?,
+                    "proxy-set-headers" => {
+                        let fields = other(value).ok_or(Fault::Value(CONFIG_MAP))?;
+                        forwarding.set = fields.iter().filter_map(|(name, value)| set_header(name, value)).collect();
+                    }
+                    "add-headers" => {
+                        let fields = other(value).ok_or(Fault::Value(CONFIG_MAP))?;
+                        rules.set = fields.iter().filter_map(|(name, value)| field(name, value)).collect();
+                    }
                     "limit-req-status-code" => options.limit_status = error_code(value)?,
                     "hsts" => enabled = boolean(value)?,
                     "hsts-max-age" => settings.0 = number(value)?,
@@ -136,6 +197,8 @@ impl Options {
                 problems.push(problem(fault, key, name, value));
             }
         }
+        options.forwarding = Arc::new(forwarding);
+        options.blocked = (blocked != Blocked::default()).then(|| Arc::new(blocked));
         options.global_auth = auth.external(Box::default());
         rules.hsts = hsts.filter(|_| enabled).and_then(|settings| hsts_value(settings).ok());
         options.respond = Arc::new(rules);
@@ -146,6 +209,27 @@ impl Options {
 
 fn ranges(value: &str) -> Result<Box<[ipnet::IpNet]>, Fault> {
     access::ranges(value).map_err(|entry| Fault::Range(entry.to_owned()))
+}
+
+const CONFIG_MAP: &str = "give NAMESPACE/NAME of a ConfigMap that exists";
+
+fn list(value: &str) -> Vec<Box<str>> {
+    value.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(Into::into).collect()
+}
+
+fn field(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
+    Some((name.parse().ok()?, HeaderValue::from_str(value).ok()?))
+}
+
+/// Texts separated by commas; with `~` in front a regular expression, with `~*` one without regard to letter case.
+fn patterns(value: &str) -> Result<Vec<TextPattern>, Fault> {
+    let fault = |_| Fault::Value("give texts or regular expressions separated by commas");
+    let pattern = |entry: Box<str>| match (entry.strip_prefix("~*"), entry.strip_prefix('~')) {
+        (Some(pattern), _) => Regex::new(&format!("(?i){pattern}")).map(TextPattern::Regex).map_err(fault),
+        (None, Some(pattern)) => Regex::new(pattern).map(TextPattern::Regex).map_err(fault),
+        (None, None) => Ok(TextPattern::Exact(entry)),
+    };
+    list(value).into_iter().map(pattern).collect()
 }
 
 fn redirect_code(value: &str) -> Result<StatusCode, Fault> {

@@ -8,15 +8,19 @@ use landfall_model::{ObjectKey, ObjectRef, Problem};
 use super::backends::PoolKey;
 use super::ingress::Age;
 use super::ingress::Place;
-use super::link::{LinkedCanary, LinkedRoute, is_same};
+use super::link::{Linked, LinkedCanary, LinkedRoute, is_same};
 use super::notes::Contest;
 use super::{Compiler, Effects};
 use crate::backend::{BackendKey, PortRef};
-use crate::host::HostPattern;
+use crate::host::{HostName, HostPattern};
 use crate::policy::path_regex;
 use crate::reason;
 use crate::settings::HostOwnership;
-use crate::table::{Action, Attached, Dialect, HostRoutes, PathRule, RegexRoute, Route, RouteId, Table, Written};
+use crate::table::{
+    Action, Alias, Attached, Dialect, HostRoutes, OtherNames, PathRule, RegexRoute, Route, RouteId, Table, Written,
+    WwwRedirect,
+};
+use crate::tls::CertificateTable;
 
 /// Uses the backend of `--default-backend-service`; no Ingress has this key.
 const FLAG: &str = "";
@@ -33,6 +37,8 @@ impl Compiler {
             any: old.any.clone(),
             default: old.default.clone(),
             fallback: old.fallback.clone(),
+            names: old.names.clone(),
+            blocked: old.blocked.clone(),
             certificates: old.certificates.clone(),
         };
         let mut hosts = std::mem::take(&mut effects.hosts);
@@ -83,6 +89,14 @@ impl Compiler {
         }
         if let Some(certificates) = self.rebuild_certificates(effects) {
             table.get_or_insert_with(copy).certificates = Arc::new(certificates);
+        }
+        let certificates = table.as_ref().map_or(&old.certificates, |table| &table.certificates);
+        let names = self.other_names(certificates);
+        if names != *old.names {
+            table.get_or_insert_with(copy).names = Arc::new(names);
+        }
+        if self.options.blocked != old.blocked {
+            table.get_or_insert_with(copy).blocked = self.options.blocked.clone();
         }
         if let Some(mut table) = table {
             table.generation += 1;
@@ -144,6 +158,49 @@ impl Compiler {
         problems.extend(self.shared_paths(host, &routes));
         self.note(&Contest::Host(host.clone()), problems, effects);
         routes
+    }
+
+    /// Names that annotations give to hosts, as far as no rule has them.
+    fn other_names(&self, certificates: &CertificateTable) -> OtherNames {
+        let mut names = OtherNames::default();
+        // Of several hosts with the same alias the first one in the order of their names has it, and of several
+        // Ingresses of a host the oldest one that names any.
+        let mut by_host: BTreeMap<&HostPattern, &Linked> = BTreeMap::new();
+        for age in &self.namers {
+            let Some(linked) = self.linked.get(&age.key) else { continue };
+            for rule in &linked.parsed.rules {
+                if self.is_refused(age, &rule.host) {
+                    continue;
+                }
+                if !linked.parsed.annotations.names.aliases.is_empty() {
+                    by_host.entry(&rule.host).or_insert(linked);
+                }
+                if let (true, HostPattern::Exact(host)) = (linked.parsed.annotations.names.www, &rule.host) {
+                    let other = host.as_str().strip_prefix("www.").map_or(format!("www.{host}"), str::to_owned);
+                    let Ok(other) = HostName::from_authority(&other) else { continue };
+                    if !self.hosts.contains_key(&HostPattern::Exact(other.clone())) {
+                        names.www.entry(other).or_insert_with(|| WwwRedirect {
+                            host: host.clone(),
+                            status: self.options.http_redirect_code,
+                            forwarding: self.options.forwarding.clone(),
+                            fields: self.options.respond.set.clone(),
+                        });
+                    }
+                }
+            }
+        }
+        for (host, linked) in by_host {
+            let own = match host {
+                HostPattern::Exact(name) => certificates.find(Some(name)),
+                HostPattern::Wildcard(_) | HostPattern::Any => None,
+            };
+            let covered = own.iter().flat_map(|certificate| &certificate.names);
+            let covered: Arc<[HostPattern]> = covered.filter_map(|name| HostPattern::parse(name).ok()).collect();
+            for name in &linked.parsed.annotations.names.aliases {
+                names.aliases.push(Alias { name: name.clone(), host: host.clone(), covered: covered.clone() });
+            }
+        }
+        names
     }
 
     /// Adds the backends of canaries to the paths that they belong to. The Problems are those of canaries without one.

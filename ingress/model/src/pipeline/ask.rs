@@ -122,6 +122,24 @@ impl Ask {
         headers: &HeaderMap,
         request_id: &HeaderValue,
     ) -> Result<Box<Forward>, Box<Answer>> {
+        let own = self.forward.on_error.is_some().then(|| self.forward.clone());
+        let concluded = self.judge(password_is_right, opinion, headers, request_id);
+        concluded.or_else(|answer| match own.and_then(|mut own| own.instead_of(answer.status, true)) {
+            Some(mut instead) => {
+                instead.is_bodiless = true;
+                Ok(instead)
+            }
+            None => Err(answer),
+        })
+    }
+
+    fn judge(
+        self,
+        password_is_right: bool,
+        opinion: Option<&Opinion>,
+        headers: &HeaderMap,
+        request_id: &HeaderValue,
+    ) -> Result<Box<Forward>, Box<Answer>> {
         let asked = self.question(password_is_right).is_some();
         let Self { mut forward, auth, signin, .. } = self;
         let page = |status: StatusCode, reason: &str| {

@@ -12,7 +12,8 @@ use super::origin::{self, Origin};
 use super::text;
 use super::tokens::{has_token, tokens};
 use super::{Connection, HeaderEdits, PipelineSettings, RequestHead, cookies};
-use crate::table::Dialect;
+use crate::policy::{Forwarding, scheme_of};
+use crate::table::{Dialect, Route};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -21,6 +22,9 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_FORWARDED_SCHEME: HeaderName = HeaderName::from_static("x-forwarded-scheme");
 const X_SCHEME: HeaderName = HeaderName::from_static("x-scheme");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const X_ORIGINAL_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-original-forwarded-for");
+const X_ORIGINAL_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-original-forwarded-host");
+const X_ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Requests with this field are read by CGI-like backends as if a proxy were configured (httpoxy).
 const PROXY: HeaderName = HeaderName::from_static("proxy");
@@ -44,6 +48,7 @@ pub(super) const SET: [HeaderName; 8] = [
 ];
 
 /// What the edits are made from.
+#[derive(Clone, Copy)]
 pub(super) struct Facts<'a> {
     pub(super) head: &'a RequestHead<'a>,
     pub(super) connection: &'a Connection,
@@ -51,6 +56,15 @@ pub(super) struct Facts<'a> {
     /// The host as the client wrote it, with its port.
     pub(super) authority: Option<&'a str>,
     pub(super) request_id: &'a HeaderValue,
+    /// The options of ingress-nginx, on routes of its dialect.
+    pub(super) nginx: Option<&'a Forwarding>,
+}
+
+impl<'a> Facts<'a> {
+    /// The same for a route.
+    pub(super) fn of(self, route: &'a Route) -> Self {
+        Self { nginx: route.policy.forwarding.as_deref(), ..self }
+    }
 }
 
 impl Facts<'_> {
@@ -60,12 +74,25 @@ impl Facts<'_> {
 
     /// A forwarding field that a trusted proxy sent.
     fn given(&self, name: &HeaderName) -> Option<&HeaderValue> {
-        if self.trusted() { self.head.headers.get(name).filter(|value| !value.is_empty()) } else { None }
+        let believed = self.nginx.is_some_and(|nginx| nginx.believes_fields) || self.trusted();
+        if believed { self.head.headers.get(name).filter(|value| !value.is_empty()) } else { None }
+    }
+
+    /// The host that a trusted proxy names.
+    pub(super) fn given_host(&self) -> Option<&str> {
+        self.given(&X_FORWARDED_HOST).and_then(origin::first)
+    }
+
+    /// The port that a trusted proxy names.
+    pub(super) fn given_port(&self) -> Option<u16> {
+        self.given(&X_FORWARDED_PORT).and_then(origin::first)?.parse().ok()
     }
 
     /// Whether the client came by HTTPS, here or at a trusted proxy.
     pub(super) fn secure(&self) -> bool {
         match self.given(&X_FORWARDED_PROTO) {
+            // ingress-nginx sends to HTTPS what came by a scheme that is exactly "http".
+            Some(value) if self.nginx.is_some() => scheme_of(value).is_none_or(|scheme| scheme != "http"),
             Some(value) => origin::first(value).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")),
             None => self.connection.tls.is_some(),
         }
@@ -74,6 +101,19 @@ impl Facts<'_> {
     /// The client: behind trusted proxies the right-most address in `X-Forwarded-For` that is not one of them.
     pub(super) fn client(&self) -> IpAddr {
         let direct = self.connection.client.ip().to_canonical();
+        if let Some(nginx) = self.nginx.filter(|nginx| nginx.trusts(direct)) {
+            let values = self.head.headers.get_all(&nginx.address_field);
+            let list: Vec<&str> = values.iter().filter_map(|value| value.to_str().ok()).collect();
+            let mut client = direct;
+            for hop in list.iter().rev().flat_map(|value| value.rsplit(',')) {
+                let Some(address) = parse_hop(hop.trim()) else { break };
+                client = address;
+                if !nginx.trusts(address) {
+                    break;
+                }
+            }
+            return client;
+        }
         if !self.trusted() {
             return direct;
         }
@@ -131,7 +171,10 @@ impl Facts<'_> {
         if !self.may_have_trailers() {
             edits.remove.push(TRAILER);
         }
-        if let Some(cookies) = cookies::joined(headers) {
+        // Crumbs are of HTTP/2 alone (RFC 9113 section 8.2.3).
+        if self.head.version == Version::HTTP_2
+            && let Some(cookies) = cookies::joined(headers)
+        {
             edits.set.push((COOKIE, cookies));
         }
         self.forwarding_fields(dialect, &mut edits);
@@ -158,20 +201,56 @@ impl Facts<'_> {
         }
         let scheme = HeaderValue::from_static(if self.secure() { "https" } else { "http" });
         if dialect == Dialect::IngressNginx {
+            let scheme = self.given(&X_FORWARDED_PROTO).cloned().unwrap_or(scheme);
             edits.set.push((X_FORWARDED_SCHEME, scheme.clone()));
             edits.set.push((X_SCHEME, scheme.clone()));
+            edits.set.push((X_FORWARDED_PROTO, scheme));
+        } else {
+            edits.set.push((X_FORWARDED_PROTO, scheme));
         }
-        edits.set.push((X_FORWARDED_PROTO, scheme));
         edits.set.push((X_FORWARDED_PORT, text::port(origin.port)));
         edits.set.push((X_FORWARDED_FOR, self.forwarded_for()));
         edits.set.push((X_REAL_IP, text::address(self.client())));
         edits.set.push((X_REQUEST_ID, self.request_id.clone()));
+        if let Some(nginx) = self.nginx {
+            self.nginx_fields(nginx, edits);
+        }
+    }
+
+    /// What ingress-nginx adds, and what it drops.
+    fn nginx_fields(&self, nginx: &Forwarding, edits: &mut HeaderEdits) {
+        let headers = self.head.headers;
+        edits.remove.extend(headers.keys().filter(|name| nginx.drops(name)).cloned());
+        let originals =
+            [(X_ORIGINAL_FORWARDED_FOR, &nginx.address_field), (X_ORIGINAL_FORWARDED_HOST, &X_FORWARDED_HOST)];
+        for (original, field) in originals {
+            match headers.get(field) {
+                Some(value) => edits.set.push((original, value.clone())),
+                None => edits.remove.push(original),
+            }
+        }
+        if let Some(host) = self.given(&X_FORWARDED_HOST).filter(|_| nginx.believes_fields) {
+            edits.set.retain(|(name, _)| name != HOST);
+            edits.set.push((HOST, host.clone()));
+        }
+        if nginx.original_uri
+            && let Ok(target) = HeaderValue::from_str(self.head.target)
+        {
+            edits.set.push((X_ORIGINAL_URI, target));
+        }
+        if !nginx.request_id && !headers.contains_key(X_REQUEST_ID) {
+            edits.set.retain(|(name, _)| name != X_REQUEST_ID);
+        }
     }
 
     /// `X-Forwarded-For`: the list of a trusted proxy with that proxy added, else the client alone.
     fn forwarded_for(&self) -> HeaderValue {
         let direct = text::address(self.connection.client.ip().to_canonical());
-        if !self.trusted() {
+        if let Some(nginx) = self.nginx.filter(|nginx| !nginx.full_list || !nginx.believes_address) {
+            // The client alone, as long as nobody asks for the list.
+            return if nginx.believes_address || !self.trusted() { text::address(self.client()) } else { direct };
+        }
+        if !self.trusted() && self.nginx.is_none() {
             return direct;
         }
         let mut list = Vec::new();

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, HOST, LOCATION, ORIGIN};
+use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, HOST, LOCATION, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::forwarding;
@@ -14,17 +14,29 @@ use crate::backend::{Backend, BackendState, Target};
 use crate::host::HostName;
 use crate::path::CanonicalPath;
 use crate::policy::{Auth, Canary, Facts, HttpsRedirect, Permit, RewriteTarget, TooMuch, decoded, key_of, name_of};
-use crate::table::{Action, Dialect, HostLevels, Match, Route, Table};
+use crate::table::{Action, Dialect, HostLevels, Match, Route, Table, WwwRedirect};
 
+const X_CODE: HeaderName = HeaderName::from_static("x-code");
+const X_FORMAT: HeaderName = HeaderName::from_static("x-format");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_INGRESS_NAME: HeaderName = HeaderName::from_static("x-ingress-name");
+const X_NAMESPACE: HeaderName = HeaderName::from_static("x-namespace");
+const X_ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_SERVICE_NAME: HeaderName = HeaderName::from_static("x-service-name");
+const X_SERVICE_PORT: HeaderName = HeaderName::from_static("x-service-port");
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
 /// A request whose host and path are known.
+#[derive(Clone, Copy)]
 pub(super) struct Request<'a> {
     pub(super) facts: forwarding::Facts<'a>,
     pub(super) live: &'a Live<'a>,
     pub(super) host: Option<&'a HostName>,
     pub(super) path: &'a CanonicalPath,
     pub(super) query: Option<&'a str>,
+    /// Whether the host is another name of one whose certificate does not cover it.
+    pub(super) is_uncovered: bool,
 }
 
 /// What a step says: an answer ends the passage.
@@ -33,7 +45,13 @@ type Step<T = ()> = Result<T, Box<Answer>>;
 impl Request<'_> {
     /// Passes all steps.
     pub(super) fn pass(&self, table: &Table) -> Decision {
+        if table.blocked.as_ref().is_some_and(|blocked| blocked.blocks(self.facts.head.headers)) {
+            return Decision::Answer(self.page(StatusCode::FORBIDDEN, "this client may not ask here"), None);
+        }
         let levels = table.host(self.host);
+        if let Some(redirect) = levels.www() {
+            return Decision::Answer(self.to_other_name(redirect), None);
+        }
         if let Some(answer) = self.app_root(levels) {
             return Decision::Answer(answer, None);
         }
@@ -42,8 +60,23 @@ impl Request<'_> {
             return Decision::Answer(page, None);
         };
         let route = found.route;
-        match self.pass_route(found, table) {
+        let request = Request { facts: self.facts.of(route), is_uncovered: levels.is_uncovered(), ..*self };
+        match request.pass_route(found, table) {
             Ok(decision) => decision,
+            Err(answer) if request.is_replaced(route, answer.status) => {
+                match request.error_forward(route, None, table) {
+                    Some(mut instead) => {
+                        instead.edits.set.push((X_CODE, HeaderValue::from(answer.status.as_u16())));
+                        instead.is_bodiless = true;
+                        Decision::Forward(instead)
+                    }
+                    // Without a service for it, the page is that of ingress-nginx itself, whatever the status.
+                    None => {
+                        let reason = "no Ingress has a rule for this host and path";
+                        Decision::Answer(self.page(StatusCode::NOT_FOUND, reason), Some(route.clone()))
+                    }
+                }
+            }
             Err(mut answer) => {
                 if !route.policy.is_silent() {
                     let cors = answer.status != StatusCode::PAYLOAD_TOO_LARGE;
@@ -54,26 +87,118 @@ impl Request<'_> {
         }
     }
 
+    /// Whether another backend answers in the place of our own answer.
+    fn is_replaced(&self, route: &Route, status: StatusCode) -> bool {
+        let has_rule = !matches!(route.action, Action::NotFound);
+        has_rule && route.policy.errors.as_ref().is_some_and(|errors| errors.replaces(status))
+    }
+
+    /// The request as the backend gets it that answers in the place of errors.
+    fn error_forward(&self, route: &Arc<Route>, backend: Option<&Backend>, table: &Table) -> Option<Box<Forward>> {
+        let errors = route.policy.errors.as_ref()?;
+        let fallback = match table.fallback.as_ref().map(|fallback| &fallback.action) {
+            Some(Action::Forward(backend)) => Some(backend),
+            _ => None,
+        };
+        let instead = errors.backend.as_ref().or(fallback)?;
+        let state = instead.state();
+        if state.unavailable.is_some() {
+            return None;
+        }
+        let head = self.facts.head;
+        let mut edits = self.facts.request_edits(route.dialect);
+        let shown = [X_FORWARDED_FOR, X_REQUEST_ID, HOST, CONTENT_LENGTH];
+        let dropped: Vec<HeaderName> =
+            edits.set.iter().map(|(name, _)| name).filter(|name| !shown.contains(name)).cloned().collect();
+        edits.set.retain(|(name, _)| shown.contains(name));
+        edits.remove.extend(dropped);
+        let mut set = |name: HeaderName, value: Option<&HeaderValue>| match value {
+            Some(value) => edits.set.push((name, value.clone())),
+            None => edits.remove.push(name),
+        };
+        set(X_FORMAT, head.headers.get(ACCEPT));
+        set(X_ORIGINAL_URI, HeaderValue::from_str(head.target).ok().as_ref());
+        set(CONNECTION, Some(&HeaderValue::from_static("close")));
+        self.name_backend(route, backend, &mut edits);
+        let target = self.query.map_or_else(|| "/".to_owned(), |query| format!("/?{query}"));
+        Some(Box::new(Forward {
+            route: route.clone(),
+            backend: instead.clone(),
+            target,
+            edits,
+            client: self.facts.client(),
+            upgrade: false,
+            secure: self.facts.secure(),
+            authority: Box::default(),
+            reply: Vec::new(),
+            cookies: Vec::new(),
+            cookies_with_errors: false,
+            affinity: None,
+            key: None,
+            permit: None,
+            is_bodiless: false,
+            on_error: None,
+            state,
+        }))
+    }
+
+    /// Says which backend another one takes the place of.
+    fn name_backend(&self, route: &Route, backend: Option<&Backend>, edits: &mut super::HeaderEdits) {
+        let own = match (&route.action, backend) {
+            (_, Some(backend)) => Some(&backend.key),
+            (Action::Forward(backend), None) => Some(&backend.key),
+            _ => None,
+        };
+        let id = &route.id.ingress;
+        let port = own.map(|key| key.port.to_string()).unwrap_or_default();
+        let service = own.map_or("", |key| key.service.name());
+        for (name, text) in [
+            (X_NAMESPACE, id.namespace()),
+            (X_INGRESS_NAME, id.name()),
+            (X_SERVICE_NAME, service),
+            (X_SERVICE_PORT, port.as_str()),
+        ] {
+            if let Ok(value) = HeaderValue::from_str(text) {
+                edits.set.push((name, value));
+            }
+        }
+    }
+
     fn pass_route(&self, found: Match<'_>, table: &Table) -> Step<Decision> {
         let route = found.route;
         self.body_size(route)?;
         if found.lacks_slash {
-            return Err(self.with_slash());
+            return Err(self.with_slash(route));
         }
         self.preflight(route)?;
         self.redirect(route)?;
         self.https(route)?;
         let main = self.backend(route, table)?;
         let backend = self.canary(found.canaries).unwrap_or(main);
-        let state = backend.state();
+        let own = backend;
+        let mut state = backend.state();
+        let mut backend = backend;
         if state.unavailable.is_some() {
-            return Err(self.unavailable("no endpoint of the service is ready"));
+            let errors = route.policy.errors.as_ref().filter(|errors| errors.takes_over);
+            let other = errors.and_then(|errors| errors.backend.as_ref());
+            let other = other.map(|other| (other, other.state())).filter(|(_, state)| state.unavailable.is_none());
+            let Some(other) = other else { return Err(self.unavailable("no endpoint of the service is ready")) };
+            (backend, state) = other;
         }
         let client = self.facts.client();
         let permit = self.limit(route, client)?;
         let auth = self.access(route, client)?;
         let mut edits = self.facts.request_edits(route.dialect);
+        if !Arc::ptr_eq(own, backend) {
+            self.name_backend(route, Some(own), &mut edits);
+            edits.set.push((X_CODE, HeaderValue::from_static("503")));
+        }
         let target = self.target(route, backend, client, &mut edits)?;
+        for (name, template) in route.policy.forwarding.iter().flat_map(|nginx| &nginx.set) {
+            let value = template.expand(&self.template_facts(route, Some(backend), client));
+            edits.set.retain(|(set, _)| set != name);
+            edits.set.extend(HeaderValue::from_str(&value).ok().map(|value| (name.clone(), value)));
+        }
         if let Some(host) = &route.policy.upstream_host
             && let Ok(host) = HeaderValue::from_str(&host.expand(&self.template_facts(route, Some(backend), client)))
         {
@@ -99,6 +224,8 @@ impl Request<'_> {
             affinity,
             key,
             permit,
+            is_bodiless: false,
+            on_error: if route.policy.errors.is_some() { self.error_forward(route, Some(own), table) } else { None },
             state,
         });
         Ok(match auth {
@@ -120,6 +247,18 @@ impl Request<'_> {
         Some(*self.sent_to(StatusCode::FOUND, &place))
     }
 
+    /// From the name with `www.` to that without it, or the other way.
+    fn to_other_name(&self, redirect: &WwwRedirect) -> Answer {
+        let target = self.facts.head.target;
+        let target = target.strip_suffix('/').unwrap_or(target);
+        let facts = forwarding::Facts { nginx: Some(&redirect.forwarding), ..self.facts };
+        let scheme = if facts.secure() { "https" } else { "http" };
+        let port = facts.given_port().unwrap_or(if facts.secure() { 443 } else { 80 });
+        let mut answer = *self.sent_to(redirect.status, &format!("{scheme}://{}:{port}{target}", redirect.host));
+        answer.headers.extend(redirect.fields.iter().cloned());
+        answer
+    }
+
     /// A body that is announced as larger than it may be.
     fn body_size(&self, route: &Route) -> Step {
         let Some(limit) = route.policy.max_body else { return Ok(()) };
@@ -131,8 +270,11 @@ impl Request<'_> {
     }
 
     /// To the same place with a slash at the end of the path.
-    fn with_slash(&self) -> Box<Answer> {
+    fn with_slash(&self, route: &Route) -> Box<Answer> {
         let query = self.query.map(|query| format!("?{query}")).unwrap_or_default();
+        if route.policy.relative_redirects {
+            return self.sent_to(StatusCode::MOVED_PERMANENTLY, &format!("{}/{query}", self.path));
+        }
         let host = self.host.map(HostName::as_str).unwrap_or_default();
         let place = format!("{}://{host}{}/{query}", self.scheme(), self.path);
         self.sent_to(StatusCode::MOVED_PERMANENTLY, &place)
@@ -152,7 +294,10 @@ impl Request<'_> {
     fn redirect(&self, route: &Route) -> Step {
         let Some(redirect) = &route.policy.redirect else { return Ok(()) };
         let place = redirect.location.to_str().unwrap_or_default();
-        if place.starts_with('/') && !place.starts_with("//") {
+        if redirect.status == StatusCode::NOT_MODIFIED {
+            return Err(Box::new(Answer::empty(redirect.status, self.facts.request_id)));
+        }
+        if place.starts_with('/') && !place.starts_with("//") && !route.policy.relative_redirects {
             let host = self.host.map(HostName::as_str).unwrap_or_default();
             return Err(self.sent_to(redirect.status, &format!("{}://{host}{place}", self.scheme())));
         }
@@ -164,8 +309,9 @@ impl Request<'_> {
         let (status, target) = match route.policy.https_redirect {
             HttpsRedirect::Never => return Ok(()),
             _ if self.facts.secure() => return Ok(()),
+            HttpsRedirect::IngressNginx { .. } if self.is_uncovered => return Ok(()),
             HttpsRedirect::Always => (StatusCode::PERMANENT_REDIRECT, self.canonical_target()),
-            HttpsRedirect::IngressNginx { status, keeps_slash } => {
+            HttpsRedirect::IngressNginx { status, keeps_slash, .. } => {
                 let target = self.facts.head.target;
                 let shorter = target.strip_suffix('/').filter(|_| !keeps_slash);
                 (status, shorter.unwrap_or(target).to_owned())
@@ -173,7 +319,12 @@ impl Request<'_> {
         };
         let place = match (self.host, self.facts.authority) {
             (Some(_), Some(authority)) if route.dialect == Dialect::IngressNginx => {
-                format!("https://{}{target}", super::host_of(authority))
+                let port = match route.policy.https_redirect {
+                    HttpsRedirect::IngressNginx { with_port: true, .. } => ":443",
+                    _ => "",
+                };
+                let host = self.facts.given_host().unwrap_or(authority);
+                format!("https://{}{port}{target}", super::host_of(host))
             }
             (Some(host), _) => format!("https://{host}{target}"),
             (None, _) => match self.facts.connection.local.ip().to_canonical() {

@@ -16,6 +16,8 @@ pub enum HttpsRedirect {
         status: StatusCode,
         /// `preserve-trailing-slash`; otherwise one slash at the very end is dropped, that of a query included.
         keeps_slash: bool,
+        /// `use-port-in-redirects`: the port is named though it is the well-known one.
+        with_port: bool,
     },
 }
 

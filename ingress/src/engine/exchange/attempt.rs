@@ -45,7 +45,7 @@ impl<'a> Attempts<'a> {
             target: &self.forward.target,
             fields: &self.request.fields,
             edits: &self.forward.edits,
-            body: self.request.body,
+            body: if self.forward.is_bodiless { Length::None } else { self.request.body },
         }
     }
 

@@ -163,7 +163,7 @@ pub(super) async fn fail(
 
 impl Failure {
     /// The answer; `None` where nobody is left to read one.
-    fn page(&self) -> Option<(StatusCode, &'static str)> {
+    pub(super) fn page(&self) -> Option<(StatusCode, &'static str)> {
         const BAD: &str = "the service could not be reached or gave no valid answer";
         const SLOW: &str = "the service did not answer in time";
         match self {

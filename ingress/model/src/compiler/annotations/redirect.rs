@@ -20,6 +20,8 @@ pub(super) struct Redirects {
     ssl: Option<bool>,
     force_ssl: Option<bool>,
     pub(super) preserve_trailing_slash: bool,
+    pub(super) relative: Option<bool>,
+    pub(super) with_port: bool,
     permanent: Option<HeaderValue>,
     permanent_code: Option<StatusCode>,
     temporal: Option<HeaderValue>,
@@ -36,6 +38,8 @@ impl Redirects {
             "ssl-redirect" => this.ssl = Some(boolean(value)?),
             "force-ssl-redirect" => this.force_ssl = Some(boolean(value)?),
             "preserve-trailing-slash" => this.preserve_trailing_slash = boolean(value)?,
+            "relative-redirects" => this.relative = Some(boolean(value)?),
+            "use-port-in-redirects" => this.with_port = boolean(value)?,
             "permanent-redirect" => this.permanent = Some(place(value)?),
             "permanent-redirect-code" => this.permanent_code = code(value, 308)?,
             "temporal-redirect" => {
