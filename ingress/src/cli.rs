@@ -52,6 +52,12 @@ pub struct ModelArgs {
     /// The Service for requests that match no rule.
     #[arg(long, env = "LANDFALL_DEFAULT_BACKEND_SERVICE", value_name = "NS/NAME", value_parser = object_key)]
     pub default_backend_service: Option<ObjectKey>,
+    /// Serve no Ingress of class nginx that has a default backend, as ingress-nginx's flag of this name does.
+    #[arg(long, env = "LANDFALL_DISABLE_CATCH_ALL")]
+    pub disable_catch_all: bool,
+    /// Accepted so that ingress-nginx's command lines work. Passing TLS through is not supported: connections end here.
+    #[arg(long, env = "LANDFALL_ENABLE_SSL_PASSTHROUGH")]
+    pub enable_ssl_passthrough: bool,
     /// The `ConfigMap` with ingress-nginx's global options, for Ingresses of its dialect.
     #[arg(long, alias = "configmap", env = "LANDFALL_CONFIG_MAP", value_name = "NS/NAME", value_parser = object_key)]
     pub config_map: Option<ObjectKey>,
@@ -105,6 +111,7 @@ impl ModelArgs {
             default_certificate: self.default_ssl_certificate.clone(),
             default_backend: self.default_backend_service.clone(),
             config_map: self.config_map.clone(),
+            disable_catch_all: self.disable_catch_all,
             origin,
             // A folder's owner has read it all anyway.
             secret_namespaces: match origin {

@@ -59,6 +59,7 @@ fn settings() -> Settings {
         default_certificate: None,
         default_backend: None,
         config_map: None,
+        disable_catch_all: false,
         origin: Origin::Cluster,
         secret_namespaces: Vec::new(),
         host_ownership: HostOwnership::None,

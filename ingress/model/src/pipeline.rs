@@ -167,6 +167,8 @@ pub struct Forward {
     pub permit: Option<Permit>,
     /// Whether the backend gets no body, since there is none to be had any more.
     pub is_bodiless: bool,
+    /// The copy of the request, without its body.
+    pub mirror: Option<Box<Question>>,
     /// The same request to the backend that answers in the place of errors, where there is one.
     pub on_error: Option<Box<Forward>>,
 }

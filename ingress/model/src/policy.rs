@@ -10,8 +10,10 @@ mod cors;
 mod errors;
 mod forwarding;
 mod limit;
+mod mirror;
 mod redirect;
 mod respond;
+mod retry;
 mod rewrite;
 mod template;
 
@@ -27,8 +29,10 @@ pub use cors::{Cors, OriginPattern};
 pub use errors::Errors;
 pub use forwarding::{Forwarding, scheme_of};
 pub use limit::{Limit, Limiter, Permit, Rate, TooMuch, Unlimited};
+pub use mirror::Mirror;
 pub use redirect::{HttpsRedirect, Redirect};
 pub use respond::{Hsts, Replace, ResponseRules};
+pub use retry::Retry;
 pub(crate) use rewrite::path_regex;
 pub use rewrite::{Rewrite, RewriteTarget, decoded, escaped};
 pub(crate) use template::escaped_argument;
@@ -47,6 +51,12 @@ pub struct RoutePolicy {
     pub write_timeout: Duration,
     /// Attempts in all, the first included.
     pub tries: u32,
+    /// When another attempt is made, where it isn't as usual.
+    pub retry: Option<Arc<Retry>>,
+    /// Where copies of requests go.
+    pub mirror: Option<Arc<Mirror>>,
+    /// `Connection` for the backend, in place of ours.
+    pub connection: Option<&'static str>,
     /// Largest request body in bytes; `None` is unlimited.
     pub max_body: Option<u64>,
     /// What a request without TLS gets.
@@ -99,6 +109,9 @@ impl Default for RoutePolicy {
             upgrade_idle: UPGRADE_IDLE,
             write_timeout: Duration::from_mins(1),
             tries: 3,
+            retry: None,
+            mirror: None,
+            connection: None,
             max_body: None,
             https_redirect: HttpsRedirect::Never,
             access: None,

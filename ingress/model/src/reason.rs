@@ -92,6 +92,8 @@ reasons! {
     UNSUPPORTED_ANNOTATION = "UnsupportedAnnotation";
     /// An annotation whose value can't be used.
     INVALID_ANNOTATION = "InvalidAnnotation";
+    /// An Ingress with a default backend, where those are left out.
+    CATCH_ALL_DISABLED = "CatchAllDisabled";
     /// A canary for a host and path that no Ingress has.
     CANARY_WITHOUT_MAIN = "CanaryWithoutMain";
     /// A key of ingress-nginx's `ConfigMap` that is unknown or whose value can't be used.

@@ -63,6 +63,8 @@ pub struct Settings {
     pub default_certificate: Option<ObjectKey>,
     /// The Service for requests that no rule takes.
     pub default_backend: Option<ObjectKey>,
+    /// Whether Ingresses of the ingress-nginx dialect with a default backend are left out.
+    pub disable_catch_all: bool,
     /// The `ConfigMap` with the options of ingress-nginx.
     pub config_map: Option<ObjectKey>,
     /// Where the objects come from.

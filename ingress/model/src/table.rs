@@ -227,6 +227,9 @@ impl HostRoutes {
         }
         if !text.ends_with('/') {
             let slashed = self.slashed.get(&*text).and_then(|prefix| self.prefix.get(prefix));
+            if let (None, Some(route)) = (slashed, self.prefix.get(&*text)) {
+                return Some(found(route));
+            }
             if let Some(route) = slashed.or_else(|| self.exact.get(&*format!("{text}/"))) {
                 return Some(Match { lacks_slash: true, ..self.found(route) });
             }
@@ -475,6 +478,14 @@ impl<'a> HostLevels<'a> {
     /// Whether the host is another name of one whose certificate does not cover it.
     pub fn is_uncovered(&self) -> bool {
         matches!(self.other, Some(Other::Alias { is_covered: false }))
+    }
+
+    /// Whether ingress-nginx itself would answer, rather than a rule: for no host that it knows it answers `/healthz`,
+    /// which load balancers ask for.
+    pub fn answers_for_us(&self, path: &CanonicalPath) -> bool {
+        let known = self.levels[..2].iter().flatten().next().is_some();
+        let rule = |found: Match<'_>| found.route.id.path.is_some() || found.route.dialect == Dialect::Kubernetes;
+        !known && !self.find(path).is_some_and(rule)
     }
 
     /// Where a client is sent that asks for `/`.

@@ -7,6 +7,7 @@ mod attempt;
 mod authorize;
 mod record;
 mod reply;
+mod service;
 mod transfer;
 
 use std::sync::{Mutex, PoisonError};
@@ -28,6 +29,7 @@ use super::tunnel::tunnel;
 use super::upstream::{AnswerHead, Care, ConnectError, Idle, Origin, Upstream, UpstreamError};
 use super::websocket;
 use attempt::Attempts;
+use service::Services;
 use transfer::{Transfer, Upload};
 
 pub(crate) use authorize::Opinions;
@@ -192,21 +194,30 @@ async fn pass_on(
     timer: &mut Timer,
     record: &mut Record<'_>,
 ) -> Result<Option<Box<Forward>>, Failure> {
-    let replaceable = forward.on_error.is_some();
+    let policy = forward.route.policy.clone();
+    let statuses = policy.retry.as_ref().is_some_and(|retry| !retry.statuses.is_empty());
+    let repeatable = forward.on_error.is_some() || forward.mirror.is_some() || statuses;
     let mut attempts = Attempts::new(engine, request, forward, peer);
     let (mut upstream, head) = loop {
         let mut upstream = attempts.connect(record).await?;
-        upload.begin(replaceable || Attempts::may_repeat(&upstream));
+        upload.begin(repeatable || Attempts::may_repeat(&upstream));
         let begun = if upstream.is_reused() { record.attempt() } else { Instant::now() };
         let transfer = Transfer::new(engine, forward, client, &mut upstream, upload, timer, begun);
         let sent = transfer.head(&attempts.outbound(), record).await;
         record.received = upload.received();
         match sent {
+            // An answer that is as bad as none.
+            Ok(head) if statuses && attempts.repeats(head.status, upload, record) => {}
             Ok(head) => break (upstream, head),
             Err(Failure::Upstream(error)) if attempts.again(&upstream, &error, upload, record) => {}
             Err(failure) => return Err(failure),
         }
     };
+    if let Some(copy) = forward.mirror.take() {
+        let with_body = policy.mirror.as_ref().is_some_and(|mirror| mirror.with_body);
+        let body = if with_body && request.body != Length::None { upload.whole_body() } else { None };
+        Services::of(engine).copy(*copy, body);
+    }
     if let Some(instead) = forward.instead_of(head.status, false) {
         return Ok(Some(instead));
     }

@@ -15,6 +15,7 @@ mod names;
 mod redirect;
 mod respond;
 mod rewrite;
+mod risk;
 pub(crate) mod upstream;
 pub(crate) mod value;
 
@@ -45,6 +46,7 @@ use rewrite::Rewrites;
 use upstream::UpstreamAnnotations;
 
 pub use known::{KNOWN, Support};
+pub(crate) use risk::Risk;
 
 const PREFIX: &str = "nginx.ingress.kubernetes.io/";
 
@@ -79,10 +81,12 @@ pub(crate) struct Annotations {
     redirect: Redirects,
     rewrite: Rewrites,
     cors: CorsAnnotations,
-    respond: Responses,
+    pub(crate) respond: Responses,
     pub(crate) auth: AuthAnnotations,
     /// Which clients are allowed and denied.
     access: Option<Arc<Access>>,
+    /// The annotation with the highest risk, and that risk.
+    pub(crate) riskiest: Option<(Risk, Box<str>)>,
     /// Why the routes must answer 503.
     pub(crate) refused: Option<Arc<str>>,
     affinity: Affinities,
@@ -119,6 +123,10 @@ impl Annotations {
             let value = value.trim();
             if value.is_empty() {
                 continue;
+            }
+            let risk = risk::risk_of(name);
+            if risk > parsed.riskiest.as_ref().map_or(Risk::Low, |(risk, _)| *risk) {
+                parsed.riskiest = Some((risk, name.into()));
             }
             let read = match name {
                 ALLOW => parsed.ranges(name, value).map(|ranges| access.allow = Some(ranges)),

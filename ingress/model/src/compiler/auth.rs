@@ -1,8 +1,9 @@
 //! From annotations about authentication, Secrets and `ConfigMap`s to what a route asks for.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 use landfall_model::{ObjectKey, ObjectRef, Problem};
 
 use super::Compiler;
@@ -107,13 +108,41 @@ impl Compiler {
         key: &ObjectKey,
         parsed: &ParsedIngress,
     ) -> Result<Box<[(HeaderName, Template)]>, (String, &'static str)> {
+        let data = self.set_headers_of(key, parsed)?;
+        Ok(data.iter().filter_map(|(name, value)| set_header(name, value)).collect())
+    }
+
+    fn set_headers_of(
+        &self,
+        key: &ObjectKey,
+        parsed: &ParsedIngress,
+    ) -> Result<&BTreeMap<String, String>, (String, &'static str)> {
         if key.namespace() != parsed.age.key.namespace() {
             return Err((format!("ConfigMap {key} is in another namespace"), "put it into that of the Ingress"));
         }
-        let Some(data) = self.config_maps.get(key) else {
-            return Err((format!("there is no ConfigMap {key}"), "create it"));
+        self.config_maps.get(key).ok_or_else(|| (format!("there is no ConfigMap {key}"), "create it"))
+    }
+
+    /// The fields of the annotation `custom-headers`. `Err` says why the routes answer 503.
+    pub(super) fn custom_headers(
+        &self,
+        parsed: &ParsedIngress,
+        problems: &mut Vec<Problem>,
+    ) -> Result<Vec<(HeaderName, HeaderValue)>, Arc<str>> {
+        let Some(key) = &parsed.annotations.respond.custom_headers else { return Ok(Vec::new()) };
+        let fields = match self.set_headers_of(key, parsed) {
+            Ok(data) => self.options.allowed(data),
+            Err(fault) => Err(fault),
         };
-        Ok(data.iter().filter_map(|(name, value)| set_header(name, value)).collect())
+        fields.map_err(|(cause, remedy)| {
+            let object = ObjectRef::new("Ingress", parsed.age.key.clone());
+            let text: Arc<str> = cause.as_str().into();
+            let cause = format!("{cause}, so the routes of this Ingress answer 503");
+            let problem = Problem::new(object, reason::INVALID_ANNOTATION, cause);
+            let field = format!("metadata.annotations[{PREFIX}custom-headers]");
+            problems.push(problem.at(field, key.to_string()).remedy(remedy));
+            text
+        })
     }
 
     /// Names whose passwords nobody can have, since the hash is of a kind that is not known.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use http::{HeaderName, HeaderValue};
 use landfall_model::{ObjectKey, ObjectRef, Problem};
 
 use super::annotations::RedirectRule;
@@ -38,6 +39,8 @@ pub(crate) struct Linked {
     pub(crate) canaries: Vec<LinkedCanary>,
     /// Who may use its routes.
     auth: Option<Arc<Auth>>,
+    /// Fields that its answers get.
+    headers: Vec<(HeaderName, HeaderValue)>,
     /// Whose answers take the place of others.
     errors: Option<Arc<Errors>>,
     /// Why its routes must answer 503.
@@ -140,6 +143,13 @@ impl Compiler {
             self.class_problems.insert(key.clone(), problem);
         }
         let Ok(dialect) = verdict.ours else { return false };
+        if self.settings.disable_catch_all && dialect == Dialect::IngressNginx && parsed.default.is_some() {
+            let cause = "it has a default backend, and --disable-catch-all leaves such Ingresses out";
+            let problem = Problem::new(ObjectRef::new("Ingress", key.clone()), reason::CATCH_ALL_DISABLED, cause);
+            let problem = problem.at("spec.defaultBackend", "").remedy("remove it, or give its paths rules");
+            self.class_problems.insert(key.clone(), problem);
+            return false;
+        }
         let mut problems = Vec::new();
         let mut claims = Vec::new();
         for entry in &parsed.tls {
@@ -177,12 +187,39 @@ impl Compiler {
             Ok(auth) => (auth, None),
             Err(why) => (None, Some(why)),
         };
+        let headers = self.custom_headers(&parsed, &mut problems).unwrap_or_else(|why| {
+            refused.get_or_insert(why);
+            Vec::new()
+        });
+        if let Some((risk, name)) = parsed.annotations.riskiest.as_ref().filter(|(risk, _)| *risk > self.options.risk) {
+            let cause = format!(
+                "its risk is {risk:?} and annotations-risk-level allows {:?}, so the routes of this Ingress answer 503",
+                self.options.risk
+            );
+            let field = format!("metadata.annotations[nginx.ingress.kubernetes.io/{name}]");
+            let object = ObjectRef::new("Ingress", key.clone());
+            let problem = Problem::new(object, reason::UNSUPPORTED_ANNOTATION, cause).at(field, "");
+            problems.push(problem.remedy("remove the annotation, or raise annotations-risk-level"));
+            refused.get_or_insert_with(|| format!("the risk of {name} is too high").into());
+        }
         refused = parsed.annotations.refused.clone().or(refused);
         problems.extend(auth.as_deref().and_then(|auth| Self::useless_hashes(auth, &parsed)));
         let (routes, default, pools) = (Vec::new(), None, SmallSet::default());
         let canaries = Vec::new();
-        let linked =
-            Linked { parsed, dialect, routes, default, claims, pools, canaries, auth, errors: None, refused, problems };
+        let linked = Linked {
+            parsed,
+            dialect,
+            routes,
+            default,
+            claims,
+            pools,
+            canaries,
+            auth,
+            headers,
+            errors: None,
+            refused,
+            problems,
+        };
         self.linked.insert(key.clone(), linked);
         true
     }
@@ -211,7 +248,14 @@ impl Compiler {
             problems.push(problem.at(field, secret.name()).remedy(fault.remedy));
             None
         });
-        let mut names: BTreeSet<HostPattern> = if entry.without_hosts {
+        let rule_hosts = parsed.rules.iter().map(|rule| &rule.host).filter(|host| **host != HostPattern::Any);
+        let mut names: BTreeSet<HostPattern> = if dialect == Dialect::IngressNginx && !parsed.rules.is_empty() {
+            // ingress-nginx has certificates for the hosts of rules alone: those that the entry names, and those that
+            // its certificate happens to be for.
+            let by_name =
+                |host: &HostPattern| certificate.as_ref().is_some_and(|certificate| covers(certificate, host));
+            rule_hosts.filter(|host| entry.hosts.contains(host) || by_name(host)).cloned().collect()
+        } else if entry.without_hosts {
             let hosts = parsed.rules.iter().map(|rule| rule.host.clone()).filter(|host| *host != HostPattern::Any);
             let hosts: BTreeSet<HostPattern> = hosts.collect();
             let own = certificate.iter().flat_map(|certificate| &certificate.names);
@@ -480,15 +524,25 @@ impl Compiler {
     /// elsewhere.
     fn policy(&self, linked: &Linked, host: &HostPattern, path: Option<&PathSpec>) -> Arc<RoutePolicy> {
         let (annotations, dialect, options) = (&linked.parsed.annotations, linked.dialect, &self.options);
+        // In ingress-nginx a TLS entry of whatever host is enough.
+        let has_tls = dialect == Dialect::IngressNginx && !linked.parsed.tls.is_empty();
         let redirect = match annotations.redirect(dialect, options) {
             _ if is_below(path, &options.plain_paths) => HttpsRedirect::Never,
             RedirectRule::Always => annotations.https_redirect(dialect, options),
-            RedirectRule::WhenCovered if self.covered.contains(host) => annotations.https_redirect(dialect, options),
+            RedirectRule::WhenCovered if self.covered.contains(host) || has_tls => {
+                annotations.https_redirect(dialect, options)
+            }
             RedirectRule::WhenCovered | RedirectRule::Never => HttpsRedirect::Never,
         };
         let open = is_below(path, &options.open_paths);
         let zone = key_of(linked.parsed.age.key.to_string().as_bytes());
         let policy = annotations.policy(dialect, options, redirect, path, zone);
+        let mut policy = policy;
+        if !linked.headers.is_empty() {
+            let mut rules = policy.respond.as_deref().cloned().unwrap_or_default();
+            rules.set.extend(linked.headers.iter().cloned());
+            policy.respond = Some(Arc::new(rules));
+        }
         let (auth, errors) = (linked.auth.clone().filter(|_| !open), linked.errors.clone());
         self.shared(RoutePolicy { auth, errors, ..policy })
     }

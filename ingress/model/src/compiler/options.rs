@@ -8,12 +8,12 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use landfall_model::{ObjectKey, ObjectRef, Problem};
 use regex::Regex;
 
-use super::annotations::Read;
 use super::annotations::auth::{AuthAnnotations, set_header};
 use super::annotations::errors::statuses;
 use super::annotations::fault::Fault;
 use super::annotations::upstream::tries;
 use super::annotations::value::{body_size, boolean, number, seconds};
+use super::annotations::{Read, Risk};
 use crate::access::{self, Access};
 use crate::policy::{ExternalAuth, Forwarding, ResponseRules};
 use crate::reason;
@@ -42,6 +42,10 @@ pub(crate) struct Options {
     pub(crate) blocked: Option<Arc<Blocked>>,
     /// Statuses whose answers are replaced, where an Ingress names none.
     pub(crate) errors: Vec<u16>,
+    /// `annotations-risk-level`: the highest risk of an annotation that is served.
+    pub(crate) risk: Risk,
+    /// Fields of answers that an Ingress may set.
+    allowed_fields: Vec<Box<str>>,
     /// Paths of rules whose requests are never sent to HTTPS.
     pub(crate) plain_paths: Vec<Box<str>>,
     /// Paths of rules for which nobody has to log in.
@@ -95,6 +99,19 @@ impl Options {
         (dialect == Dialect::IngressNginx).then(|| self.forwarding.clone())
     }
 
+    /// Fields of an answer that an Ingress asks for, as far as all of them may be asked for.
+    pub(crate) fn allowed(
+        &self,
+        data: &BTreeMap<String, String>,
+    ) -> Result<Vec<(HeaderName, HeaderValue)>, (String, &'static str)> {
+        let remedy = "add its name to global-allowed-response-headers of the ConfigMap of the controller";
+        let allowed = |name: &str| self.allowed_fields.iter().any(|allowed| allowed.eq_ignore_ascii_case(name));
+        if let Some(name) = data.keys().find(|name| !allowed(name)) {
+            return Err((format!("the field {name} may not be set by an Ingress"), remedy));
+        }
+        Ok(data.iter().filter_map(|(name, value)| field(name, value)).collect())
+    }
+
     /// The source ranges that hold where an Ingress names none.
     pub(crate) fn access_of(&self, dialect: Dialect) -> Option<Arc<Access>> {
         self.access.clone().filter(|_| dialect == Dialect::IngressNginx)
@@ -118,6 +135,8 @@ impl Options {
             forwarding: Arc::default(),
             blocked: None,
             errors: Vec::new(),
+            risk: Risk::High,
+            allowed_fields: Vec::new(),
             plain_paths: vec![ACME_CHALLENGE.into()],
             open_paths: vec![ACME_CHALLENGE.into()],
         };
@@ -147,6 +166,16 @@ impl Options {
                     "no-tls-redirect-locations" => options.plain_paths = list(value),
                     "no-auth-locations" => options.open_paths = list(value),
                     "custom-http-errors" => options.errors = statuses(value)?,
+                    "global-allowed-response-headers" => options.allowed_fields = list(value),
+                    "annotations-risk-level" => {
+                        options.risk = match value {
+                            "Low" => Risk::Low,
+                            "Medium" => Risk::Medium,
+                            "High" => Risk::High,
+                            "Critical" => Risk::Critical,
+                            _ => return Err(Fault::Value("use Low, Medium, High or Critical")),
+                        }
+                    }
                     "block-user-agents" => blocked.agents = patterns(value)?,
                     "block-referers" => blocked.referers = patterns(value)?,
                     "use-forwarded-headers" => {

@@ -251,7 +251,7 @@ impl Compiler {
         let pool = PoolKey {
             key: BackendKey { service: service.clone(), port },
             protocol: None,
-            dialect: Dialect::Kubernetes,
+            dialect: Dialect::IngressNginx,
         };
         let user = ObjectKey::cluster(FLAG);
         for other in self.backends.of_service(&service) {
@@ -263,10 +263,11 @@ impl Compiler {
         effects.problems = true;
         let backend = self.backends.acquire(&pool, &user);
         let id = RouteId { ingress: service, host: HostPattern::Any, path: None };
-        let policy = self.policies[0].clone();
+        // The flag is one of ingress-nginx, and its plain policy without a redirect is the third.
+        let policy = self.policies[2].clone();
         let (action, attached) = (Action::Forward(backend), Attached::default());
         let written = Written::default();
-        let route = Route { id, dialect: Dialect::Kubernetes, action, policy, written, attached };
+        let route = Route { id, dialect: Dialect::IngressNginx, action, policy, written, attached };
         Some(Arc::new(route))
     }
 

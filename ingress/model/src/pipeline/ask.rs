@@ -235,12 +235,8 @@ fn question(
 ) -> Question {
     // Arguments in the URL are those of the URL itself.
     let url = external.url.expand(&facts.without_arguments());
-    let mut fields = HeaderMap::with_capacity(head.headers.len() + 8);
-    for (name, value) in head.headers {
-        if !NOT_ASKED.contains(&name.as_str()) && *name != CONTENT_LENGTH && *name != X_FORWARDED_PROTO {
-            fields.append(name.clone(), value.clone());
-        }
-    }
+    let mut fields = passed_on(head.headers);
+    fields.remove(X_FORWARDED_PROTO);
     let mut set = |name: HeaderName, text: &str| {
         if let Ok(value) = HeaderValue::from_str(text) {
             fields.insert(name, value);
@@ -271,6 +267,17 @@ fn question(
     Question { method: external.method.clone().unwrap_or(Method::GET), url, fields, key }
 }
 
+/// The fields of a client that another service may see, without those of one hop and those that frame the body.
+pub(super) fn passed_on(headers: &HeaderMap) -> HeaderMap {
+    let mut fields = HeaderMap::with_capacity(headers.len() + 8);
+    for (name, value) in headers {
+        if !NOT_ASKED.contains(&name.as_str()) && *name != CONTENT_LENGTH {
+            fields.append(name.clone(), value.clone());
+        }
+    }
+    fields
+}
+
 /// Whether by TLS, host and port, and the rest of a URL.
 pub fn parts(url: &str) -> (bool, &str, &str) {
     let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
@@ -284,7 +291,7 @@ fn signin(external: &ExternalAuth, facts: &Facts<'_>) -> Option<String> {
     if let Some(parameter) = &signin.parameter {
         let separator = if place.contains('?') { '&' } else { '?' };
         let target = crate::policy::escaped_argument(facts.request_uri);
-        place.push_str(&format!("{separator}{parameter}={}://{}{target}", facts.scheme, facts.authority));
+        place.push_str(&format!("{separator}{parameter}={}://{}{target}", facts.outer_scheme, facts.authority));
     }
     Some(place)
 }

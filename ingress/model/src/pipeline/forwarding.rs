@@ -171,8 +171,8 @@ impl Facts<'_> {
         if !self.may_have_trailers() {
             edits.remove.push(TRAILER);
         }
-        // Crumbs are of HTTP/2 alone (RFC 9113 section 8.2.3).
-        if self.head.version == Version::HTTP_2
+        // Crumbs are of HTTP/2 alone (RFC 9113 section 8.2.3), and ingress-nginx leaves those of others as they are.
+        if (self.head.version == Version::HTTP_2 || self.nginx.is_none())
             && let Some(cookies) = cookies::joined(headers)
         {
             edits.set.push((COOKIE, cookies));
@@ -208,7 +208,8 @@ impl Facts<'_> {
         } else {
             edits.set.push((X_FORWARDED_PROTO, scheme));
         }
-        edits.set.push((X_FORWARDED_PORT, text::port(origin.port)));
+        let port = self.given_port().filter(|_| self.nginx.is_some_and(|nginx| nginx.believes_fields));
+        edits.set.push((X_FORWARDED_PORT, text::port(port.unwrap_or(origin.port))));
         edits.set.push((X_FORWARDED_FOR, self.forwarded_for()));
         edits.set.push((X_REAL_IP, text::address(self.client())));
         edits.set.push((X_REQUEST_ID, self.request_id.clone()));

@@ -4,13 +4,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, HOST, LOCATION, ORIGIN};
+use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, HOST, LOCATION, ORIGIN, TE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
+use super::ask::{self, Question, parts};
 use super::forwarding;
 use super::page::{Answer, error_page};
 use super::{Ask, Decision, Forward, Key, Live};
-use crate::backend::{Backend, BackendState, Target};
+use crate::backend::{Backend, BackendState, Protocol, Target};
 use crate::host::HostName;
 use crate::path::CanonicalPath;
 use crate::policy::{Auth, Canary, Facts, HttpsRedirect, Permit, RewriteTarget, TooMuch, decoded, key_of, name_of};
@@ -54,6 +55,9 @@ impl Request<'_> {
         }
         if let Some(answer) = self.app_root(levels) {
             return Decision::Answer(answer, None);
+        }
+        if self.path.as_str() == "/healthz" && levels.answers_for_us(self.path) {
+            return Decision::Answer(Answer::empty(StatusCode::OK, self.facts.request_id), None);
         }
         let Some(found) = levels.find(self.path) else {
             let page = self.page(StatusCode::NOT_FOUND, "no Ingress has a rule for this host and path");
@@ -137,6 +141,7 @@ impl Request<'_> {
             key: None,
             permit: None,
             is_bodiless: false,
+            mirror: None,
             on_error: None,
             state,
         }))
@@ -166,6 +171,10 @@ impl Request<'_> {
 
     fn pass_route(&self, found: Match<'_>, table: &Table) -> Step<Decision> {
         let route = found.route;
+        let method = self.facts.head.method;
+        if route.dialect == Dialect::IngressNginx && (*method == Method::TRACE || *method == Method::CONNECT) {
+            return Err(Box::new(self.page(StatusCode::METHOD_NOT_ALLOWED, "this method is not allowed")));
+        }
         self.body_size(route)?;
         if found.lacks_slash {
             return Err(self.with_slash(route));
@@ -189,6 +198,13 @@ impl Request<'_> {
         let permit = self.limit(route, client)?;
         let auth = self.access(route, client)?;
         let mut edits = self.facts.request_edits(route.dialect);
+        if route.dialect == Dialect::IngressNginx && state.protocol != Protocol::H2c {
+            edits.set.retain(|(name, _)| *name != TE);
+        }
+        if let Some(connection) = route.policy.connection {
+            edits.set.retain(|(name, _)| *name != CONNECTION);
+            edits.set.push((CONNECTION, HeaderValue::from_static(connection)));
+        }
         if !Arc::ptr_eq(own, backend) {
             self.name_backend(route, Some(own), &mut edits);
             edits.set.push((X_CODE, HeaderValue::from_static("503")));
@@ -225,12 +241,14 @@ impl Request<'_> {
             key,
             permit,
             is_bodiless: false,
+            mirror: self.mirror(route, backend, client),
             on_error: if route.policy.errors.is_some() { self.error_forward(route, Some(own), table) } else { None },
             state,
         });
         Ok(match auth {
             Some(auth) => {
                 let facts = self.template_facts(route, Some(backend), client);
+                let facts = Facts { outer_scheme: if self.facts.secure() { "https" } else { "http" }, ..facts };
                 Decision::Ask(Box::new(Ask::new(forward, auth, self.facts.head, &facts, self.facts.request_id)))
             }
             None => Decision::Forward(forward),
@@ -351,6 +369,23 @@ impl Request<'_> {
         }
     }
 
+    /// The copy of the request, as far as it is made before the body is known.
+    fn mirror(&self, route: &Route, backend: &Backend, client: IpAddr) -> Option<Box<Question>> {
+        let mirror = route.policy.mirror.as_ref()?;
+        let head = self.facts.head;
+        let mut url = mirror.url.expand(&self.template_facts(route, Some(backend), client));
+        if let (true, Some(query)) = (mirror.adds_query, self.query) {
+            url.push(if url.contains('?') { '&' } else { '?' });
+            url.push_str(query);
+        }
+        let mut fields = ask::passed_on(head.headers);
+        let (_, authority, _) = parts(&url);
+        let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+        let host = mirror.host.clone().or_else(|| HeaderValue::from_str(host).ok())?;
+        fields.insert(HOST, host);
+        Some(Box::new(Question { method: head.method.clone(), url, fields, key: None }))
+    }
+
     /// The backend of a canary, if the request is one's and it has endpoints.
     fn canary<'c>(&self, canaries: &'c [Canary]) -> Option<&'c Arc<Backend>> {
         let headers = self.facts.head.headers;
@@ -442,7 +477,7 @@ impl Request<'_> {
     fn reply(&self, route: &Route, cors: bool) -> Vec<(HeaderName, HeaderValue)> {
         let mut fields = Vec::new();
         if let Some(rules) = &route.policy.respond {
-            if let Some(hsts) = rules.hsts.as_ref().filter(|_| self.facts.secure()) {
+            if let Some(hsts) = rules.hsts.as_ref().filter(|_| self.facts.connection.tls.is_some()) {
                 fields.push((http::header::STRICT_TRANSPORT_SECURITY, hsts.clone()));
             }
             fields.extend(rules.set.iter().cloned());
@@ -470,6 +505,7 @@ impl Request<'_> {
             host: self.host.map(HostName::as_str).unwrap_or_default(),
             authority: self.facts.authority.unwrap_or_default(),
             scheme: self.scheme(),
+            outer_scheme: self.scheme(),
             request_uri: head.target,
             path: self.path.as_str(),
             method: Some(head.method),

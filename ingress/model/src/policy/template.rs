@@ -15,6 +15,8 @@ pub struct Facts<'a> {
     pub authority: &'a str,
     /// `http` or `https`.
     pub scheme: &'static str,
+    /// `http` or `https`, as a trusted proxy says it.
+    pub outer_scheme: &'static str,
     /// Path and query as they were sent.
     pub request_uri: &'a str,
     /// The path in the form in which it is matched.
@@ -259,6 +261,7 @@ mod tests {
             host: "h.test",
             authority: "h.test:81",
             scheme: "https",
+            outer_scheme: "https",
             request_uri: "/a/b?x=1&y=2",
             path: "/a/b",
             method: Some(&Method::PUT),

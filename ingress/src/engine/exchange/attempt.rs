@@ -7,12 +7,14 @@ use std::time::Duration;
 use landfall_ingress_model::backend::{Protocol, Target};
 use landfall_ingress_model::balance::{Balance, Balancer, Choice, Pick};
 use landfall_ingress_model::pipeline::{Forward, Key};
+use landfall_ingress_model::table::Dialect;
 use tokio::time::Instant;
 
 use super::transfer::Upload;
 use super::{Failure, Peer, Record, Request, Shared};
 use crate::engine::body::Length;
 use crate::engine::upstream::{Care, ConnectError, Origin, Outbound, Protocols, Upstream, UpstreamError, server_name};
+use crate::resolve::ResolveError;
 
 /// How long a TCP connection may take where another endpoint is left: long for a LAN, and shorter than the second
 /// after which a lost SYN is sent again.
@@ -119,6 +121,16 @@ impl<'a> Attempts<'a> {
         (stale || error.is_unprocessed()) && upload.is_repeatable() && record.tries < self.forward.route.policy.tries
     }
 
+    /// Whether another attempt is to follow an answer with this status.
+    pub(super) fn repeats(&self, status: http::StatusCode, upload: &Upload, record: &Record<'_>) -> bool {
+        let policy = &self.forward.route.policy;
+        let Some(retry) = &policy.retry else { return false };
+        retry.repeats(&self.request.method, status)
+            && upload.is_repeatable()
+            && record.tries < policy.tries
+            && retry.within.is_none_or(|within| record.elapsed() < within)
+    }
+
     fn care(&self) -> Care {
         let simple = self.request.method.is_idempotent() && self.request.body == Length::None;
         if simple { Care::Repeatable } else { Care::Once }
@@ -130,7 +142,10 @@ impl<'a> Attempts<'a> {
             Target::Endpoints(balancer) => Ok(balancer.clone()),
             Target::Dns { name, port } => {
                 let found = self.engine.resolver.balancer(name, *port).await;
-                found.map_err(|error| Failure::Unresolved(error.status(), error.to_string()))
+                // ingress-nginx takes a name without an address for a backend without endpoints.
+                let as_nginx = self.forward.route.dialect == Dialect::IngressNginx;
+                let status = |error: &ResolveError| if as_nginx { 503 } else { error.status() };
+                found.map_err(|error| Failure::Unresolved(status(&error), error.to_string()))
             }
         }
     }

@@ -107,6 +107,11 @@ impl<'a> Record<'a> {
         *self.ended.get_or_insert_with(Instant::now)
     }
 
+    /// How long the exchange has taken so far.
+    pub(super) fn elapsed(&self) -> std::time::Duration {
+        self.begun.elapsed()
+    }
+
     /// When the last attempt began.
     pub(super) fn attempt(&self) -> Instant {
         self.attempt

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use landfall_ingress_model::pipeline::{Forward, Trailers, Upgraded, response_edits};
 use tokio::time::Instant;
@@ -89,6 +90,20 @@ impl Upload {
     /// Bytes of the body that have come from the client.
     pub(super) fn received(&self) -> u64 {
         self.received
+    }
+
+    /// The body, if it has come to its end and was kept whole.
+    pub(super) fn whole_body(&self) -> Option<Bytes> {
+        if !self.whole || !self.kept.last().is_some_and(Part::is_final) {
+            return None;
+        }
+        let mut body = BytesMut::with_capacity(self.kept_bytes);
+        for part in &self.kept {
+            if let Part::Data(data) | Part::Last(data) = part {
+                body.extend_from_slice(data);
+            }
+        }
+        Some(body.freeze())
     }
 
     /// Whether all that was sent can be sent again.

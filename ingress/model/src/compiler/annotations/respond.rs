@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use landfall_model::ObjectKey;
+
 use super::fault::Fault;
 use super::{Annotations, Read};
 use crate::compiler::options::Options;
@@ -10,7 +12,8 @@ use crate::table::Dialect;
 
 /// The annotations of this family.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub(super) struct Responses {
+pub(crate) struct Responses {
+    pub(crate) custom_headers: Option<ObjectKey>,
     redirect_from: Option<Box<str>>,
     redirect_to: Option<Template>,
     cookie_domain: Option<Replace>,
@@ -21,9 +24,20 @@ impl Responses {
     pub(super) fn read_in(all: &mut Annotations, name: &str, value: &str) -> Result<Read, Fault> {
         let this = &mut all.respond;
         match name {
-            // "default" is about a name that no backend here has.
-            "proxy-redirect-from" => this.redirect_from = (value != "off" && value != "default").then(|| value.into()),
+            "proxy-redirect-from" => {
+                this.redirect_from = (value != "off" && value != "default").then(|| value.into());
+                // The name that all backends have in ingress-nginx' configuration.
+                if value == "default" {
+                    this.redirect_from = Some("http://upstream_balancer/".into());
+                    this.redirect_to = Some(Template::verbatim("/"));
+                }
+            }
             "proxy-redirect-to" => this.redirect_to = if value == "off" { None } else { Some(template(value)?) },
+            "custom-headers" => {
+                let key = value.split_once('/').filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty());
+                let (namespace, name) = key.ok_or(Fault::Closed("give NAMESPACE/NAME of a ConfigMap"))?;
+                this.custom_headers = Some(ObjectKey::new(namespace, name));
+            }
             "proxy-cookie-domain" => this.cookie_domain = pair(value)?,
             "proxy-cookie-path" => this.cookie_path = pair(value)?,
             _ => return Ok(Read::Foreign),

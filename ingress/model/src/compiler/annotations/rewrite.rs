@@ -32,6 +32,9 @@ impl Rewrites {
                 this.target = Some(value.into());
             }
             "x-forwarded-prefix" => {
+                if value.contains([';', '"', '{', '}']) {
+                    return Err(Fault::Value("give a path"));
+                }
                 let value = HeaderValue::from_str(value);
                 this.prefix = Some(value.map_err(|_| Fault::Value("give a path"))?);
             }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
+
 use super::fault::Fault;
-use super::value::{body_size, seconds};
+use super::value::{body_size, is_of, seconds};
 use super::{Annotations, Read};
 use crate::backend::Protocol;
 use crate::compiler::options::Options;
-use crate::policy::{RoutePolicy, Template, UnknownVariable};
+use crate::policy::{Mirror, Retry, RoutePolicy, Template, UnknownVariable};
 use crate::table::Dialect;
 
 /// "0 = unlimited" of `proxy-next-upstream-tries`, bounded because each try is a connection.
@@ -25,6 +27,13 @@ pub(super) struct UpstreamAnnotations {
     max_body: Option<Option<u64>>,
     pub(super) protocol: Option<Protocol>,
     host: Option<Arc<Template>>,
+    connection: Option<&'static str>,
+    retry: Option<Retry>,
+    retry_within: Option<Duration>,
+    mirror_url: Option<Arc<Template>>,
+    mirror_adds_query: bool,
+    mirror_without_body: bool,
+    mirror_host: Option<HeaderValue>,
 }
 
 impl UpstreamAnnotations {
@@ -38,6 +47,34 @@ impl UpstreamAnnotations {
             "proxy-next-upstream-tries" => this.tries = Some(tries(value)?),
             "backend-protocol" => this.protocol = Some(protocol(value)?),
             "upstream-vhost" => this.host = Some(Arc::new(host(value)?)),
+            "connection-proxy-header" => match value {
+                "close" => this.connection = Some("close"),
+                "keep-alive" => this.connection = Some("keep-alive"),
+                _ => return Err(Fault::Value("use close or keep-alive")),
+            },
+            "proxy-next-upstream" => this.retry = Some(retry(value)?),
+            "proxy-next-upstream-timeout" => {
+                let within = value.parse().map_err(|_| Fault::Value("give whole seconds, or 0 for no limit"))?;
+                this.retry_within = (within > 0).then(|| Duration::from_secs(within));
+            }
+            "mirror-target" => {
+                let place = value.strip_prefix("http://").or_else(|| value.strip_prefix("https://"));
+                if place.is_none_or(str::is_empty) || !is_of(value, b"-._~/:?&=,$") {
+                    return Err(Fault::Value("give a URL with http:// or https:// in front"));
+                }
+                let template = Template::of_variables(value);
+                this.mirror_url = Some(Arc::new(template.map_err(|UnknownVariable(name)| Fault::Variable(name))?));
+                this.mirror_adds_query = !value.contains("$request_uri");
+            }
+            "mirror-request-body" => match value {
+                "on" => this.mirror_without_body = false,
+                "off" => this.mirror_without_body = true,
+                _ => return Err(Fault::Value("use on or off")),
+            },
+            "mirror-host" => {
+                let value = HeaderValue::from_str(value);
+                this.mirror_host = Some(value.map_err(|_| Fault::Value("give a host"))?);
+            }
             _ => return Ok(Read::Foreign),
         }
         Ok(Read::Taken)
@@ -56,6 +93,13 @@ impl UpstreamAnnotations {
         policy.tries = self.tries.or(options.tries).unwrap_or(policy.tries);
         policy.max_body = self.max_body.or(options.max_body).unwrap_or(policy.max_body);
         policy.upstream_host = self.host.clone();
+        policy.connection = self.connection;
+        let retry = self.retry.clone().or_else(|| self.retry_within.map(|_| Retry::default()));
+        policy.retry = retry.map(|retry| Arc::new(Retry { within: self.retry_within, ..retry }));
+        policy.mirror = self.mirror_url.clone().map(|url| {
+            let (adds_query, with_body) = (self.mirror_adds_query, !self.mirror_without_body);
+            Arc::new(Mirror { url, adds_query, with_body, host: self.mirror_host.clone() })
+        });
     }
 }
 
@@ -65,6 +109,27 @@ pub(crate) fn tries(value: &str) -> Result<u32, Fault> {
         Ok(tries) => Ok(tries.min(MOST_TRIES)),
         Err(_) => Err(Fault::Value("give the number of attempts in all, or 0 for as many as are allowed, which is 32")),
     }
+}
+
+/// Words that say when another attempt is made; `off` is never.
+fn retry(value: &str) -> Result<Retry, Fault> {
+    let mut retry = Retry { on_error: false, on_timeout: false, ..Retry::default() };
+    let mut statuses = Vec::new();
+    for word in value.split_whitespace() {
+        match word {
+            "error" => retry.on_error = true,
+            "timeout" => retry.on_timeout = true,
+            "non_idempotent" => retry.any_method = true,
+            "invalid_header" | "off" => {}
+            _ => {
+                let status = word.strip_prefix("http_").and_then(|status| status.parse().ok());
+                let known = status.filter(|status| [403, 404, 429, 500, 502, 503, 504].contains(status));
+                statuses.push(known.ok_or(Fault::Value("use words such as error, timeout, http_502 and off"))?);
+            }
+        }
+    }
+    retry.statuses = statuses.into();
+    Ok(retry)
 }
 
 fn protocol(value: &str) -> Result<Protocol, Fault> {
