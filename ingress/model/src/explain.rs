@@ -4,8 +4,8 @@ mod text;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use http::header::HOST;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use http::header::{HOST, LOCATION};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use landfall_model::ObjectKey;
 use serde::Serialize;
 
@@ -15,10 +15,10 @@ use crate::compiler::ingress::ParsedIngress;
 use crate::compiler::link::Linked;
 use crate::host::{HostName, HostPattern};
 use crate::path::CanonicalPath;
-use crate::pipeline::{Connection, Decision, Live, PipelineSettings, RequestHead, Tls, decide};
+use crate::pipeline::{Answer, Ask, Connection, Decision, Forward, Live, PipelineSettings, RequestHead, Tls, decide};
 use crate::policy::Unlimited;
 use crate::reason;
-use crate::table::{Action, Dialect, HttpsRedirect, PathRule, Route};
+use crate::table::{Action, Dialect, PathRule, Route};
 
 /// A request to explain.
 #[derive(Clone, Debug)]
@@ -73,7 +73,7 @@ pub struct Winner {
     pub endpoints: Vec<String>,
     /// Which clients the rule is for, where not all are.
     pub access: Option<String>,
-    /// What is answered without asking a backend, if so.
+    /// What is answered without asking a backend, or what happens first; the target for the backend if it is another.
     pub answer: Option<String>,
     /// The fields that the backend gets, where the request was given some.
     pub headers: Vec<String>,
@@ -143,19 +143,14 @@ pub fn explain(compiler: &Compiler, request: &Request) -> Explanation {
     explanation.host = host.as_ref().map(HostName::to_string).unwrap_or_default();
     explanation.path = path.to_string();
     let route = compiler.table.find(host.as_ref(), &path);
-    explanation.winner = route.map(|route| winner(route, request));
-    if let Some(winner) = &mut explanation.winner
-        && !request.headers.is_empty()
-    {
-        winner.headers = forwarded(compiler, request);
-    }
+    explanation.winner = route.map(|route| winner(route, decision(compiler, request), request));
     explanation.certificate = (request.scheme == "https").then(|| certificate(compiler, host.as_ref()));
     let question = Question { compiler, host: host.as_ref(), path: &path, winner: route.map(|route| &**route) };
     explanation.rejected = question.rejected();
     explanation
 }
 
-fn winner(route: &Route, request: &Request) -> Winner {
+fn winner(route: &Route, decision: Decision, request: &Request) -> Winner {
     let (backend, endpoints, unavailable) = match &route.action {
         Action::Forward(backend) => {
             let state = backend.state();
@@ -168,15 +163,17 @@ fn winner(route: &Route, request: &Request) -> Winner {
         Action::Unavailable(why) => (None, Vec::new(), Some(why.clone())),
         Action::NotFound => (None, Vec::new(), None),
     };
-    let redirected = route.policy.https_redirect != HttpsRedirect::Never && request.scheme != "https";
-    let access = route.policy.access.as_deref();
-    let denied = request.client.filter(|client| access.is_some_and(|access| !access.permits(*client)));
-    let answer = match (unavailable, denied) {
-        _ if redirected => Some("308 to HTTPS".to_owned()),
-        (Some(why), _) => Some(format!("503: {why}")),
-        (None, Some(client)) => Some(format!("403: {client} may not use this rule")),
-        (None, None) => None,
+    let (answer, headers) = match decision {
+        // Who asks is not known, so whether it may is not either.
+        Decision::Answer(answer, _) if answer.status == StatusCode::FORBIDDEN && request.client.is_none() => {
+            (None, Vec::new())
+        }
+        Decision::Answer(answer, _) => (Some(answer_text(&answer, unavailable.as_deref(), request)), Vec::new()),
+        Decision::Ask(ask) => (Some(ask_text(&ask)), Vec::new()),
+        Decision::Forward(forward) if request.headers.is_empty() => (other_target(&forward, request), Vec::new()),
+        Decision::Forward(forward) => (other_target(&forward, request), forwarded(&forward, request)),
     };
+    let access = route.policy.access.as_deref();
     Winner {
         namespace: route.id.ingress.namespace().to_owned(),
         ingress: route.id.ingress.name().to_owned(),
@@ -190,12 +187,40 @@ fn winner(route: &Route, request: &Request) -> Winner {
         endpoints,
         access: access.map(|access| format!("{access}; 403 for others")),
         answer,
-        headers: Vec::new(),
+        headers,
     }
 }
 
-/// The fields that the backend gets of a GET by this client, without trusted proxies in between.
-fn forwarded(compiler: &Compiler, request: &Request) -> Vec<String> {
+/// What is answered without asking a backend.
+fn answer_text(answer: &Answer, unavailable: Option<&str>, request: &Request) -> String {
+    let status = answer.status.as_u16();
+    let place = answer.headers.iter().find(|(name, _)| name == LOCATION);
+    if let Some((_, place)) = place {
+        return format!("{status} to {}", String::from_utf8_lossy(place.as_bytes()));
+    }
+    let page = answer.body.lines().next().and_then(|line| line.split_once(": ")).map(|(_, reason)| reason);
+    match (answer.status, unavailable, request.client) {
+        (StatusCode::SERVICE_UNAVAILABLE, Some(why), _) => format!("503: {why}"),
+        (StatusCode::FORBIDDEN, _, Some(client)) => format!("403: {client} may not use this rule"),
+        _ => format!("{status}: {}", page.unwrap_or_default()),
+    }
+}
+
+/// What has to be found out before the backend is asked.
+fn ask_text(ask: &Ask) -> String {
+    match ask.question(false) {
+        Some(question) => format!("{} is asked whether the request may pass", question.url),
+        None => "401, unless the request has a name and a password".to_owned(),
+    }
+}
+
+/// The target for the backend, where it is another one.
+fn other_target(forward: &Forward, request: &Request) -> Option<String> {
+    (forward.target != request.path).then(|| format!("the backend gets {}", forward.target))
+}
+
+/// What the pipeline decides about a GET by this client, without trusted proxies in between.
+fn decision(compiler: &Compiler, request: &Request) -> Decision {
     let client = SocketAddr::new(request.client.unwrap_or(Ipv4Addr::LOCALHOST.into()), 0);
     let tls = (request.scheme == "https").then_some(Tls { server_name: None });
     let connection = Connection { client, peer: client, local: client, destination: None, tls };
@@ -203,14 +228,20 @@ fn forwarded(compiler: &Compiler, request: &Request) -> Vec<String> {
     if let Ok(host) = HeaderValue::from_str(&request.host) {
         headers.insert(HOST, host);
     }
-    let (method, version) = (&Method::GET, Version::HTTP_11);
-    let head = RequestHead { method, version, target: &request.path, authority: None, headers: &headers };
+    let version = if request.host.is_empty() { Version::HTTP_10 } else { Version::HTTP_11 };
+    let head = RequestHead { method: &Method::GET, version, target: &request.path, authority: None, headers: &headers };
     let id = headers.get("x-request-id").cloned().unwrap_or(HeaderValue::from_static("(generated)"));
     let live = Live { dice: u64::MAX, now: 0, instant: std::time::Instant::now(), limiter: &Unlimited };
-    match decide(&head, &connection, &compiler.table, &PipelineSettings::default(), &id, &live) {
-        Decision::Forward(forward) => forward.edits.apply(&mut headers),
-        Decision::Ask(_) | Decision::Answer(..) => return Vec::new(),
+    decide(&head, &connection, &compiler.table, &PipelineSettings::default(), &id, &live)
+}
+
+/// The fields that the backend gets.
+fn forwarded(forward: &Forward, request: &Request) -> Vec<String> {
+    let mut headers = request.headers.clone();
+    if let Ok(host) = HeaderValue::from_str(&request.host) {
+        headers.insert(HOST, host);
     }
+    forward.edits.apply(&mut headers);
     let line =
         |(name, value): (&HeaderName, &HeaderValue)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()));
     let mut lines: Vec<String> = headers.iter().map(line).collect();

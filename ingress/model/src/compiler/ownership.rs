@@ -74,7 +74,7 @@ impl Compiler {
             HostPattern::Wildcard(_) | HostPattern::Any => false,
         };
         if hosts.iter().any(|host| matches!(host, HostPattern::Wildcard(_))) {
-            let known = self.hosts.keys().chain(self.names.keys());
+            let known = self.hosts.keys().chain(self.names.keys()).chain(self.canaries.keys());
             let below: Vec<HostPattern> = known.filter(|host| is_below(host)).cloned().collect();
             hosts.extend(below);
         }

@@ -207,11 +207,11 @@ impl Compiler {
     fn enter_canaries(&self, host: &HostPattern, owner: Option<&Age>, routes: &mut HostRoutes) -> Vec<Problem> {
         let mut problems = Vec::new();
         let ages = self.canaries.get(host).into_iter().flatten();
-        let allowed = |age: &&Age| owner.is_none_or(|owner| owner.key.namespace() == age.key.namespace());
-        for age in ages.filter(allowed) {
+        let allowed = |age: &Age| owner.is_none_or(|owner| owner.key.namespace() == age.key.namespace());
+        for age in ages {
             let canaries = self.linked.get(&age.key).map(|linked| linked.canaries.as_slice()).unwrap_or_default();
             for LinkedCanary { path, canary, place, .. } in canaries.iter().filter(|canary| canary.host == *host) {
-                if routes.has_path(path) {
+                if allowed(age) && routes.has_path(path) {
                     routes.canaries.entry(path.clone()).or_default().push(canary.clone());
                 } else {
                     problems.push(lonely(&age.key, host, path, *place));
