@@ -32,6 +32,7 @@ pub enum Command {
 }
 
 /// What decides which Ingresses are ours and what stands behind them.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[derive(Args, Clone, Debug)]
 pub struct ModelArgs {
     /// A value of `IngressClass.spec.controller` that is served.

@@ -85,7 +85,7 @@ pub struct Compiler {
     pub(crate) backends: Backends,
     secrets: Secrets,
     config_maps: Store<BTreeMap<String, String>>,
-    /// What the ConfigMap of ingress-nginx says, and what is wrong with it.
+    /// What the `ConfigMap` of ingress-nginx says, and what is wrong with it.
     options: Options,
     option_problems: Vec<Problem>,
     publisher: Publisher,
@@ -234,10 +234,10 @@ impl Compiler {
         let read = |map: &ConfigMap, _: &ObjectKey| map.data.clone().unwrap_or_default();
         let changed = self.config_maps.apply(change, |map| &map.metadata, read);
         let changed: BTreeSet<ObjectKey> = changed.into_iter().map(|(key, _)| key).collect();
-        let uses = |parsed: &ingress::ParsedIngress| {
+        let names = |parsed: &ingress::ParsedIngress| {
             parsed.annotations.auth.set_headers.as_ref().is_some_and(|map| changed.contains(map))
         };
-        let users = self.ingresses.iter().filter(|(_, stored)| uses(&stored.parsed));
+        let users = self.ingresses.iter().filter(|(_, stored)| names(&stored.parsed));
         self.dirty.ingresses.extend(users.map(|(key, _)| key.clone()));
         let Some(key) = self.settings.config_map.clone() else { return };
         if changed.is_empty() {

@@ -5,10 +5,13 @@
 
 mod ask;
 mod cookies;
+mod forward;
 mod forwarding;
 mod hops;
+mod instead;
 mod origin;
 mod page;
+mod redirects;
 mod response;
 mod steps;
 mod text;
@@ -17,18 +20,18 @@ mod tokens;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use http::header::{HOST, SET_COOKIE};
+use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use ipnet::IpNet;
 
-use crate::backend::{Backend, BackendState};
 use crate::host::HostName;
 use crate::path::CanonicalPath;
-use crate::policy::{Facts, Limiter, Permit};
+use crate::policy::Limiter;
 use crate::table::{Route, Table};
 
 pub use ask::{Ask, Opinion, Question, parts};
 pub use cookies::field_count;
+pub use forward::{Forward, Key};
 pub use hops::may_trail;
 pub use page::{Answer, error_page};
 pub use response::{BadFraming, ResponseBody, Trailers, Upgraded, declared_length, response_body, response_edits};
@@ -129,108 +132,6 @@ impl HeaderEdits {
         for (name, value) in &self.add {
             headers.append(name.clone(), value.clone());
         }
-    }
-}
-
-/// A request that goes to a backend.
-#[derive(Clone)]
-pub struct Forward {
-    /// The route that took it; its policy has the limits.
-    pub route: Arc<Route>,
-    /// The backend.
-    pub backend: Arc<Backend>,
-    /// The backend's state, loaded once for this request.
-    pub state: Arc<BackendState>,
-    /// Canonical path, and the query as it came.
-    pub target: String,
-    /// Edits to the request's fields.
-    pub edits: HeaderEdits,
-    /// The client behind trusted proxies: what affinity, limits and the access log go by.
-    pub client: IpAddr,
-    /// Whether the client asked to switch protocols and may.
-    pub upgrade: bool,
-    /// Whether the client came by HTTPS.
-    pub secure: bool,
-    /// The host as the client wrote it, where the answer may speak of it.
-    pub authority: Box<str>,
-    /// Fields that the answer gets, whoever makes it.
-    pub reply: Vec<(HeaderName, HeaderValue)>,
-    /// Cookies that the client gets besides the backend's.
-    pub cookies: Vec<HeaderValue>,
-    /// Whether it gets them with an error, too.
-    pub cookies_with_errors: bool,
-    /// The cookie by which the client stays at its endpoint.
-    pub affinity: Option<HeaderValue>,
-    /// What decides about the endpoint.
-    pub key: Option<Key>,
-    /// Held while the request counts as one that is under way.
-    pub permit: Option<Permit>,
-    /// Whether the backend gets no body, since there is none to be had any more.
-    pub is_bodiless: bool,
-    /// The copy of the request, without its body.
-    pub mirror: Option<Box<Question>>,
-    /// The same request to the backend that answers in the place of errors, where there is one.
-    pub on_error: Option<Box<Forward>>,
-}
-
-const X_CODE: HeaderName = HeaderName::from_static("x-code");
-
-/// What decides about an endpoint.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Key {
-    /// The endpoint that a hash points to.
-    Hash(u64),
-    /// This endpoint, as long as it is one.
-    Endpoint(SocketAddr),
-}
-
-impl std::fmt::Debug for Forward {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Forward({} to {})", self.target, self.backend.key)
-    }
-}
-
-impl Forward {
-    /// What happens to the request after an answer with this status, if another one takes its place. `is_ours` is
-    /// whether it is an answer of our own.
-    pub fn instead_of(&mut self, status: StatusCode, is_ours: bool) -> Option<Box<Forward>> {
-        let errors = self.route.policy.errors.as_ref()?;
-        if !errors.replaces(status) || !(is_ours || errors.intercepts) {
-            return None;
-        }
-        let mut instead = self.on_error.take()?;
-        instead.edits.set.push((X_CODE, HeaderValue::from(status.as_u16())));
-        instead.affinity = self.affinity.take();
-        Some(instead)
-    }
-
-    /// Adds to the edits of a response what the route asks for.
-    pub fn respond(&self, status: StatusCode, response: &HeaderMap, edits: &mut HeaderEdits) {
-        if let Some(rules) = &self.route.policy.respond {
-            edits.remove.extend(rules.hide.iter().filter(|name| response.contains_key(*name)).cloned());
-            if rules.changes_values() {
-                let scheme = if self.secure { "https" } else { "http" };
-                let facts =
-                    Facts { host: host_of(&self.authority), authority: &self.authority, scheme, ..Facts::default() };
-                for (name, values) in rules.rewritten(response, &facts) {
-                    edits.remove.push(name.clone());
-                    edits.add.extend(values.into_iter().map(|value| (name.clone(), value)));
-                }
-            }
-        }
-        edits.set.extend(self.reply.iter().cloned());
-        edits.add.extend(self.affinity.iter().map(|cookie| (SET_COOKIE, cookie.clone())));
-        if self.cookies_with_errors || status.as_u16() < 400 {
-            edits.add.extend(self.cookies.iter().map(|cookie| (SET_COOKIE, cookie.clone())));
-        }
-    }
-}
-
-/// The host of an authority, without its port.
-fn host_of(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
     }
 }
 

@@ -14,7 +14,7 @@ use landfall_ingress_model::balance::{Balance, Balancer};
 use landfall_ingress_model::host::{HostName, HostPattern};
 use landfall_ingress_model::settings::Origin;
 use landfall_ingress_model::table::{
-    Action, Attached, Dialect, HostRoutes, PathRule, Route, RouteId, RoutePolicy, Table,
+    Action, Attached, Dialect, HostRoutes, PathRule, Route, RouteId, RoutePolicy, Table, Written,
 };
 use landfall_ingress_model::tls::{Certificate, CertificateTable};
 use landfall_model::ObjectKey;
@@ -112,7 +112,7 @@ impl Rule {
             dialect: Dialect::Kubernetes,
             action: Action::Forward(Arc::new(Backend::new(key, Arc::new(state)))),
             policy: Arc::new(self.policy),
-            written: Default::default(),
+            written: Written::default(),
             attached: Attached::default(),
         };
         (host, prefix, Arc::new(route))

@@ -13,6 +13,9 @@ use crate::policy::{Auth, BasicAuth, ExternalAuth, Template, is_known};
 use crate::reason;
 use crate::table::Dialect;
 
+/// What is wrong, and what to do about it.
+pub(super) type Cause = (String, &'static str);
+
 const PREFIX: &str = "nginx.ingress.kubernetes.io/";
 
 /// The Secret with the passwords, by the namespace of its Ingress.
@@ -78,7 +81,7 @@ impl Compiler {
         annotations: &AuthAnnotations,
         parsed: &ParsedIngress,
         secret: &ObjectKey,
-    ) -> Result<BasicAuth, (String, &'static str)> {
+    ) -> Result<BasicAuth, Cause> {
         if secret.namespace() != parsed.age.key.namespace() {
             return Err((
                 format!("Secret {secret} is in another namespace"),
@@ -103,20 +106,12 @@ impl Compiler {
         Ok(BasicAuth { challenge: annotations.challenge(), users })
     }
 
-    fn set_headers(
-        &self,
-        key: &ObjectKey,
-        parsed: &ParsedIngress,
-    ) -> Result<Box<[(HeaderName, Template)]>, (String, &'static str)> {
+    fn set_headers(&self, key: &ObjectKey, parsed: &ParsedIngress) -> Result<Box<[(HeaderName, Template)]>, Cause> {
         let data = self.set_headers_of(key, parsed)?;
         Ok(data.iter().filter_map(|(name, value)| set_header(name, value)).collect())
     }
 
-    fn set_headers_of(
-        &self,
-        key: &ObjectKey,
-        parsed: &ParsedIngress,
-    ) -> Result<&BTreeMap<String, String>, (String, &'static str)> {
+    fn set_headers_of(&self, key: &ObjectKey, parsed: &ParsedIngress) -> Result<&BTreeMap<String, String>, Cause> {
         if key.namespace() != parsed.age.key.namespace() {
             return Err((format!("ConfigMap {key} is in another namespace"), "put it into that of the Ingress"));
         }

@@ -12,7 +12,7 @@ use super::annotations::auth::{AuthAnnotations, set_header};
 use super::annotations::errors::statuses;
 use super::annotations::fault::Fault;
 use super::annotations::upstream::tries;
-use super::annotations::value::{body_size, boolean, number, seconds};
+use super::annotations::value::{BodyLimit, body_size, boolean, number, seconds};
 use super::annotations::{Read, Risk};
 use crate::access::{self, Access};
 use crate::policy::{ExternalAuth, Forwarding, ResponseRules};
@@ -61,7 +61,7 @@ pub(crate) struct Limits {
     pub(crate) read_timeout: Option<Duration>,
     pub(crate) write_timeout: Option<Duration>,
     pub(crate) tries: Option<u32>,
-    pub(crate) max_body: Option<Option<u64>>,
+    pub(crate) max_body: Option<BodyLimit>,
     pub(crate) ssl_redirect: Option<bool>,
     pub(crate) force_ssl_redirect: Option<bool>,
     pub(crate) relative_redirects: bool,
@@ -120,13 +120,14 @@ impl Options {
     /// Reads the data of the `ConfigMap` named `key`.
     ///
     /// `other` gives the data of another one by `NAMESPACE/NAME`.
+    #[expect(clippy::too_many_lines, reason = "a line for each key")]
     pub(crate) fn parse<'m>(
         data: &BTreeMap<String, String>,
         key: &ObjectKey,
         other: impl Fn(&str) -> Option<&'m BTreeMap<String, String>>,
     ) -> (Self, Vec<Problem>) {
         let mut options = Self {
-            limits: Limits { max_body: Some(Some(MAX_BODY)), ..Limits::default() },
+            limits: Limits { max_body: Some(BodyLimit(Some(MAX_BODY))), ..Limits::default() },
             http_redirect_code: StatusCode::PERMANENT_REDIRECT,
             limit_status: StatusCode::SERVICE_UNAVAILABLE,
             respond: Arc::default(),

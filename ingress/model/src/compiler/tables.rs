@@ -96,7 +96,7 @@ impl Compiler {
             table.get_or_insert_with(copy).names = Arc::new(names);
         }
         if self.options.blocked != old.blocked {
-            table.get_or_insert_with(copy).blocked = self.options.blocked.clone();
+            table.get_or_insert_with(copy).blocked.clone_from(&self.options.blocked);
         }
         if let Some(mut table) = table {
             table.generation += 1;

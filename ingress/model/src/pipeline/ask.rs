@@ -121,7 +121,7 @@ impl Ask {
         opinion: Option<&Opinion>,
         headers: &HeaderMap,
         request_id: &HeaderValue,
-    ) -> Result<Box<Forward>, Box<Answer>> {
+    ) -> Result<Box<Forward>, Answer> {
         let own = self.forward.on_error.is_some().then(|| self.forward.clone());
         let concluded = self.judge(password_is_right, opinion, headers, request_id);
         concluded.or_else(|answer| match own.and_then(|mut own| own.instead_of(answer.status, true)) {
@@ -139,13 +139,13 @@ impl Ask {
         opinion: Option<&Opinion>,
         headers: &HeaderMap,
         request_id: &HeaderValue,
-    ) -> Result<Box<Forward>, Box<Answer>> {
+    ) -> Result<Box<Forward>, Answer> {
         let asked = self.question(password_is_right).is_some();
         let Self { mut forward, auth, signin, .. } = self;
         let page = |status: StatusCode, reason: &str| {
             let mut answer = error_page(status, reason, headers, request_id);
             answer.headers.extend(forward.reply.iter().cloned());
-            Box::new(answer)
+            answer
         };
         let unauthorized = || {
             let mut answer = page(StatusCode::UNAUTHORIZED, "a name and a password are needed");
@@ -193,10 +193,10 @@ impl Ask {
 fn refused(
     opinion: Option<&Opinion>,
     signin: Option<String>,
-    page: impl Fn(StatusCode, &str) -> Box<Answer>,
+    page: impl Fn(StatusCode, &str) -> Answer,
     request_id: &HeaderValue,
     forward: &Forward,
-) -> Box<Answer> {
+) -> Answer {
     let fields = opinion.map(|opinion| &opinion.fields);
     if let Some(place) = signin.and_then(|place| HeaderValue::try_from(place).ok()) {
         let mut answer = Answer::empty(StatusCode::FOUND, request_id);
@@ -204,7 +204,7 @@ fn refused(
         answer.headers.push((LOCATION, place));
         let cookies = fields.into_iter().flat_map(|fields| fields.get_all(SET_COOKIE));
         answer.headers.extend(cookies.map(|cookie| (SET_COOKIE, cookie.clone())));
-        return Box::new(answer);
+        return answer;
     }
     let mut answer = page(StatusCode::UNAUTHORIZED, "this request is not authorised");
     let challenges = fields.into_iter().flat_map(|fields| fields.get_all(WWW_AUTHENTICATE));
@@ -291,7 +291,7 @@ fn signin(external: &ExternalAuth, facts: &Facts<'_>) -> Option<String> {
     if let Some(parameter) = &signin.parameter {
         let separator = if place.contains('?') { '&' } else { '?' };
         let target = crate::policy::escaped_argument(facts.request_uri);
-        place.push_str(&format!("{separator}{parameter}={}://{}{target}", facts.outer_scheme, facts.authority));
+        place = format!("{place}{separator}{parameter}={}://{}{target}", facts.outer_scheme, facts.authority);
     }
     Some(place)
 }

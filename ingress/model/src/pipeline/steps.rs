@@ -4,29 +4,25 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, HOST, LOCATION, ORIGIN, TE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, ORIGIN, TE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::ask::{self, Question, parts};
 use super::forwarding;
+use super::instead::{is_replaced, name_backend};
 use super::page::{Answer, error_page};
 use super::{Ask, Decision, Forward, Key, Live};
 use crate::backend::{Backend, BackendState, Protocol, Target};
 use crate::host::HostName;
 use crate::path::CanonicalPath;
-use crate::policy::{Auth, Canary, Facts, HttpsRedirect, Permit, RewriteTarget, TooMuch, decoded, key_of, name_of};
-use crate::table::{Action, Dialect, HostLevels, Match, Route, Table, WwwRedirect};
+use crate::policy::{Auth, Canary, Facts, Permit, RewriteTarget, TooMuch, decoded, key_of, name_of};
+use crate::table::{Action, Dialect, Match, Route, Table};
 
 const X_CODE: HeaderName = HeaderName::from_static("x-code");
-const X_FORMAT: HeaderName = HeaderName::from_static("x-format");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_INGRESS_NAME: HeaderName = HeaderName::from_static("x-ingress-name");
-const X_NAMESPACE: HeaderName = HeaderName::from_static("x-namespace");
-const X_ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const X_SERVICE_NAME: HeaderName = HeaderName::from_static("x-service-name");
-const X_SERVICE_PORT: HeaderName = HeaderName::from_static("x-service-port");
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+
+/// Why there is a 404.
+const NO_RULE: &str = "no Ingress has a rule for this host and path";
 
 /// A request whose host and path are known.
 #[derive(Clone, Copy)]
@@ -41,7 +37,7 @@ pub(super) struct Request<'a> {
 }
 
 /// What a step says: an answer ends the passage.
-type Step<T = ()> = Result<T, Box<Answer>>;
+pub(super) type Step<T = ()> = Result<T, Answer>;
 
 impl Request<'_> {
     /// Passes all steps.
@@ -51,7 +47,7 @@ impl Request<'_> {
         }
         let levels = table.host(self.host);
         if let Some(redirect) = levels.www() {
-            return Decision::Answer(self.to_other_name(redirect), None);
+            return Decision::Answer(self.other_name(redirect), None);
         }
         if let Some(answer) = self.app_root(levels) {
             return Decision::Answer(answer, None);
@@ -60,111 +56,29 @@ impl Request<'_> {
             return Decision::Answer(Answer::empty(StatusCode::OK, self.facts.request_id), None);
         }
         let Some(found) = levels.find(self.path) else {
-            let page = self.page(StatusCode::NOT_FOUND, "no Ingress has a rule for this host and path");
+            let page = self.page(StatusCode::NOT_FOUND, NO_RULE);
             return Decision::Answer(page, None);
         };
         let route = found.route;
         let request = Request { facts: self.facts.of(route), is_uncovered: levels.is_uncovered(), ..*self };
         match request.pass_route(found, table) {
             Ok(decision) => decision,
-            Err(answer) if request.is_replaced(route, answer.status) => {
-                match request.error_forward(route, None, table) {
-                    Some(mut instead) => {
-                        instead.edits.set.push((X_CODE, HeaderValue::from(answer.status.as_u16())));
-                        instead.is_bodiless = true;
-                        Decision::Forward(instead)
-                    }
-                    // Without a service for it, the page is that of ingress-nginx itself, whatever the status.
-                    None => {
-                        let reason = "no Ingress has a rule for this host and path";
-                        Decision::Answer(self.page(StatusCode::NOT_FOUND, reason), Some(route.clone()))
-                    }
+            Err(answer) if is_replaced(route, answer.status) => {
+                if let Some(mut instead) = request.error_forward(route, None, table) {
+                    instead.edits.set.push((X_CODE, HeaderValue::from(answer.status.as_u16())));
+                    instead.is_bodiless = true;
+                    return Decision::Forward(instead);
                 }
+                // Without a service for it, the page is that of ingress-nginx itself, whatever the status.
+                let page = self.page(StatusCode::NOT_FOUND, NO_RULE);
+                Decision::Answer(page, Some(route.clone()))
             }
             Err(mut answer) => {
                 if !route.policy.is_silent() {
                     let cors = answer.status != StatusCode::PAYLOAD_TOO_LARGE;
                     answer.headers.extend(self.reply(route, cors));
                 }
-                Decision::Answer(*answer, Some(route.clone()))
-            }
-        }
-    }
-
-    /// Whether another backend answers in the place of our own answer.
-    fn is_replaced(&self, route: &Route, status: StatusCode) -> bool {
-        let has_rule = !matches!(route.action, Action::NotFound);
-        has_rule && route.policy.errors.as_ref().is_some_and(|errors| errors.replaces(status))
-    }
-
-    /// The request as the backend gets it that answers in the place of errors.
-    fn error_forward(&self, route: &Arc<Route>, backend: Option<&Backend>, table: &Table) -> Option<Box<Forward>> {
-        let errors = route.policy.errors.as_ref()?;
-        let fallback = match table.fallback.as_ref().map(|fallback| &fallback.action) {
-            Some(Action::Forward(backend)) => Some(backend),
-            _ => None,
-        };
-        let instead = errors.backend.as_ref().or(fallback)?;
-        let state = instead.state();
-        if state.unavailable.is_some() {
-            return None;
-        }
-        let head = self.facts.head;
-        let mut edits = self.facts.request_edits(route.dialect);
-        let shown = [X_FORWARDED_FOR, X_REQUEST_ID, HOST, CONTENT_LENGTH];
-        let dropped: Vec<HeaderName> =
-            edits.set.iter().map(|(name, _)| name).filter(|name| !shown.contains(name)).cloned().collect();
-        edits.set.retain(|(name, _)| shown.contains(name));
-        edits.remove.extend(dropped);
-        let mut set = |name: HeaderName, value: Option<&HeaderValue>| match value {
-            Some(value) => edits.set.push((name, value.clone())),
-            None => edits.remove.push(name),
-        };
-        set(X_FORMAT, head.headers.get(ACCEPT));
-        set(X_ORIGINAL_URI, HeaderValue::from_str(head.target).ok().as_ref());
-        set(CONNECTION, Some(&HeaderValue::from_static("close")));
-        self.name_backend(route, backend, &mut edits);
-        let target = self.query.map_or_else(|| "/".to_owned(), |query| format!("/?{query}"));
-        Some(Box::new(Forward {
-            route: route.clone(),
-            backend: instead.clone(),
-            target,
-            edits,
-            client: self.facts.client(),
-            upgrade: false,
-            secure: self.facts.secure(),
-            authority: Box::default(),
-            reply: Vec::new(),
-            cookies: Vec::new(),
-            cookies_with_errors: false,
-            affinity: None,
-            key: None,
-            permit: None,
-            is_bodiless: false,
-            mirror: None,
-            on_error: None,
-            state,
-        }))
-    }
-
-    /// Says which backend another one takes the place of.
-    fn name_backend(&self, route: &Route, backend: Option<&Backend>, edits: &mut super::HeaderEdits) {
-        let own = match (&route.action, backend) {
-            (_, Some(backend)) => Some(&backend.key),
-            (Action::Forward(backend), None) => Some(&backend.key),
-            _ => None,
-        };
-        let id = &route.id.ingress;
-        let port = own.map(|key| key.port.to_string()).unwrap_or_default();
-        let service = own.map_or("", |key| key.service.name());
-        for (name, text) in [
-            (X_NAMESPACE, id.namespace()),
-            (X_INGRESS_NAME, id.name()),
-            (X_SERVICE_NAME, service),
-            (X_SERVICE_PORT, port.as_str()),
-        ] {
-            if let Ok(value) = HeaderValue::from_str(text) {
-                edits.set.push((name, value));
+                Decision::Answer(answer, Some(route.clone()))
             }
         }
     }
@@ -173,7 +87,7 @@ impl Request<'_> {
         let route = found.route;
         let method = self.facts.head.method;
         if route.dialect == Dialect::IngressNginx && (*method == Method::TRACE || *method == Method::CONNECT) {
-            return Err(Box::new(self.page(StatusCode::METHOD_NOT_ALLOWED, "this method is not allowed")));
+            return Err(self.page(StatusCode::METHOD_NOT_ALLOWED, "this method is not allowed"));
         }
         self.body_size(route)?;
         if found.lacks_slash {
@@ -206,7 +120,7 @@ impl Request<'_> {
             edits.set.push((CONNECTION, HeaderValue::from_static(connection)));
         }
         if !Arc::ptr_eq(own, backend) {
-            self.name_backend(route, Some(own), &mut edits);
+            name_backend(route, Some(own), &mut edits);
             edits.set.push((X_CODE, HeaderValue::from_static("503")));
         }
         let target = self.target(route, backend, client, &mut edits)?;
@@ -255,28 +169,6 @@ impl Request<'_> {
         })
     }
 
-    /// `app-root`: whoever asks for the root is sent to the application.
-    fn app_root(&self, levels: HostLevels<'_>) -> Option<Answer> {
-        let root = levels.app_root()?;
-        if !matches!(&*decoded(self.path.as_str()), [b'/']) {
-            return None;
-        }
-        let place = format!("{}://{}{root}", self.scheme(), self.facts.authority.unwrap_or_default());
-        Some(*self.sent_to(StatusCode::FOUND, &place))
-    }
-
-    /// From the name with `www.` to that without it, or the other way.
-    fn to_other_name(&self, redirect: &WwwRedirect) -> Answer {
-        let target = self.facts.head.target;
-        let target = target.strip_suffix('/').unwrap_or(target);
-        let facts = forwarding::Facts { nginx: Some(&redirect.forwarding), ..self.facts };
-        let scheme = if facts.secure() { "https" } else { "http" };
-        let port = facts.given_port().unwrap_or(if facts.secure() { 443 } else { 80 });
-        let mut answer = *self.sent_to(redirect.status, &format!("{scheme}://{}:{port}{target}", redirect.host));
-        answer.headers.extend(redirect.fields.iter().cloned());
-        answer
-    }
-
     /// A body that is announced as larger than it may be.
     fn body_size(&self, route: &Route) -> Step {
         let Some(limit) = route.policy.max_body else { return Ok(()) };
@@ -284,18 +176,7 @@ impl Request<'_> {
             return Ok(());
         }
         let reason = format!("the request body is larger than {limit} bytes");
-        Err(Box::new(self.page(StatusCode::PAYLOAD_TOO_LARGE, &reason)))
-    }
-
-    /// To the same place with a slash at the end of the path.
-    fn with_slash(&self, route: &Route) -> Box<Answer> {
-        let query = self.query.map(|query| format!("?{query}")).unwrap_or_default();
-        if route.policy.relative_redirects {
-            return self.sent_to(StatusCode::MOVED_PERMANENTLY, &format!("{}/{query}", self.path));
-        }
-        let host = self.host.map(HostName::as_str).unwrap_or_default();
-        let place = format!("{}://{host}{}/{query}", self.scheme(), self.path);
-        self.sent_to(StatusCode::MOVED_PERMANENTLY, &place)
+        Err(self.page(StatusCode::PAYLOAD_TOO_LARGE, &reason))
     }
 
     /// A browser's question whether a page may ask (Fetch, section "CORS-preflight fetch").
@@ -305,52 +186,7 @@ impl Request<'_> {
         if head.method != Method::OPTIONS || cors.fields(head.headers.get(ORIGIN)).is_none() {
             return Ok(());
         }
-        Err(Box::new(Answer::empty(StatusCode::NO_CONTENT, self.facts.request_id)))
-    }
-
-    /// The redirect of a whole route.
-    fn redirect(&self, route: &Route) -> Step {
-        let Some(redirect) = &route.policy.redirect else { return Ok(()) };
-        let place = redirect.location.to_str().unwrap_or_default();
-        if redirect.status == StatusCode::NOT_MODIFIED {
-            return Err(Box::new(Answer::empty(redirect.status, self.facts.request_id)));
-        }
-        if place.starts_with('/') && !place.starts_with("//") && !route.policy.relative_redirects {
-            let host = self.host.map(HostName::as_str).unwrap_or_default();
-            return Err(self.sent_to(redirect.status, &format!("{}://{host}{place}", self.scheme())));
-        }
-        Err(self.sent_to(redirect.status, place))
-    }
-
-    /// To HTTPS, at its well-known port.
-    fn https(&self, route: &Route) -> Step {
-        let (status, target) = match route.policy.https_redirect {
-            HttpsRedirect::Never => return Ok(()),
-            _ if self.facts.secure() => return Ok(()),
-            HttpsRedirect::IngressNginx { .. } if self.is_uncovered => return Ok(()),
-            HttpsRedirect::Always => (StatusCode::PERMANENT_REDIRECT, self.canonical_target()),
-            HttpsRedirect::IngressNginx { status, keeps_slash, .. } => {
-                let target = self.facts.head.target;
-                let shorter = target.strip_suffix('/').filter(|_| !keeps_slash);
-                (status, shorter.unwrap_or(target).to_owned())
-            }
-        };
-        let place = match (self.host, self.facts.authority) {
-            (Some(_), Some(authority)) if route.dialect == Dialect::IngressNginx => {
-                let port = match route.policy.https_redirect {
-                    HttpsRedirect::IngressNginx { with_port: true, .. } => ":443",
-                    _ => "",
-                };
-                let host = self.facts.given_host().unwrap_or(authority);
-                format!("https://{}{port}{target}", super::host_of(host))
-            }
-            (Some(host), _) => format!("https://{host}{target}"),
-            (None, _) => match self.facts.connection.local.ip().to_canonical() {
-                IpAddr::V4(address) => format!("https://{address}{target}"),
-                IpAddr::V6(address) => format!("https://[{address}]{target}"),
-            },
-        };
-        Err(self.sent_to(status, &place))
+        Err(Answer::empty(StatusCode::NO_CONTENT, self.facts.request_id))
     }
 
     /// The backend; what no rule of a host has may be for the default backend of all.
@@ -358,14 +194,13 @@ impl Request<'_> {
         match &route.action {
             Action::Forward(backend) => Ok(backend),
             Action::Unavailable(_) => Err(self.unavailable("this route is out of service")),
-            Action::NotFound => match table.fallback.as_ref().map(|fallback| &fallback.action) {
-                Some(Action::Forward(backend)) => Ok(backend),
-                _ => {
-                    self.access(route, self.facts.client())?;
-                    let reason = "no Ingress has a rule for this host and path";
-                    Err(Box::new(self.page(StatusCode::NOT_FOUND, reason)))
+            Action::NotFound => {
+                if let Some(Action::Forward(backend)) = table.fallback.as_ref().map(|fallback| &fallback.action) {
+                    return Ok(backend);
                 }
-            },
+                self.access(route, self.facts.client())?;
+                Err(self.page(StatusCode::NOT_FOUND, NO_RULE))
+            }
         }
     }
 
@@ -399,7 +234,7 @@ impl Request<'_> {
         self.live
             .limiter
             .admit(limit, client)
-            .map_err(|TooMuch| Box::new(self.page(limit.status, "this client asks more than it may")))
+            .map_err(|TooMuch| self.page(limit.status, "this client asks more than it may"))
     }
 
     /// What decides about the endpoint, and the cookie by which it is to be the same the next time.
@@ -413,17 +248,17 @@ impl Request<'_> {
         let Target::Endpoints(balancer) = &state.target else { return (None, None) };
         let rule_path = route.written.text(route.id.path.as_ref());
         let set = |value: &str| affinity.set(value, rule_path, self.facts.secure(), head.headers, self.live.now);
-        let sent = affinity.value(head.headers);
+        let given = affinity.value(head.headers);
         if !affinity.persistent {
             let fresh = || format!("{:016x}", self.live.dice);
-            let (value, cookie) = match sent {
+            let (value, cookie) = match given {
                 Some(value) => (value.to_owned(), None),
                 None => (fresh(), set(&fresh())),
             };
             return (Some(Key::Hash(key_of(value.as_bytes()))), cookie);
         }
         let usable = |address: &SocketAddr| !balancer.is_ejected(*address, self.live.instant);
-        let known = sent.and_then(|value| balancer.addresses().find(|address| name_of(*address) == *value));
+        let known = given.and_then(|value| balancer.addresses().find(|address| name_of(*address) == *value));
         if let Some(address) = known.filter(usable) {
             return (Some(Key::Endpoint(address)), None);
         }
@@ -445,7 +280,7 @@ impl Request<'_> {
         if is_any {
             return Ok(auth);
         }
-        Err(Box::new(self.page(StatusCode::FORBIDDEN, "this address may not use this service")))
+        Err(self.page(StatusCode::FORBIDDEN, "this address may not use this service"))
     }
 
     /// Path and query for the backend: in the dialect of ingress-nginx as they were sent, else in canonical form.
@@ -488,7 +323,7 @@ impl Request<'_> {
         fields
     }
 
-    fn canonical_target(&self) -> String {
+    pub(super) fn canonical_target(&self) -> String {
         let mut target = String::from(self.path.as_str());
         if let Some(query) = self.query {
             target.push('?');
@@ -518,25 +353,16 @@ impl Request<'_> {
     }
 
     /// The scheme of the connection itself, whatever a proxy says.
-    fn scheme(&self) -> &'static str {
+    pub(super) fn scheme(&self) -> &'static str {
         if self.facts.connection.tls.is_some() { "https" } else { "http" }
-    }
-
-    fn sent_to(&self, status: StatusCode, place: &str) -> Box<Answer> {
-        let mut answer = Answer::empty(status, self.facts.request_id);
-        match HeaderValue::from_str(place) {
-            Ok(location) => answer.headers.push((LOCATION, location)),
-            Err(_) => answer.status = StatusCode::BAD_REQUEST,
-        }
-        Box::new(answer)
     }
 
     fn page(&self, status: StatusCode, reason: &str) -> Answer {
         error_page(status, reason, self.facts.head.headers, self.facts.request_id)
     }
 
-    fn unavailable(&self, reason: &str) -> Box<Answer> {
-        Box::new(self.page(StatusCode::SERVICE_UNAVAILABLE, reason))
+    fn unavailable(&self, reason: &str) -> Answer {
+        self.page(StatusCode::SERVICE_UNAVAILABLE, reason)
     }
 }
 

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use http::header::LOCATION;
 
 use super::*;
-use crate::backend::{Affinity, BackendKey, PortRef, Protocol, Target};
+use crate::backend::{Affinity, Backend, BackendKey, BackendState, PortRef, Protocol, Target};
 use crate::balance::{Balance, Balancer};
 use crate::host::HostPattern;
-use crate::table::{Action, Attached, Dialect, HostRoutes, HttpsRedirect, PathRule, RouteId, RoutePolicy};
+use crate::table::{Action, Attached, Dialect, HostRoutes, HttpsRedirect, PathRule, RouteId, RoutePolicy, Written};
 
 use landfall_model::ObjectKey;
 
@@ -29,7 +29,7 @@ fn table(policy: RoutePolicy, dialect: Dialect) -> Table {
         dialect,
         action: Action::Forward(Arc::new(Backend::new(key, Arc::new(state)))),
         policy: Arc::new(policy),
-        written: Default::default(),
+        written: Written::default(),
         attached: Attached::default(),
     });
     let routes = HostRoutes { prefix: HashMap::from([("/app".into(), route)]), ..HostRoutes::default() };

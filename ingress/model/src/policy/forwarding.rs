@@ -8,6 +8,7 @@ use super::template::Template;
 
 /// The options of ingress-nginx about forwarded fields.
 #[derive(Clone, PartialEq, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option")]
 pub struct Forwarding {
     /// `use-forwarded-headers`: scheme, host and port that anybody names are believed.
     pub believes_fields: bool,

@@ -1,7 +1,7 @@
 //! Another path for the backend.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write};
 
 use regex::bytes::{Regex, RegexBuilder};
 
@@ -111,7 +111,8 @@ pub fn escaped(decoded: &[u8]) -> String {
         if byte.is_ascii_graphic() && !b"\"#%<>?\\^`{|}".contains(&byte) {
             path.push(char::from(byte));
         } else {
-            path.push_str(&format!("%{byte:02X}"));
+            // Writing to a text can't fail.
+            let _ = write!(path, "%{byte:02X}");
         }
     }
     path

@@ -37,6 +37,7 @@ pub struct Facts<'a> {
 
 impl Facts<'_> {
     /// The same, with no arguments of the request.
+    #[must_use]
     pub fn without_arguments(&self) -> Self {
         Self { no_arguments: true, ..*self }
     }
@@ -227,7 +228,8 @@ pub(crate) fn escaped_argument(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             escaped.push(char::from(byte));
         } else {
-            escaped.push_str(&format!("%{byte:02X}"));
+            // Writing to a text can't fail.
+            let _ = std::fmt::Write::write_fmt(&mut escaped, format_args!("%{byte:02X}"));
         }
     }
     escaped

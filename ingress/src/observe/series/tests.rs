@@ -7,7 +7,7 @@ use http::Version;
 use landfall_ingress_model::backend::{Affinity, Backend, BackendState, PortRef, Protocol, Target};
 use landfall_ingress_model::balance::{Balance, Balancer};
 use landfall_ingress_model::host::HostName;
-use landfall_ingress_model::table::{Attached, Dialect, RoutePolicy};
+use landfall_ingress_model::table::{Attached, Dialect, RoutePolicy, Written};
 use prometheus_client::registry::Registry;
 
 use super::*;
@@ -32,7 +32,7 @@ fn route(name: &str) -> Arc<Route> {
         dialect: Dialect::Kubernetes,
         action: Action::Forward(Arc::new(Backend::new(backend(name), Arc::new(state)))),
         policy: Arc::new(RoutePolicy::default()),
-        written: Default::default(),
+        written: Written::default(),
         attached: Attached::default(),
     })
 }

@@ -9,6 +9,7 @@ use crate::policy::{CookieAffinity, HashBy, Template};
 
 /// The annotations of this family.
 #[derive(Clone, PartialEq, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an annotation")]
 pub(super) struct Affinities {
     enabled: bool,
     persistent: bool,

@@ -20,6 +20,7 @@ const CACHED: &str = "200 202 401 5m";
 
 /// The annotations of this family.
 #[derive(Clone, PartialEq, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an annotation")]
 pub(crate) struct AuthAnnotations {
     pub(crate) is_basic: bool,
     pub(crate) secret: Option<Box<str>>,
@@ -29,7 +30,7 @@ pub(crate) struct AuthAnnotations {
     pub(crate) any: bool,
     /// `enable-global-auth: "false"`.
     pub(crate) without_global: bool,
-    /// The ConfigMap with further fields of the question.
+    /// The `ConfigMap` with further fields of the question.
     pub(crate) set_headers: Option<ObjectKey>,
     url: Option<Template>,
     method: Option<Method>,
@@ -213,7 +214,7 @@ fn durations(value: &str) -> Result<Vec<(u16, Duration)>, Fault> {
     Ok(durations)
 }
 
-/// A further field of the question, out of a ConfigMap.
+/// A further field of the question, out of a `ConfigMap`.
 pub(crate) fn set_header(name: &str, value: &str) -> Option<(HeaderName, Template)> {
     Some((name.parse().ok()?, Arc::unwrap_or_clone(Arc::new(lenient(value)))))
 }

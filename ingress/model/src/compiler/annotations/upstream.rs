@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use super::fault::Fault;
-use super::value::{body_size, is_of, seconds};
+use super::value::{BodyLimit, body_size, is_of, seconds};
 use super::{Annotations, Read};
 use crate::backend::Protocol;
 use crate::compiler::options::Options;
@@ -23,8 +23,7 @@ pub(super) struct UpstreamAnnotations {
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
     tries: Option<u32>,
-    /// The inner `None` is no limit.
-    max_body: Option<Option<u64>>,
+    max_body: Option<BodyLimit>,
     pub(super) protocol: Option<Protocol>,
     host: Option<Arc<Template>>,
     connection: Option<&'static str>,
@@ -91,8 +90,8 @@ impl UpstreamAnnotations {
         };
         policy.read_timeout = read_timeout.unwrap_or(policy.read_timeout);
         policy.tries = self.tries.or(options.tries).unwrap_or(policy.tries);
-        policy.max_body = self.max_body.or(options.max_body).unwrap_or(policy.max_body);
-        policy.upstream_host = self.host.clone();
+        policy.max_body = self.max_body.or(options.max_body).map_or(policy.max_body, |limit| limit.0);
+        policy.upstream_host.clone_from(&self.host);
         policy.connection = self.connection;
         let retry = self.retry.clone().or_else(|| self.retry_within.map(|_| Retry::default()));
         policy.retry = retry.map(|retry| Arc::new(Retry { within: self.retry_within, ..retry }));

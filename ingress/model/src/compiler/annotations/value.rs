@@ -1,4 +1,4 @@
-//! Values of annotations and ConfigMap keys.
+//! Values of annotations and keys of `ConfigMap`s.
 
 use std::time::Duration;
 
@@ -12,8 +12,12 @@ pub(crate) fn seconds(value: &str) -> Result<Duration, Fault> {
     }
 }
 
+/// The largest request body in bytes; `None` is unlimited.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct BodyLimit(pub(crate) Option<u64>);
+
 /// A number with `b`, `k`, `m` or `g` behind it; 0 is unlimited.
-pub(crate) fn body_size(value: &str) -> Result<Option<u64>, Fault> {
+pub(crate) fn body_size(value: &str) -> Result<BodyLimit, Fault> {
     let fault = || Fault::Value("give a number of bytes, with k, m or g behind it for more, or 0 for no limit");
     let digits = value.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let unit = match &value[digits.len()..] {
@@ -25,7 +29,7 @@ pub(crate) fn body_size(value: &str) -> Result<Option<u64>, Fault> {
     };
     let number: u64 = digits.parse().map_err(|_| fault())?;
     let bytes = number.checked_mul(unit).ok_or_else(fault)?;
-    Ok((bytes > 0).then_some(bytes))
+    Ok(BodyLimit((bytes > 0).then_some(bytes)))
 }
 
 /// What Go's `strconv.ParseBool` takes, since that is what ingress-nginx takes.
