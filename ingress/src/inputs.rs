@@ -5,6 +5,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use landfall_ingress_model::input::Input;
 use landfall_ingress_model::settings::Publish;
+use landfall_model::ObjectKey;
 use landfall_shared::source::{Plan, Scope};
 
 /// What is read from a folder: everything, whatever its type or namespace.
@@ -28,6 +29,7 @@ const BY_HAND: &str = "endpoints.kubernetes.io/managed-by!=endpoint-controller";
 pub(crate) fn cluster(
     namespaces: &[String],
     secret_namespaces: &[String],
+    options: Option<&ObjectKey>,
     publish: &Publish,
     pods: PodScope,
 ) -> Plan<Input> {
@@ -41,6 +43,16 @@ pub(crate) fn cluster(
         .watch::<EndpointSlice>(scope(), Input::EndpointSlice)
         .watch::<Endpoints>(scope().labels(BY_HAND), Input::Endpoints)
         .watch::<Secret>(secrets.fields("type=kubernetes.io/tls"), Input::Secret);
+    let plan = match options {
+        Some(map) => {
+            let named = format!("metadata.name={}", map.name());
+            plan.watch::<ConfigMap>(
+                Scope::all().namespaces([map.namespace().to_owned()]).fields(named),
+                Input::ConfigMap,
+            )
+        }
+        None => plan,
+    };
     match publish {
         Publish::Nodes => plan
             .watch::<Node>(Scope::all(), Input::Node)

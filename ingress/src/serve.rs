@@ -144,7 +144,13 @@ impl Origin {
                 let pods = PodScope { namespace: publish::own_namespace(args), selector: args.pod_selector.clone() };
                 Ok(kubernetes::start(
                     client,
-                    &inputs::cluster(&args.watch_namespaces, &args.model.secret_namespaces, publish, pods),
+                    &inputs::cluster(
+                        &args.watch_namespaces,
+                        &args.model.secret_namespaces,
+                        args.model.config_map.as_ref(),
+                        publish,
+                        pods,
+                    ),
                 ))
             }
         }

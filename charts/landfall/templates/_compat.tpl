@@ -102,7 +102,6 @@ networkPolicy.enabled: networkPolicy.enabled
 {{/* What to do about what is refused, by the beginning of its path. */}}
 {{- define "landfall.compat.hints" -}}
 image: it names another program; see ingress.image
-config: only the options use-forwarded-headers, use-proxy-protocol, proxy-real-ip-cidr and log-format-escape-json of ingress-nginx's ConfigMap are supported; see docs/ingress.md
 extraArgs: put flags of landfall-ingress into ingress.extraArgs; see docs/ingress.md
 autoscaling: set ingress.replicas, or create a HorizontalPodAutoscaler of your own
 keda: set ingress.replicas, or create a ScaledObject of your own
@@ -183,8 +182,11 @@ HostPort
 {{- end -}}
 {{- end -}}
 
-{{/* Four options of ingress-nginx's ConfigMap. */}}
+{{/* Options of ingress-nginx's ConfigMap: some are values of this chart, and all are passed on. */}}
 {{- define "landfall.compat.config" -}}
+{{- with omit (deepCopy (dig "config" dict .old)) "use-proxy-protocol" "log-format-escape-json" -}}
+{{- include "landfall.put" (dict "into" $.new "path" "ingress.config" "value" .) -}}
+{{- end -}}
 {{- $from := include "landfall.take" (dict "from" .old "path" "config.proxy-real-ip-cidr") -}}
 {{- $networks := list "0.0.0.0/0" "::/0" -}}
 {{- if $from -}}
@@ -202,6 +204,7 @@ HostPort
 {{- if and $json (eq (get (fromJson $json) "v" | toString) "true") -}}
 {{- include "landfall.put" (dict "into" .new "path" "ingress.log.format" "value" "json") -}}
 {{- end -}}
+{{- $_ := unset .old "config" -}}
 {{- end -}}
 
 {{/* The values of this chart, with those of ingress-nginx's chart moved in, as JSON. */}}

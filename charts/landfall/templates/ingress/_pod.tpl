@@ -62,6 +62,11 @@ yes
 {{- end -}}
 {{- end -}}
 
+{{/* A value as text; numbers come as floating-point ones. */}}
+{{- define "landfall.text" -}}
+{{- if kindIs "float64" . -}}{{- if eq (floor .) . -}}{{- . | int64 -}}{{- else -}}{{- . -}}{{- end -}}{{- else -}}{{- . -}}{{- end -}}
+{{- end -}}
+
 {{- define "landfall.ingress.args" -}}
 {{- $v := .Values.ingress -}}
 {{- $ports := include "landfall.ingress.ports" . | fromJson -}}
@@ -97,6 +102,9 @@ yes
 {{- end }}
 {{- with $v.defaultBackend }}
 - --default-backend-service={{ . }}
+{{- end }}
+{{- if $v.config }}
+- --config-map={{ .Release.Namespace }}/{{ include "landfall.fullname" . }}-ingress-options
 {{- end }}
 {{- with include "landfall.ingress.secretNamespaces" . | fromYamlArray }}
 - --secret-namespace={{ join "," . }}
