@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod address;
+pub mod authorities;
 pub mod backend;
 pub mod balance;
 pub mod compiler;
