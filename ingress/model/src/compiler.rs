@@ -27,6 +27,7 @@ pub(crate) mod set;
 pub(crate) mod store;
 mod suggest;
 mod tables;
+mod tls_policies;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;

@@ -222,7 +222,7 @@ fn other_target(forward: &Forward, request: &Request) -> Option<String> {
 /// What the pipeline decides about a GET by this client, without trusted proxies in between.
 fn decision(compiler: &Compiler, request: &Request) -> Decision {
     let client = SocketAddr::new(request.client.unwrap_or(Ipv4Addr::LOCALHOST.into()), 0);
-    let tls = (request.scheme == "https").then_some(Tls { server_name: None });
+    let tls = (request.scheme == "https").then_some(Tls { server_name: None, client: None });
     let connection = Connection { client, peer: client, local: client, destination: None, tls };
     let mut headers = request.headers.clone();
     if let Ok(host) = HeaderValue::from_str(&request.host) {

@@ -4,7 +4,10 @@
 //! table give a [`Decision`]; an engine carries it out.
 
 mod ask;
+mod certified;
+mod client_certificate;
 mod cookies;
+mod distinguished_name;
 mod forward;
 mod forwarding;
 mod hops;
@@ -30,6 +33,7 @@ use crate::policy::Limiter;
 use crate::table::{Route, Table};
 
 pub use ask::{Ask, Opinion, Question, parts};
+pub use client_certificate::ClientCertificate;
 pub use cookies::field_count;
 pub use forward::{Forward, Key};
 pub use hops::may_trail;
@@ -57,6 +61,8 @@ pub struct Connection {
 pub struct Tls {
     /// The server name indication, if it was a host name.
     pub server_name: Option<HostName>,
+    /// The certificate that the client has shown, if it was asked for one.
+    pub client: Option<Arc<ClientCertificate>>,
 }
 
 /// Settings of the pipeline.

@@ -6,6 +6,7 @@
 mod affinity;
 mod auth;
 mod canary;
+mod client_certificates;
 mod cors;
 mod errors;
 mod forwarding;
@@ -16,6 +17,7 @@ mod respond;
 mod retry;
 mod rewrite;
 mod template;
+mod upstream_tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +27,7 @@ use crate::access::Access;
 pub use affinity::{CookieAffinity, HashBy, key_of, name_of};
 pub use auth::{Auth, AuthCache, BasicAuth, ExternalAuth, Signin, is_known, verify};
 pub use canary::{Canary, CanaryRule};
+pub use client_certificates::{ClientCertificates, Demand};
 pub use cors::{Cors, OriginPattern};
 pub use errors::Errors;
 pub use forwarding::{Forwarding, scheme_of};
@@ -37,6 +40,7 @@ pub(crate) use rewrite::path_regex;
 pub use rewrite::{Rewrite, RewriteTarget, decoded, escaped};
 pub(crate) use template::escaped_argument;
 pub use template::{Facts, Template, UnknownVariable};
+pub use upstream_tls::{AskedName, TlsVersions, UpstreamTls, Verify};
 
 /// What a route asks for.
 #[derive(Clone, PartialEq, Debug)]
@@ -85,6 +89,8 @@ pub struct RoutePolicy {
     pub forwarding: Option<Arc<Forwarding>>,
     /// Whose answers take the place of others.
     pub errors: Option<Arc<Errors>>,
+    /// How TLS is spoken with endpoints.
+    pub upstream_tls: Option<Arc<UpstreamTls>>,
     /// Changes to what the backend answers.
     pub respond: Option<Arc<ResponseRules>>,
 }
@@ -126,6 +132,7 @@ impl Default for RoutePolicy {
             upstream_host: None,
             forwarding: None,
             errors: None,
+            upstream_tls: None,
             respond: None,
         }
     }

@@ -13,7 +13,7 @@ use regex::bytes::Regex;
 use crate::backend::Backend;
 use crate::host::{HostName, HostPattern};
 use crate::path::CanonicalPath;
-use crate::policy::{Canary, Forwarding, decoded};
+use crate::policy::{Canary, ClientCertificates, Forwarding, UpstreamTls, decoded};
 pub use crate::policy::{HttpsRedirect, RoutePolicy};
 use crate::tls::CertificateTable;
 
@@ -118,6 +118,16 @@ impl Written {
     }
 }
 
+/// RFC 8555 section 8.3.
+pub(crate) const ACME_CHALLENGE: &str = "/.well-known/acme-challenge";
+
+impl Route {
+    /// Whether an ACME server looks here for its challenge, which it does by plain HTTP and without a certificate.
+    pub(crate) fn is_acme_challenge(&self) -> bool {
+        self.id.path.is_some() && self.written.text(self.id.path.as_ref()).starts_with(ACME_CHALLENGE)
+    }
+}
+
 /// Something that belongs to a route and is found by it without a look-up, as its counters are.
 ///
 /// Whoever attaches it also owns it: once that has dropped it, it is no longer found.
@@ -165,6 +175,11 @@ pub struct HostRoutes {
     pub app_root: Option<Arc<str>>,
     /// Backends that get some of the requests for a path, by the path as it was written; the first one comes first.
     pub canaries: HashMap<(PathRule, Box<str>), Vec<Canary>>,
+    /// What is asked of clients' certificates: by the oldest Ingress of the host that asks for something.
+    pub client_certificates: Option<Arc<ClientCertificates>>,
+    /// How TLS is spoken with endpoints of routes in the dialect of ingress-nginx that say nothing of it: as the oldest
+    /// Ingress of the host says that names a Secret.
+    pub upstream_tls: Option<Arc<UpstreamTls>>,
     /// The namespace that the host belongs to, if it belongs to one: nobody else's routes take what these leave.
     pub owner: Option<Box<str>>,
     /// Of a wildcard and of no host: what each other namespace has here for what hosts of its own leave.
@@ -413,6 +428,11 @@ impl Table {
         self.host(host).find(path).map(|found| found.route)
     }
 
+    /// Whether rules are for a host by one of its names, or for its wildcard.
+    pub fn knows(&self, host: &HostName) -> bool {
+        self.host(Some(host)).levels[..2].iter().any(Option::is_some)
+    }
+
     /// The rules that count for a host.
     pub fn host(&self, host: Option<&HostName>) -> HostLevels<'_> {
         let exact = host.and_then(|host| self.exact.get(host)).map(|routes| &**routes);
@@ -493,6 +513,47 @@ impl<'a> HostLevels<'a> {
         self.levels.iter().flatten().next()?.app_root.as_deref()
     }
 
+    /// What the host asks of its clients' certificates.
+    pub fn client_certificates(&self) -> Option<&'a Arc<ClientCertificates>> {
+        self.levels.iter().flatten().next()?.client_certificates.as_ref()
+    }
+
+    /// What is asked of clients' certificates where a route comes from, which may be the rules of a wider host.
+    pub fn client_certificates_of(&self, route: &Route) -> Option<&'a Arc<ClientCertificates>> {
+        self.level_of(route)?.client_certificates.as_ref()
+    }
+
+    /// The first of all rules that count for this host that asks a client for a certificate.
+    pub fn asks(&self) -> Option<&'a Arc<ClientCertificates>> {
+        let named = self.levels[..2].iter().flatten().next();
+        let count = if named.is_some_and(|routes| routes.dialect == Dialect::IngressNginx) { 1 } else { 3 };
+        let owner = self.owner();
+        let counting = self.levels.iter().flatten().take(count).filter_map(|routes| routes.of(owner));
+        counting.filter_map(|routes| routes.client_certificates.as_ref()).find(|policy| policy.asks().is_some())
+    }
+
+    /// How TLS is spoken with the endpoints of a route.
+    pub fn upstream_tls(&self, route: &'a Route) -> Option<&'a Arc<UpstreamTls>> {
+        let own = route.policy.upstream_tls.as_ref();
+        match route.dialect {
+            Dialect::Kubernetes => own,
+            Dialect::IngressNginx => own.or_else(|| self.level_of(route)?.upstream_tls.as_ref()),
+        }
+    }
+
+    fn level_of(&self, route: &Route) -> Option<&'a HostRoutes> {
+        let level = match (&route.id.host, self.other) {
+            (HostPattern::Any, _) => self.levels[2],
+            (HostPattern::Wildcard(_), None | Some(Other::Www(_))) => self.levels[1],
+            (HostPattern::Exact(_), _) | (HostPattern::Wildcard(_), Some(Other::Alias { .. })) => self.levels[0],
+        };
+        level?.of(self.owner())
+    }
+
+    fn owner(&self) -> Option<&'a str> {
+        self.levels.iter().flatten().next().and_then(|routes| routes.owner.as_deref())
+    }
+
     /// What takes a request.
     ///
     /// Rules of the exact host come first, then those of the wildcard, then those without a host; a rule without
@@ -503,7 +564,7 @@ impl<'a> HostLevels<'a> {
     /// A host in the dialect of ingress-nginx keeps its requests: what its rules leave is nobody else's.
     pub fn find(&self, path: &CanonicalPath) -> Option<Match<'a>> {
         let found = |route| Match { route, lacks_slash: false, canaries: &[] };
-        let owner = self.levels.iter().flatten().next().and_then(|routes| routes.owner.as_deref());
+        let owner = self.owner();
         let mut named = self.levels[..2].iter().flatten().filter_map(|routes| routes.of(owner));
         if let Some(routes) = named.next().filter(|routes| routes.dialect == Dialect::IngressNginx) {
             return routes.locate(path).or_else(|| routes.default.as_ref().map(found));

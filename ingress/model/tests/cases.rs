@@ -236,7 +236,7 @@ fn answer(table: &Table, asked: &Asked, with: &With) -> (String, Option<Arc<Back
         headers: &headers,
     };
     let address = SocketAddr::new(asked.from.unwrap_or_else(|| "192.0.2.1".parse().unwrap()), 80);
-    let tls = (uri.scheme_str() == Some("https")).then_some(Tls { server_name: None });
+    let tls = (uri.scheme_str() == Some("https")).then_some(Tls { server_name: None, client: None });
     let connection = Connection { client: address, peer: address, local: address, destination: None, tls };
     let settings =
         PipelineSettings { trusted_proxies: with.trusted_proxies.iter().map(|net| net.parse().unwrap()).collect() };

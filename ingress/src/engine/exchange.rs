@@ -10,7 +10,7 @@ mod reply;
 mod service;
 mod transfer;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, Method, StatusCode, Version};
@@ -18,6 +18,7 @@ use landfall_ingress_model::backend::BackendKey;
 use landfall_ingress_model::pipeline::{
     Connection, Decision, Forward, RequestHead, Trailers, Upgraded, decide, error_page, request_id, response_edits,
 };
+use landfall_ingress_model::policy::UpstreamTls;
 use tokio::time::Instant;
 
 use super::Shared;
@@ -62,10 +63,10 @@ impl Peer {
         Self { connection, own: Mutex::default() }
     }
 
-    /// The client's own connection to a backend, if it has one.
-    fn take_own(&self, backend: &BackendKey, care: Care) -> Option<Upstream> {
+    /// The client's own connection to a backend, if it has one that was made in the way that is asked for.
+    fn take_own(&self, backend: &BackendKey, tls: Option<&Arc<UpstreamTls>>, care: Care) -> Option<Upstream> {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = own.iter().position(|(key, ..)| key == backend)?;
+        let index = own.iter().position(|(key, origin, _)| key == backend && origin.tls.as_ref() == tls)?;
         let (_, origin, idle) = own.swap_remove(index);
         drop(own);
         idle.resume(origin, care).map(|upstream| Upstream::Http1(Box::new(upstream.own())))

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use ipnet::IpNet;
-use landfall_ingress_model::host::HostName;
-use landfall_ingress_model::pipeline::{self, Connection};
+use landfall_ingress_model::pipeline::Connection;
 use landfall_shared::drain::Drain;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -182,7 +181,7 @@ impl Acceptor {
             return Err(Rejected::PlainOnTls);
         }
         let socket = Socket::new(tcp, ahead.freeze());
-        let stream = self.tls.accept(socket).await.map_err(|error| {
+        let (stream, tls) = self.tls.accept(socket).await.map_err(|error| {
             tracing::debug!(client.addr = %connection.client, %error, "TLS handshake failed");
             Rejected::Handshake
         })?;
@@ -192,8 +191,7 @@ impl Acceptor {
             resumed: state.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
             version: version_text(state.protocol_version()),
         });
-        let server_name = state.server_name().and_then(|name| HostName::from_authority(name).ok());
-        connection.tls = Some(pipeline::Tls { server_name });
+        connection.tls = Some(tls);
         Ok(Some(ClientStream::Tls(Box::new(stream))))
     }
 }

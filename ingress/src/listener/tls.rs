@@ -2,15 +2,22 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use landfall_ingress_model::authorities::Authorities;
 use landfall_ingress_model::host::HostName;
+use landfall_ingress_model::pipeline::{self, ClientCertificate};
+use landfall_ingress_model::policy::ClientCertificates;
 use landfall_ingress_model::table::Table;
+use moka::sync::Cache;
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ProtocolVersion, ServerConfig};
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{DigitallySignedStruct, DistinguishedName, ProtocolVersion, ServerConfig, SignatureScheme};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use thiserror::Error;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -28,39 +35,131 @@ pub enum TlsError {
     Setup(#[from] rustls::Error),
 }
 
+/// Settings of hosts that ask for client certificates, and how long they are kept when nobody comes.
+const ASKING: u64 = 1024;
+const ASKING_IDLE: Duration = Duration::from_hours(24);
+
 /// Answers handshakes. All workers share one, so that a session that one of them began can be resumed at another.
 #[derive(Debug)]
 pub(super) struct Tls {
+    provider: Arc<CryptoProvider>,
+    certificates: Arc<Certificates>,
     /// The settings of every host that has none of its own.
     common: Arc<ServerConfig>,
+    /// The settings of hosts that ask for certificates of these authorities. Each has tickets of its own, so that a
+    /// session in which no certificate was asked for can't be resumed here.
+    asking: Cache<Arc<Authorities>, Arc<ServerConfig>>,
 }
 
 impl Tls {
     /// Takes the certificates from the table of the moment, so that a change counts from the next handshake on.
     pub(super) fn new(table: Arc<ArcSwap<Table>>, provider: &Arc<CryptoProvider>) -> Result<Self, TlsError> {
-        let certificates = Certificates { table, fallback: Arc::new(self_signed(provider)?) };
-        let mut config = ServerConfig::builder_with_provider(provider.clone())
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(certificates));
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        // Tickets carry the session, sealed with keys that rotate, so nothing is stored here for a client. A ticket
-        // is good only for the server name it was given for, which rustls checks.
-        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Self { common: Arc::new(config) })
+        let certificates = Arc::new(Certificates { table, fallback: Arc::new(self_signed(provider)?) });
+        let common = settings(provider, &certificates, None)?;
+        let asking = Cache::builder().max_capacity(ASKING).time_to_idle(ASKING_IDLE).build();
+        Ok(Self { provider: provider.clone(), certificates, common, asking })
     }
 
-    /// The settings for a handshake. This is where a host's own would be chosen.
-    fn config(&self, _hello: &ClientHello<'_>) -> Arc<ServerConfig> {
-        self.common.clone()
+    /// The settings for a handshake, and what the host asks of its clients' certificates.
+    fn config(&self, hello: &ClientHello<'_>) -> io::Result<(Arc<ServerConfig>, Option<Arc<ClientCertificates>>)> {
+        let name = hello.server_name().and_then(|name| HostName::from_authority(name).ok());
+        let policy = self.certificates.table.load().host(name.as_ref()).asks().cloned();
+        let Some(authorities) = policy.as_ref().and_then(|policy| policy.asks()) else {
+            return Ok((self.common.clone(), None));
+        };
+        let make = || settings(&self.provider, &self.certificates, Some(authorities));
+        let config = self.asking.try_get_with(authorities.clone(), make).map_err(io::Error::other)?;
+        Ok((config, policy))
     }
 
-    /// Does the handshake.
-    pub(super) async fn accept(&self, socket: Socket) -> io::Result<TlsStream<Socket>> {
+    /// Does the handshake; says what is known of the client then.
+    pub(super) async fn accept(&self, socket: Socket) -> io::Result<(TlsStream<Socket>, pipeline::Tls)> {
         let start = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
-        let config = self.config(&start.client_hello());
-        start.into_stream(config).await
+        let (config, policy) = self.config(&start.client_hello())?;
+        let stream = start.into_stream(config).await?;
+        let state = stream.get_ref().1;
+        let server_name = state.server_name().and_then(|name| HostName::from_authority(name).ok());
+        // A session that is resumed has the certificate that it began with, which is looked at again.
+        let client = state.peer_certificates().and_then(|chain| {
+            let chain = chain.iter().cloned().map(CertificateDer::into_owned).collect();
+            ClientCertificate::new(chain, UnixTime::now(), policy.as_deref()).map(Arc::new)
+        });
+        Ok((stream, pipeline::Tls { server_name, client }))
+    }
+}
+
+/// The settings of hosts that ask for certificates of `authorities`, or for none.
+fn settings(
+    provider: &Arc<CryptoProvider>,
+    certificates: &Arc<Certificates>,
+    authorities: Option<&Arc<Authorities>>,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?;
+    let builder = match authorities {
+        Some(authorities) => {
+            let asking = Asking { provider: provider.clone(), names: authorities.names() };
+            builder.with_client_cert_verifier(Arc::new(asking))
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(certificates.clone());
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // Tickets carry the session, sealed with keys that rotate, so nothing is stored here for a client. A ticket
+    // is good only for the server name it was given for, which rustls checks.
+    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(Arc::new(config))
+}
+
+/// Asks for a certificate and takes any, or none: who is let in is decided for each request, which gets an answer that
+/// says why. That the client has the key of its certificate is checked here.
+#[derive(Debug)]
+struct Asking {
+    provider: Arc<CryptoProvider>,
+    names: Vec<DistinguishedName>,
+}
+
+impl ClientCertVerifier for Asking {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.names
+    }
+
+    fn verify_client_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 

@@ -6,6 +6,7 @@
 mod affinity;
 pub(crate) mod auth;
 mod canary;
+pub(crate) mod client_certificates;
 mod cors;
 pub(crate) mod errors;
 pub(crate) mod fault;
@@ -17,6 +18,7 @@ mod respond;
 mod rewrite;
 mod risk;
 pub(crate) mod upstream;
+pub(crate) mod upstream_tls;
 pub(crate) mod value;
 
 use std::collections::BTreeMap;
@@ -35,6 +37,7 @@ use crate::table::Dialect;
 use affinity::Affinities;
 use auth::AuthAnnotations;
 use canary::Canaries;
+use client_certificates::ClientCertificateAnnotations;
 use cors::CorsAnnotations;
 use errors::ErrorAnnotations;
 use fault::Fault;
@@ -44,6 +47,7 @@ use redirect::Redirects;
 use respond::Responses;
 use rewrite::Rewrites;
 use upstream::UpstreamAnnotations;
+use upstream_tls::UpstreamTlsAnnotations;
 
 pub use known::{KNOWN, Support};
 pub(crate) use risk::Risk;
@@ -83,6 +87,8 @@ pub(crate) struct Annotations {
     cors: CorsAnnotations,
     pub(crate) respond: Responses,
     pub(crate) auth: AuthAnnotations,
+    pub(crate) client_certificates: ClientCertificateAnnotations,
+    pub(crate) upstream_tls: UpstreamTlsAnnotations,
     /// Which clients are allowed and denied.
     access: Option<Arc<Access>>,
     /// The annotation with the highest risk, and that risk.
@@ -142,6 +148,12 @@ impl Annotations {
         }
         parsed.access = (access != Access::default()).then(|| Arc::new(access));
         parsed.cors.finish();
+        let together = [ClientCertificateAnnotations::finish, UpstreamTlsAnnotations::finish];
+        for (name, fault) in together.into_iter().filter_map(|finish| finish(&mut parsed)) {
+            let key = format!("{PREFIX}{name}");
+            let value = all.and_then(|all| all.get(&key)).map(|value| value.trim()).unwrap_or_default();
+            problems.push(fault.problem(object, &key, value));
+        }
         (parsed, problems)
     }
 
@@ -167,6 +179,8 @@ impl Annotations {
             Canaries::read_in,
             ErrorAnnotations::read_in,
             NameAnnotations::read_in,
+            ClientCertificateAnnotations::read_in,
+            UpstreamTlsAnnotations::read_in,
         ];
         for read in families {
             if let Read::Taken = read(self, name, value)? {

@@ -17,6 +17,7 @@ mod pem;
 
 use super::set::SmallSet;
 use super::store::Store;
+use crate::authorities::{Authorities, BadAuthorities};
 use crate::host::HostPattern;
 use crate::reason;
 use crate::settings::Settings;
@@ -26,6 +27,9 @@ use crate::tls::Certificate;
 const TLS_TYPE: &str = "kubernetes.io/tls";
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
+/// Authorities, and what they have revoked.
+const AUTHORITIES: &str = "ca.crt";
+const REVOKED: &str = "ca.crl";
 /// Bytes of a chain as TLS sends it. OpenSSL takes 100 KiB by default, rustls and older Go 64 KiB.
 const LONGEST_CHAIN: usize = 64 << 10;
 /// Bytes of one certificate's length and extensions in that message (RFC 8446 section 4.4.2).
@@ -46,9 +50,11 @@ struct StoredSecret {
     digest: u64,
     /// Its type, if that is another than `kubernetes.io/tls`.
     other_type: Option<Box<str>>,
-    /// All that is in it, if its type is another one.
+    /// All that is in it, if its type is another one; else the authorities.
     data: BTreeMap<Box<str>, Box<[u8]>>,
     content: Content,
+    /// The authorities in it, once they were read.
+    authorities: Option<Result<Arc<Authorities>, BadAuthorities>>,
 }
 
 #[derive(Debug)]
@@ -75,6 +81,20 @@ struct Pair {
 impl PartialEq for StoredSecret {
     fn eq(&self, other: &Self) -> bool {
         self.digest == other.digest
+    }
+}
+
+impl StoredSecret {
+    /// Its certificate and key, which are read once.
+    fn pair(&mut self, key: &ObjectKey, crypto: &CryptoProvider) -> Result<Pair, SecretFault> {
+        match &self.content {
+            Content::Read(read) => read.clone(),
+            Content::Unread(pem) => {
+                let read = pem.as_ref().map_err(Clone::clone).and_then(|pem| read(key, pem, crypto));
+                self.content = Content::Read(read.clone());
+                read
+            }
+        }
     }
 }
 
@@ -205,6 +225,38 @@ impl Secrets {
         stored.other_type.as_ref().map(|_| &stored.data)
     }
 
+    /// The authorities in a Secret of any type; `None` if it has no `ca.crt`.
+    pub(crate) fn authorities(&mut self, key: &ObjectKey) -> Option<Result<Arc<Authorities>, BadAuthorities>> {
+        let algorithms = self.crypto.signature_verification_algorithms;
+        let secret = self.store.get_mut(key).or_else(|| self.named.get_mut(key))?;
+        let StoredSecret { data, authorities, .. } = secret;
+        let certificates = data.get(AUTHORITIES).filter(|text| !text.trim_ascii().is_empty())?;
+        let read = authorities.get_or_insert_with(|| {
+            let revoked = data.get(REVOKED).filter(|text| !text.trim_ascii().is_empty());
+            let revoked = revoked.map(|text| pem::trimmed(text));
+            Authorities::parse(&pem::trimmed(certificates), revoked.as_deref(), algorithms).map(Arc::new)
+        });
+        Some(read.clone())
+    }
+
+    /// The certificate in a Secret of any type, valid or not; `None` if it has neither certificate nor key.
+    pub(crate) fn pair(&mut self, key: &ObjectKey) -> Option<Result<Arc<CertifiedKey>, SecretFault>> {
+        let secret = self.store.get_mut(key).or_else(|| self.named.get_mut(key))?;
+        let is_incomplete = match &secret.content {
+            Content::Unread(pem) => pem.is_err(),
+            Content::Read(read) => read.as_ref().is_err_and(|fault| fault.reason == reason::INCOMPLETE_SECRET),
+        };
+        if is_incomplete && !secret.data.contains_key(CERTIFICATE) {
+            return None;
+        }
+        Some(secret.pair(key, &self.crypto).map(|pair| pair.certificate.key.clone()))
+    }
+
+    /// Whether there is such a Secret.
+    pub(crate) fn contains(&self, key: &ObjectKey) -> bool {
+        self.store.get(key).or_else(|| self.named.get(key)).is_some()
+    }
+
     pub(crate) fn remove_user(&mut self, secret: &ObjectKey, user: &ObjectKey) {
         if let Some(users) = self.lenient.get_mut(secret) {
             users.remove(user);
@@ -252,15 +304,7 @@ impl Secrets {
             let cause = format!("the Secret is of type {kind:?}; clients get the default certificate instead");
             return Err(fault(reason::INVALID_SECRET_TYPE, cause, format!("recreate it as type {TLS_TYPE}")));
         }
-        let read = match &secret.content {
-            Content::Read(read) => read.clone(),
-            Content::Unread(pem) => {
-                let read = pem.as_ref().map_err(Clone::clone).and_then(|pem| read(key, pem, &self.crypto));
-                secret.content = Content::Read(read.clone());
-                read
-            }
-        };
-        let pair = read?;
+        let pair = secret.pair(key, &self.crypto)?;
         let deadline = if self.now < pair.not_before { pair.not_before } else { pair.not_after };
         self.set_deadline(key, (self.now < deadline).then_some(deadline));
         if self.now < pair.not_before {
@@ -320,9 +364,12 @@ fn parse(secret: &Secret, _: &ObjectKey) -> StoredSecret {
         (_, None) => Err(incomplete(KEY)),
     };
     let other_type: Option<Box<str>> = (kind != TLS_TYPE).then(|| kind.into());
-    let data = if other_type.is_some() { data_of(secret) } else { BTreeMap::new() };
+    let mut data = data_of(secret);
+    if other_type.is_none() {
+        data.retain(|name, _| [AUTHORITIES, REVOKED].contains(&&**name));
+    }
     data.hash(&mut hasher);
-    StoredSecret { digest: hasher.finish(), other_type, data, content: Content::Unread(content) }
+    StoredSecret { digest: hasher.finish(), other_type, data, content: Content::Unread(content), authorities: None }
 }
 
 /// All of a Secret; plain text wins, as it does at the API server.

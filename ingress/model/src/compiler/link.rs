@@ -13,10 +13,11 @@ use super::certificates::covers;
 use super::ingress::{BackendSpec, ParsedIngress, PathSpec, Place, TlsSpec};
 use super::ownership::hosts_of;
 use super::set::SmallSet;
+use super::tls_policies::tls_secrets;
 use super::{Compiler, Effects};
 use crate::backend::{BackendKey, PortRef};
 use crate::host::HostPattern;
-use crate::policy::{Auth, Canary, Errors, key_of};
+use crate::policy::{Auth, Canary, ClientCertificates, Errors, UpstreamTls, key_of};
 use crate::reason;
 use crate::table::{
     Action, Attached, Dialect, HttpsRedirect, NamePattern, PathRule, Route, RouteId, RoutePolicy, Written,
@@ -43,6 +44,10 @@ pub(crate) struct Linked {
     headers: Vec<(HeaderName, HeaderValue)>,
     /// Whose answers take the place of others.
     errors: Option<Arc<Errors>>,
+    /// What it asks of the clients of its hosts.
+    pub(crate) client_certificates: Option<Arc<ClientCertificates>>,
+    /// How TLS is spoken with its backends.
+    pub(crate) upstream_tls: Option<Arc<UpstreamTls>>,
     /// Why its routes must answer 503.
     refused: Option<Arc<str>>,
     /// What is wrong with its TLS entries and its authentication.
@@ -183,6 +188,14 @@ impl Compiler {
             // Passwords stand in Secrets of type Opaque, whatever the class.
             self.secrets.add_user(&secret, key, Dialect::IngressNginx);
         }
+        for secret in tls_secrets(&parsed) {
+            self.secrets.add_user(&secret, key, Dialect::IngressNginx);
+        }
+        let client_certificates = self.client_certificates(&parsed, &mut problems);
+        let (upstream_tls, refused_tls) = match self.upstream_tls(&parsed, &mut problems) {
+            Ok(tls) => (tls, None),
+            Err(why) => (None, Some(why)),
+        };
         let (auth, mut refused) = match self.auth(&parsed, dialect, &mut problems) {
             Ok(auth) => (auth, None),
             Err(why) => (None, Some(why)),
@@ -202,7 +215,7 @@ impl Compiler {
             problems.push(problem.remedy("remove the annotation, or raise annotations-risk-level"));
             refused.get_or_insert_with(|| format!("the risk of {name} is too high").into());
         }
-        refused = parsed.annotations.refused.clone().or(refused);
+        refused = parsed.annotations.refused.clone().or(refused).or(refused_tls);
         problems.extend(auth.as_deref().and_then(|auth| Self::useless_hashes(auth, &parsed)));
         let (routes, default, pools) = (Vec::new(), None, SmallSet::default());
         let canaries = Vec::new();
@@ -216,6 +229,8 @@ impl Compiler {
             canaries,
             auth,
             headers,
+            client_certificates,
+            upstream_tls,
             errors: None,
             refused,
             problems,
@@ -300,7 +315,7 @@ impl Compiler {
             }
         }
         let certificates = old.parsed.tls.iter().filter_map(|entry| entry.secret.clone());
-        for secret in certificates.chain(secret_of(&old.parsed)) {
+        for secret in certificates.chain(secret_of(&old.parsed)).chain(tls_secrets(&old.parsed)) {
             self.secrets.remove_user(&secret, key);
         }
         for host in hosts_of(&old.parsed) {
@@ -544,7 +559,7 @@ impl Compiler {
             policy.respond = Some(Arc::new(rules));
         }
         let (auth, errors) = (linked.auth.clone().filter(|_| !open), linked.errors.clone());
-        self.shared(RoutePolicy { auth, errors, ..policy })
+        self.shared(RoutePolicy { auth, errors, upstream_tls: linked.upstream_tls.clone(), ..policy })
     }
 
     fn shared(&self, policy: RoutePolicy) -> Arc<RoutePolicy> {

@@ -17,10 +17,8 @@ use super::annotations::{Read, Risk};
 use crate::access::{self, Access};
 use crate::policy::{ExternalAuth, Forwarding, ResponseRules};
 use crate::reason;
-use crate::table::{Blocked, Dialect, TextPattern};
+use crate::table::{ACME_CHALLENGE, Blocked, Dialect, TextPattern};
 
-/// Where an ACME server looks for its challenge (RFC 8555 section 8.3).
-const ACME_CHALLENGE: &str = "/.well-known/acme-challenge";
 /// A year, as browsers want it for their preload lists.
 const HSTS_MAX_AGE: i64 = 31_536_000;
 /// `proxy-body-size`, where nothing is said.

@@ -42,12 +42,13 @@ impl Compiler {
             certificates: old.certificates.clone(),
         };
         let mut hosts = std::mem::take(&mut effects.hosts);
+        // What a default backend's Ingress asks of clients is asked of those that no host takes.
+        if effects.default {
+            hosts.insert(HostPattern::Any);
+        }
         if self.settings.host_ownership == HostOwnership::Namespace {
             self.with_hosts_below(&mut hosts);
             // Ingresses without a rule and rules without a host are for the same requests.
-            if effects.default {
-                hosts.insert(HostPattern::Any);
-            }
             effects.default |= hosts.contains(&HostPattern::Any);
         }
         let touched = hosts.clone();
@@ -131,6 +132,7 @@ impl Compiler {
                     app_root = Some((longest, root));
                 }
             }
+            group.take_tls_of(linked);
             // The oldest Ingress decides whose rules hold.
             if group.is_empty() && !linked.routes_of(host).is_empty() {
                 group.dialect = linked.dialect;
@@ -139,6 +141,13 @@ impl Compiler {
             match refusing {
                 Some(owner) => problems.extend(linked.routes_of(host).first().map(|route| refused(route, &owner.key))),
                 None => problems.extend(lost),
+            }
+        }
+        for age in self.defaults.iter().filter(|_| *host == HostPattern::Any) {
+            let Some(linked) = self.linked.get(&age.key) else { continue };
+            match owner.filter(|owner| owner.key.namespace() != age.key.namespace()) {
+                None => routes.take_tls_of(linked),
+                Some(_) => others.entry(age.key.namespace()).or_default().take_tls_of(linked),
             }
         }
         if let (Some(owner), HostPattern::Any) = (owner, host) {
@@ -303,6 +312,17 @@ impl HostRoutes {
         self.exact.is_empty() && self.prefix.is_empty() && self.regex.is_empty() && self.default.is_none()
     }
 
+    /// Takes in what an Ingress says of TLS, unless an older one has.
+    fn take_tls_of(&mut self, linked: &Linked) {
+        if self.client_certificates.is_none() {
+            self.client_certificates.clone_from(&linked.client_certificates);
+        }
+        let has_secret = linked.parsed.annotations.upstream_tls.secret.is_some();
+        if self.upstream_tls.is_none() && has_secret && linked.dialect == Dialect::IngressNginx {
+            self.upstream_tls.clone_from(&linked.upstream_tls);
+        }
+    }
+
     /// Enters a route unless its place is taken; the Problem is that it is.
     fn enter(&mut self, candidate: &LinkedRoute) -> Option<Problem> {
         let route = &candidate.route;
@@ -394,6 +414,8 @@ impl HostRoutes {
             && self.dialect == other.dialect
             && self.slashed == other.slashed
             && self.app_root == other.app_root
+            && self.client_certificates == other.client_certificates
+            && self.upstream_tls == other.upstream_tls
             && same_map(&self.exact, &other.exact)
             && same_map(&self.prefix, &other.prefix)
             && same(self.default.as_ref(), other.default.as_ref())

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
+use super::hops::is_about_certificate;
 use super::page::{Answer, error_page};
 use super::{Forward, RequestHead};
 use crate::policy::{Auth, ExternalAuth, Facts};
@@ -78,9 +79,16 @@ impl Ask {
         head: &RequestHead<'_>,
         facts: &Facts<'_>,
         request_id: &HeaderValue,
+        certificate: &[(HeaderName, HeaderValue)],
     ) -> Self {
         let external = auth.external.as_deref();
-        let question = external.map(|external| question(external, head, facts, request_id, &forward.route));
+        let question = external.map(|external| {
+            let mut question = question(external, head, facts, request_id, &forward.route);
+            for (name, value) in certificate {
+                question.fields.entry(name).or_insert_with(|| value.clone());
+            }
+            question
+        });
         let signin = external.and_then(|external| signin(external, facts));
         let login = auth.basic.as_ref().and_then(|basic| {
             let (name, password) = credentials(head.headers)?;
@@ -271,7 +279,8 @@ fn question(
 pub(super) fn passed_on(headers: &HeaderMap) -> HeaderMap {
     let mut fields = HeaderMap::with_capacity(headers.len() + 8);
     for (name, value) in headers {
-        if !NOT_ASKED.contains(&name.as_str()) && *name != CONTENT_LENGTH {
+        let passes = !NOT_ASKED.contains(&name.as_str()) && !is_about_certificate(name);
+        if passes && *name != CONTENT_LENGTH {
             fields.append(name.clone(), value.clone());
         }
     }

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{HeaderEdits, Question};
 use crate::backend::{Backend, BackendState};
-use crate::policy::{Facts, Permit};
+use crate::policy::{Facts, Permit, UpstreamTls};
 use crate::table::Route;
 
 /// A request that goes to a backend.
@@ -31,6 +31,8 @@ pub struct Forward {
     pub upgrade: bool,
     /// Whether the client came by HTTPS.
     pub secure: bool,
+    /// How TLS is spoken with the endpoints, where something is said of it.
+    pub upstream_tls: Option<Arc<UpstreamTls>>,
     /// The host as the client wrote it, where the answer may speak of it.
     pub authority: Box<str>,
     /// Fields that the answer gets, whoever makes it.

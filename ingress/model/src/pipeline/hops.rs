@@ -35,7 +35,7 @@ pub(super) fn remove_nominated(headers: &HeaderMap, edits: &mut HeaderEdits) {
     }
 }
 
-/// Removes the fields that CGI, WSGI, PHP and the like make into the same variable as one that is set here: to them
+/// Removes what a client says of its own certificate, and the fields that CGI, WSGI, PHP and the like make into the same variable as one that is set here: to them
 /// `X_Forwarded_For` and `X.Forwarded.For` are `X-Forwarded-For`.
 ///
 /// RFC 3875 section 4.1.18 changes `-` to `_`; common servers do so with every character that is no letter or digit.
@@ -43,7 +43,20 @@ pub(super) fn remove_aliases(headers: &HeaderMap, edits: &mut HeaderEdits) {
     edits.remove.extend(headers.keys().filter(|name| is_alias(name)).cloned());
 }
 
+/// What begins like this is about a client's certificate, and said by us alone.
+const CLIENT_CERTIFICATE: &[u8] = b"ssl-client-";
+
+/// Whether a field says something of a client's certificate, or becomes the same variable as one that does.
+pub(super) fn is_about_certificate(name: &HeaderName) -> bool {
+    let same = |(byte, other): (&u8, &u8)| byte == other || (!byte.is_ascii_alphanumeric() && *other == b'-');
+    let begin = name.as_str().as_bytes().get(..CLIENT_CERTIFICATE.len());
+    begin.is_some_and(|begin| begin.iter().zip(CLIENT_CERTIFICATE).all(same))
+}
+
 fn is_alias(name: &HeaderName) -> bool {
+    if is_about_certificate(name) {
+        return true;
+    }
     let name = name.as_str().as_bytes();
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
     if name.iter().all(plain) {
@@ -87,6 +100,10 @@ mod tests {
             "x_forwarded_scheme",
             "content_length",
             "transfer_encoding",
+            "ssl-client-verify",
+            "ssl-client-whatever",
+            "ssl_client_cert",
+            "ssl-client_s-dn",
         ] {
             assert!(is_alias(&HeaderName::from_static(alias)), "{alias}");
         }
@@ -98,6 +115,9 @@ mod tests {
             "x_forwarded_forr",
             "x-forwarded-f_r",
             "xrealip",
+            "ssl-client",
+            "ssl-clients",
+            "x-ssl-client-verify",
         ] {
             assert!(!is_alias(&HeaderName::from_static(other)), "{other}");
         }
@@ -120,6 +140,7 @@ mod tests {
             "transfer-encoding",
             "connection",
             "upgrade",
+            "ssl-client-verify",
         ] {
             assert!(!may_trail(&HeaderName::from_static(name)), "{name}");
         }

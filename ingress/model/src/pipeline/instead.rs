@@ -89,6 +89,7 @@ impl Request<'_> {
             client: self.facts.client(),
             upgrade: false,
             secure: self.facts.secure(),
+            upstream_tls: route.policy.upstream_tls.clone(),
             authority: Box::default(),
             reply: Vec::new(),
             cookies: Vec::new(),

@@ -1,5 +1,5 @@
-//! The steps that a request passes, in their order, which is that of ingress-nginx: size of the body, missing slash,
-//! preflight, redirect, HTTPS, availability, access, rewrite. The first one that answers ends it.
+//! The steps that a request passes, in their order, which is that of ingress-nginx: client certificate, size of the
+//! body, missing slash, preflight, redirect, HTTPS, availability, access, rewrite. The first one that answers ends it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -11,12 +11,14 @@ use super::ask::{self, Question, parts};
 use super::forwarding;
 use super::instead::{is_replaced, name_backend};
 use super::page::{Answer, error_page};
-use super::{Ask, Decision, Forward, Key, Live};
+use super::{Ask, Decision, Forward, Key, Live, client_certificate};
 use crate::backend::{Backend, BackendState, Protocol, Target};
 use crate::host::HostName;
 use crate::path::CanonicalPath;
-use crate::policy::{Auth, Canary, Facts, Permit, RewriteTarget, TooMuch, decoded, key_of, name_of};
-use crate::table::{Action, Dialect, Match, Route, Table};
+use crate::policy::{
+    Auth, Canary, ClientCertificates, Facts, Permit, RewriteTarget, TooMuch, decoded, key_of, name_of,
+};
+use crate::table::{Action, Dialect, HostLevels, Match, Route, Table};
 
 const X_CODE: HeaderName = HeaderName::from_static("x-code");
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
@@ -49,6 +51,10 @@ impl Request<'_> {
         if let Some(redirect) = levels.www() {
             return Decision::Answer(self.other_name(redirect), None);
         }
+        let of_host = levels.client_certificates();
+        if let Some(Err(answer)) = of_host.map(|policy| self.client_certificate(policy, table)) {
+            return Decision::Answer(answer, None);
+        }
         if let Some(answer) = self.app_root(levels) {
             return Decision::Answer(answer, None);
         }
@@ -61,9 +67,19 @@ impl Request<'_> {
         };
         let route = found.route;
         let request = Request { facts: self.facts.of(route), is_uncovered: levels.is_uncovered(), ..*self };
-        match request.pass_route(found, table) {
+        // What takes the request may be a rule for more hosts than this one, which asks for something of its own.
+        let of_route = levels.client_certificates_of(route).filter(|own| of_host.is_none_or(|of_host| own != &of_host));
+        if let Some(Err(answer)) = of_route.map(|policy| self.client_certificate(policy, table)) {
+            return Decision::Answer(answer, Some(route.clone()));
+        }
+        let policies = [of_host, of_route];
+        let is_certified = || {
+            let mut policies = policies.into_iter().flatten();
+            policies.all(|policy| request.certificate_over_tls(policy, route).is_ok())
+        };
+        match request.pass_route(found, table, levels, policies) {
             Ok(decision) => decision,
-            Err(answer) if is_replaced(route, answer.status) => {
+            Err(answer) if is_replaced(route, answer.status) && is_certified() => {
                 if let Some(mut instead) = request.error_forward(route, None, table) {
                     instead.edits.set.push((X_CODE, HeaderValue::from(answer.status.as_u16())));
                     instead.is_bodiless = true;
@@ -83,7 +99,13 @@ impl Request<'_> {
         }
     }
 
-    fn pass_route(&self, found: Match<'_>, table: &Table) -> Step<Decision> {
+    fn pass_route<'t>(
+        &self,
+        found: Match<'t>,
+        table: &'t Table,
+        levels: HostLevels<'t>,
+        policies: [Option<&Arc<ClientCertificates>>; 2],
+    ) -> Step<Decision> {
         let route = found.route;
         let method = self.facts.head.method;
         if route.dialect == Dialect::IngressNginx && (*method == Method::TRACE || *method == Method::CONNECT) {
@@ -96,6 +118,9 @@ impl Request<'_> {
         self.preflight(route)?;
         self.redirect(route)?;
         self.https(route)?;
+        for policy in policies.into_iter().flatten() {
+            self.certificate_over_tls(policy, route)?;
+        }
         let main = self.backend(route, table)?;
         let backend = self.canary(found.canaries).unwrap_or(main);
         let own = backend;
@@ -136,6 +161,12 @@ impl Request<'_> {
             edits.set.push((HOST, host));
         }
         let (key, affinity) = self.endpoint(route, &state, client);
+        let [of_host, of_route] = policies;
+        let certificate = match (&self.facts.connection.tls, of_route.or(of_host)) {
+            (Some(tls), Some(policy)) => client_certificate::fields(policy, tls.client.as_deref()),
+            _ => Vec::new(),
+        };
+        edits.set.extend(certificate.iter().cloned());
         let forward = Box::new(Forward {
             route: route.clone(),
             backend: backend.clone(),
@@ -144,6 +175,7 @@ impl Request<'_> {
             client,
             upgrade: self.facts.upgrade().is_some(),
             secure: self.facts.secure(),
+            upstream_tls: levels.upstream_tls(route).cloned(),
             authority: match &route.policy.respond {
                 Some(rules) if rules.changes_values() => self.facts.authority.unwrap_or_default().into(),
                 _ => Box::default(),
@@ -163,7 +195,8 @@ impl Request<'_> {
             Some(auth) => {
                 let facts = self.template_facts(route, Some(backend), client);
                 let facts = Facts { outer_scheme: if self.facts.secure() { "https" } else { "http" }, ..facts };
-                Decision::Ask(Box::new(Ask::new(forward, auth, self.facts.head, &facts, self.facts.request_id)))
+                let (head, id) = (self.facts.head, self.facts.request_id);
+                Decision::Ask(Box::new(Ask::new(forward, auth, head, &facts, id, &certificate)))
             }
             None => Decision::Forward(forward),
         })
@@ -333,9 +366,14 @@ impl Request<'_> {
     }
 
     fn template_facts<'f>(&'f self, route: &'f Route, backend: Option<&'f Backend>, client: IpAddr) -> Facts<'f> {
-        let head = self.facts.head;
         let id = &route.id.ingress;
         let service = backend.map_or("", |backend| backend.key.service.name());
+        Facts { place: [id.namespace(), id.name(), service, ""], ..self.request_facts(client) }
+    }
+
+    /// What variables stand for that have nothing to do with a route.
+    pub(super) fn request_facts(&self, client: IpAddr) -> Facts<'_> {
+        let head = self.facts.head;
         Facts {
             host: self.host.map(HostName::as_str).unwrap_or_default(),
             authority: self.facts.authority.unwrap_or_default(),
@@ -348,7 +386,7 @@ impl Request<'_> {
             headers: Some(head.headers),
             request_id: self.facts.request_id.to_str().unwrap_or_default(),
             no_arguments: false,
-            place: [id.namespace(), id.name(), service, ""],
+            place: [""; 4],
         }
     }
 
@@ -357,7 +395,7 @@ impl Request<'_> {
         if self.facts.connection.tls.is_some() { "https" } else { "http" }
     }
 
-    fn page(&self, status: StatusCode, reason: &str) -> Answer {
+    pub(super) fn page(&self, status: StatusCode, reason: &str) -> Answer {
         error_page(status, reason, self.facts.head.headers, self.facts.request_id)
     }
 

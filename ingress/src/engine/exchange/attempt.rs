@@ -7,6 +7,7 @@ use std::time::Duration;
 use landfall_ingress_model::backend::{Protocol, Target};
 use landfall_ingress_model::balance::{Balance, Balancer, Choice, Pick};
 use landfall_ingress_model::pipeline::{Forward, Key};
+use landfall_ingress_model::policy::UpstreamTls;
 use landfall_ingress_model::table::Dialect;
 use tokio::time::Instant;
 
@@ -53,7 +54,7 @@ impl<'a> Attempts<'a> {
 
     /// A connection to the next endpoint that takes one.
     pub(super) async fn connect(&mut self, record: &mut Record<'_>) -> Result<Upstream, Failure> {
-        if let Some(own) = self.peer.take_own(&self.forward.backend.key, self.care()) {
+        if let Some(own) = self.peer.take_own(&self.forward.backend.key, self.tls().as_ref(), self.care()) {
             record.begin(own.address(), Instant::now());
             record.connected(true);
             return Ok(own);
@@ -89,7 +90,11 @@ impl<'a> Attempts<'a> {
                     return Err(Failure::Connect(ConnectError::Exhausted(error)));
                 }
                 Err(error) => {
-                    self.failed(&balancer, address);
+                    if matches!(error, ConnectError::Untrusted(_)) {
+                        self.tried.push(address);
+                    } else {
+                        self.failed(&balancer, address);
+                    }
                     self.failure = Some(Failure::Connect(error));
                     if record.tries >= self.forward.route.policy.tries {
                         return Err(self.failure.take().unwrap_or(Failure::NoEndpoint));
@@ -167,13 +172,19 @@ impl<'a> Attempts<'a> {
         balancer.pick(&choice, now.into_std())
     }
 
+    /// How TLS is to be spoken, where it is and something is said of it.
+    fn tls(&self) -> Option<Arc<UpstreamTls>> {
+        self.forward.upstream_tls.clone().filter(|_| self.forward.state.protocol == Protocol::Https)
+    }
+
     fn origin(&self, address: SocketAddr) -> Origin {
         let protocol = self.forward.state.protocol;
         let host = self.request.authority.as_deref().or_else(|| {
             let host = self.request.fields.map.get(http::header::HOST)?;
             host.to_str().ok()
         });
-        let server_name = server_name(protocol, host.unwrap_or_default(), address);
+        let tls = self.tls();
+        let server_name = server_name(protocol, host.unwrap_or_default(), address, tls.as_deref());
         let protocol = match protocol {
             Protocol::Http => Protocols::Http1,
             Protocol::H2c => Protocols::Http2,
@@ -181,7 +192,7 @@ impl<'a> Attempts<'a> {
             Protocol::Https if self.forward.upgrade => Protocols::Http1,
             Protocol::Https => Protocols::Either,
         };
-        Origin { address, server_name, protocol }
+        Origin { address, server_name, tls, protocol }
     }
 
     /// A dead endpoint must not cost each request the whole limit where there is another one.

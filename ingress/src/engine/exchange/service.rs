@@ -67,8 +67,8 @@ impl Services {
         let length = body.as_ref().map_or(Length::None, |body| Length::Known(body.len() as u64));
         let fields = Fields::of_map(map);
         loop {
-            let server_name = server_name(protocol, host, address);
-            let origin = Origin { address, server_name, protocol: Protocols::Http1 };
+            let server_name = server_name(protocol, host, address, None);
+            let origin = Origin { address, server_name, tls: None, protocol: Protocols::Http1 };
             let mut upstream = self.pool.get(origin, Care::Once, CONNECT, Instant::now()).await.ok()?;
             let reused = upstream.is_reused();
             let edits = HeaderEdits::default();

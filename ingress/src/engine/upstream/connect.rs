@@ -6,10 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use landfall_ingress_model::backend::Protocol;
-use rustls::ClientConfig;
+use landfall_ingress_model::policy::{AskedName, TlsVersions, UpstreamTls, Verify};
+use moka::sync::Cache;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::{DigitallySignedStruct, SignatureScheme};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::version::{TLS12, TLS13};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, SignatureScheme, SupportedProtocolVersion,
+};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
@@ -38,6 +43,9 @@ pub(in crate::engine) enum ConnectError {
     /// The TLS handshake failed.
     #[error("the TLS handshake with the endpoint failed: {0}")]
     Handshake(io::Error),
+    /// Its certificate is not the one that an Ingress asks for, which says nothing about the endpoint.
+    #[error("the certificate of the endpoint is not trusted: {0}")]
+    Untrusted(io::Error),
     /// HTTP/2 could not be begun.
     #[error("the endpoint does not speak HTTP/2: {0}")]
     Http2(h2::Error),
@@ -50,29 +58,49 @@ impl ConnectError {
     fn of(error: io::Error) -> Self {
         if is_lack(&error) { Self::Exhausted(error) } else { Self::Refused(error) }
     }
+
+    fn of_handshake(error: io::Error) -> Self {
+        let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+        let untrusted = matches!(cause, Some(rustls::Error::InvalidCertificate(_)));
+        if untrusted { Self::Untrusted(error) } else { Self::Handshake(error) }
+    }
 }
+
+/// Settings that Ingresses ask for, and how long they are kept when nobody needs them.
+const OWN: u64 = 1024;
+const OWN_IDLE: Duration = Duration::from_hours(1);
+/// The protocols that are offered, by the versions of HTTP that may be spoken.
+const EITHER: &[&[u8]] = &[b"h2", b"http/1.1"];
+const HTTP1: &[&[u8]] = &[b"http/1.1"];
 
 /// Makes connections.
 #[derive(Clone)]
 pub(super) struct Connector {
+    provider: Arc<CryptoProvider>,
     /// Offers HTTP/2 and HTTP/1.1.
     either: TlsConnector,
     /// Offers HTTP/1.1.
     http1: TlsConnector,
+    /// What Ingresses ask for; true: offers HTTP/1.1 only.
+    own: Cache<(Arc<UpstreamTls>, bool), TlsConnector>,
 }
 
 impl Connector {
     pub(super) fn new(provider: &Arc<CryptoProvider>) -> Result<Self, rustls::Error> {
-        let config = |protocols: &[&[u8]]| {
-            let mut config = ClientConfig::builder_with_provider(provider.clone())
-                .with_safe_default_protocol_versions()?
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Unverified(provider.clone())))
-                .with_no_client_auth();
-            config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-            Ok::<_, rustls::Error>(TlsConnector::from(Arc::new(config)))
+        let config = |protocols| settings(provider, &UpstreamTls::default(), protocols);
+        let own = Cache::builder().max_capacity(OWN).time_to_idle(OWN_IDLE).build();
+        Ok(Self { provider: provider.clone(), either: config(EITHER)?, http1: config(HTTP1)?, own })
+    }
+
+    /// How TLS is to be spoken.
+    fn tls(&self, origin: &Origin) -> Result<TlsConnector, ConnectError> {
+        let only_http1 = origin.protocol == super::Protocols::Http1;
+        let Some(tls) = &origin.tls else {
+            return Ok(if only_http1 { self.http1.clone() } else { self.either.clone() });
         };
-        Ok(Self { either: config(&[b"h2", b"http/1.1"])?, http1: config(&[b"http/1.1"])? })
+        let make = || settings(&self.provider, tls, if only_http1 { HTTP1 } else { EITHER });
+        let own = self.own.try_get_with((tls.clone(), only_http1), make);
+        own.map_err(|error| ConnectError::Handshake(io::Error::other(error)))
     }
 
     /// A connection within `limit`.
@@ -91,22 +119,27 @@ impl Connector {
         let _ = socket.set_tcp_keepalive(&keepalive);
         let _ = tcp.set_nodelay(true);
         let Some(name) = &origin.server_name else { return Ok(UpstreamStream::Plain(tcp)) };
-        let connector = if origin.protocol == super::Protocols::Http1 { &self.http1 } else { &self.either };
-        let tls = connector.connect(name.clone(), tcp).await.map_err(ConnectError::Handshake)?;
+        let tls = self.tls(origin)?.connect(name.clone(), tcp).await.map_err(ConnectError::of_handshake)?;
         Ok(UpstreamStream::Tls(Box::new(tls)))
     }
 }
 
-/// The name to ask for in the handshake: the host, unless it is an address or no DNS name. The endpoint's address in
+/// The name to ask for in the handshake: the host or what an Ingress says, unless it is an address or no DNS name. The endpoint's address in
 /// its place means that none is asked for. `None` where the protocol is not TLS.
 pub(in crate::engine) fn server_name(
     protocol: Protocol,
     host: &str,
     address: SocketAddr,
+    tls: Option<&UpstreamTls>,
 ) -> Option<ServerName<'static>> {
     if protocol != Protocol::Https {
         return None;
     }
+    let host = match tls.map(|tls| &tls.asked) {
+        None | Some(AskedName::Host) => host,
+        Some(AskedName::Name(name)) => name,
+        Some(AskedName::Nothing) => return Some(ServerName::IpAddress(address.ip().into())),
+    };
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_end_matches('.');
     match ServerName::try_from(name.to_owned()) {
         Ok(name @ ServerName::DnsName(_)) => Some(name),
@@ -114,19 +147,54 @@ pub(in crate::engine) fn server_name(
     }
 }
 
-/// Nothing in an Ingress names the CA of a backend, so there is nothing to verify a certificate against.
-#[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
+/// The settings of connections, as an Ingress asks for them.
+fn settings(
+    provider: &Arc<CryptoProvider>,
+    tls: &UpstreamTls,
+    protocols: &[&[u8]],
+) -> Result<TlsConnector, rustls::Error> {
+    let versions: &[&SupportedProtocolVersion] = match tls.versions {
+        TlsVersions::All => &[&TLS13, &TLS12],
+        TlsVersions::Tls12 => &[&TLS12],
+        TlsVersions::Tls13 => &[&TLS13],
+    };
+    let verifier = Verifier { provider: provider.clone(), verify: tls.verify.clone() };
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(versions)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = match &tls.certificate {
+        Some(certificate) => {
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::clone(certificate))))
+        }
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(TlsConnector::from(Arc::new(config)))
+}
 
-impl ServerCertVerifier for Unverified {
+/// Verifies the certificates of endpoints as an Ingress asks for it. Where it names no authorities, there is nothing to
+/// verify against.
+#[derive(Debug)]
+struct Verifier {
+    provider: Arc<CryptoProvider>,
+    verify: Option<Verify>,
+}
+
+impl ServerCertVerifier for Verifier {
+    /// The name that is asked for in the handshake may be another one than that of the certificate, or none.
     fn verify_server_cert(
         &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
         _server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
-        _now: UnixTime,
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        if let Some(verify) = &self.verify {
+            let chain: Vec<CertificateDer<'_>> = std::iter::once(end_entity).chain(intermediates).cloned().collect();
+            verify.verify(&chain, now).map_err(|flaw| CertificateError::Other(OtherError(Arc::new(flaw))))?;
+        }
         Ok(ServerCertVerified::assertion())
     }
 
@@ -136,7 +204,7 @@ impl ServerCertVerifier for Unverified {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -145,10 +213,10 @@ impl ServerCertVerifier for Unverified {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

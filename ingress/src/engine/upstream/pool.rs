@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
+use landfall_ingress_model::policy::UpstreamTls;
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::ServerName;
 use socket2::SockRef;
@@ -40,6 +41,8 @@ pub(in crate::engine) struct Origin {
     pub(in crate::engine) address: SocketAddr,
     /// The name asked for in the TLS handshake; `None` in the clear.
     pub(in crate::engine) server_name: Option<ServerName<'static>>,
+    /// How TLS is spoken, where something is said of it.
+    pub(in crate::engine) tls: Option<Arc<UpstreamTls>>,
     /// The versions of HTTP.
     pub(in crate::engine) protocol: Protocols,
 }

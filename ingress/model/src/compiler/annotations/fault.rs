@@ -18,6 +18,10 @@ pub(crate) enum Fault {
     Value(&'static str),
     /// As [`Fault::Value`], of something that closes.
     Closed(&'static str),
+    /// As [`Fault::Closed`], of something that closes the whole host.
+    Shut(&'static str),
+    /// A certificate is to be verified, and for whom it must be is not said.
+    Nameless,
     /// An entry of a list of source ranges that is none.
     Range(String),
     /// An origin that can't be read.
@@ -49,6 +53,13 @@ impl Fault {
             .remedy("remove it once access is restricted in another way"),
             Self::Closed(remedy) => {
                 invalid("the value can't be used, so the routes of this Ingress answer 503".into()).remedy(remedy)
+            }
+            Self::Shut(remedy) => {
+                invalid("the value can't be used, so the hosts of this Ingress answer 403".into()).remedy(remedy)
+            }
+            Self::Nameless => {
+                invalid("no certificate of a backend is right without a name, so its HTTPS backends answer 502".into())
+                    .remedy("give the name in the certificate by proxy-ssl-name")
             }
             Self::Range(entry) => invalid(format!(
                 "{entry:?} is neither a network nor an address, so the routes of this Ingress answer 503"

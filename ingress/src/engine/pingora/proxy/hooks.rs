@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, Version, header};
-use landfall_ingress_model::backend::Target;
+use http::{StatusCode, Version, header};
+use landfall_ingress_model::backend::{Protocol, Target};
 use landfall_ingress_model::balance::{Balancer, Choice, Pick};
 use landfall_ingress_model::pipeline::{
     Decision, Forward, Trailers, Upgraded, error_page, response_body, response_edits,
@@ -51,6 +51,13 @@ impl Hooks {
             Some(pick) => Ok((balancer, pick)),
             None => Error::e_explain(ErrorType::HTTPStatus(503), "no endpoint is left to try"),
         }
+    }
+
+    /// Answers a request that can't be served in pingora's way.
+    async fn refuse(&self, session: &mut Session, context: &Context, reason: &str) -> Result<()> {
+        let headers = &session.req_header().headers;
+        let page = error_page(StatusCode::SERVICE_UNAVAILABLE, reason, headers, &context.request_id());
+        self.answer(session, page).await
     }
 
     /// Tells the balancer that an endpoint could not be reached.
@@ -115,6 +122,12 @@ impl ProxyHttp for Hooks {
             session.set_ignore_info_resp(true);
         }
         match self.look(session, context) {
+            Some(Decision::Forward(forward))
+                if forward.upstream_tls.is_some() && forward.state.protocol == Protocol::Https =>
+            {
+                self.refuse(session, context, "TLS to this service needs --engine landfall").await?;
+                Ok(true)
+            }
             Some(Decision::Forward(forward)) => {
                 if forward.upgrade
                     && let Some(stream) = exchange_stream(session)
@@ -125,13 +138,10 @@ impl ProxyHttp for Hooks {
                 context.forward = Some(forward);
                 Ok(false)
             }
-            // Pingora's way is for comparison, and asks nobody.
+            // Pingora's way is for comparison: it asks nobody and verifies nothing.
             Some(Decision::Ask(_)) => {
                 let reason = "authentication needs --engine landfall";
-                let id = context.request.as_ref().map(|request| request.id.clone());
-                let id = id.unwrap_or(HeaderValue::from_static("-"));
-                let page = error_page(StatusCode::SERVICE_UNAVAILABLE, reason, &session.req_header().headers, &id);
-                self.answer(session, page).await?;
+                self.refuse(session, context, reason).await?;
                 Ok(true)
             }
             Some(Decision::Answer(answer, _)) => {
