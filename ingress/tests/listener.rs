@@ -9,11 +9,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use landfall_ingress::engine::Rejected;
+use landfall_ingress_model::authorities::Authorities;
 use landfall_ingress_model::host::HostName;
+use landfall_ingress_model::policy::{ClientCertificates, Demand};
 use landfall_ingress_model::tls::{Certificate, CertificateTable};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConnection, HandshakeKind, StreamOwned};
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use support::backend::Backend;
 use support::client::{Client, client_config, client_of_versions};
 use support::plane::{Plane, certificate, rule, table, wait_for};
@@ -242,4 +245,71 @@ fn draining_finishes_what_is_under_way_and_nothing_else() {
         assert!(finished.elapsed() < Duration::from_secs(2));
     });
     data.stop();
+}
+
+/// An authority, and a client's certificate from it.
+struct Issued {
+    authorities: Authorities,
+    config: Arc<rustls::ClientConfig>,
+}
+
+fn issued(version: &'static rustls::SupportedProtocolVersion) -> Issued {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let root = params.self_signed(&key).unwrap();
+    let issuer = rcgen::Issuer::new(params, key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let client = rcgen::CertificateParams::new(Vec::new()).unwrap().signed_by(&key, &issuer).unwrap();
+    let provider = landfall_ingress::crypto_provider();
+    let algorithms = provider.signature_verification_algorithms;
+    let authorities = Authorities::parse(root.pem().as_bytes(), None, algorithms).unwrap();
+    let mut config = client_of_versions(&[b"http/1.1"], &[version]);
+    let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let signer = provider.key_provider.load_private_key(der).unwrap();
+    let shown = SingleCertAndKey::from(CertifiedKey::new(vec![client.der().clone()], signer));
+    Arc::make_mut(&mut config).client_auth_cert_resolver = Arc::new(shown);
+    Issued { authorities, config }
+}
+
+#[test]
+fn a_client_certificate_is_looked_at_for_each_request_and_resumption_spares_nobody() {
+    for version in [&TLS12, &TLS13] {
+        let (backend, ours, theirs) = (Backend::echo(), issued(version), issued(version));
+        let asking = |authorities: Option<Authorities>| {
+            let (first, _) = certificate("a.example");
+            let rules = vec![rule("a.example", "/", &[backend.address])];
+            let mut table = table(rules, certificates(&[("a.example", first)], &[]));
+            let policy = authorities.map(|authorities| ClientCertificates {
+                demand: Demand::Required,
+                authorities: Ok(Arc::new(authorities)),
+                depth: 1,
+                error_page: None,
+                pass: false,
+                subject: None,
+            });
+            for routes in table.exact.values_mut() {
+                Arc::get_mut(routes).unwrap().client_certificates = policy.clone().map(Arc::new);
+            }
+            table
+        };
+        let plane = Plane::with(asking(None), |_| {});
+        let get = |config: &Arc<rustls::ClientConfig>| {
+            let mut client = Client::with_config(plane.https(), "a.example", config.clone());
+            (client.get("a.example", "/").status, client)
+        };
+        // A session in which nobody was asked is none in which somebody was.
+        assert_eq!(get(&ours.config).0, 200);
+        plane.table.store(Arc::new(asking(Some(ours.authorities))));
+        for _ in 0..3 {
+            assert_eq!(get(&ours.config).0, 200, "{version:?}");
+        }
+        assert_eq!(get(&theirs.config).0, 400, "{version:?}");
+        assert_eq!(get(&client_of_versions(&[b"http/1.1"], &[version])).0, 400, "{version:?}");
+        let (_, mut kept) = get(&ours.config);
+        plane.table.store(Arc::new(asking(Some(theirs.authorities))));
+        assert_eq!(kept.get("a.example", "/").status, 400, "{version:?}");
+        assert_eq!(get(&ours.config).0, 400, "{version:?}");
+        assert_eq!(get(&theirs.config).0, 200, "{version:?}");
+    }
 }

@@ -10,11 +10,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use landfall_ingress::resolve::Resolver;
+use landfall_ingress_model::authorities::Authorities;
 use landfall_ingress_model::backend::{Protocol, Target};
+use landfall_ingress_model::policy::{UpstreamTls, Verify};
 use landfall_ingress_model::settings::Origin;
 use landfall_ingress_model::tls::CertificateTable;
-use rustls::sign::SingleCertAndKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use support::backend::{Backend, respond};
 use support::client::Client;
 use support::dns::{NameServer, Zone};
@@ -253,23 +256,28 @@ fn a_client_that_takes_nothing_is_given_up() {
 
 /// A backend that speaks TLS with a certificate that nobody trusts; it answers with the server name it was asked for.
 fn tls_backend() -> SocketAddr {
+    tls_backend_with((*certificate("somebody.else").0.key).clone())
+}
+
+fn tls_backend_with(certificate: CertifiedKey) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let (certificate, _) = certificate("somebody.else");
     let config = ServerConfig::builder_with_provider(landfall_ingress::crypto_provider())
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from((*certificate.key).clone())));
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certificate)));
     let config = Arc::new(config);
     std::thread::spawn(move || {
         for tcp in listener.incoming().flatten() {
             let mut stream = StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), tcp);
-            let mut buffer = [0; 4096];
-            if stream.read(&mut buffer).is_ok() {
-                let name = stream.conn.server_name().unwrap_or("none").to_owned();
-                let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len());
-            }
+            std::thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                while stream.read(&mut buffer).is_ok_and(|length| length > 0) {
+                    let name = stream.conn.server_name().unwrap_or("none").to_owned();
+                    let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len());
+                }
+            });
         }
     });
     address
@@ -338,4 +346,34 @@ fn all_addresses_of_a_name_are_used_in_turn_and_a_dead_one_is_left_out() {
     let tries: Vec<u32> = (0..6).map(|index| plane.exchange(index).tries).collect();
     assert_eq!(tries.iter().sum::<u32>(), 7);
     assert_eq!(server.queries(), 1);
+}
+
+#[test]
+fn a_kept_connection_spares_no_other_rule_the_check_of_a_certificate() {
+    let issued = rcgen::generate_simple_self_signed(vec!["backend.test".to_owned()]).unwrap();
+    let pem = issued.cert.pem();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(issued.signing_key.serialize_der()));
+    let signer = landfall_ingress::crypto_provider().key_provider.load_private_key(key).unwrap();
+    let backend = tls_backend_with(CertifiedKey::new(vec![issued.cert.der().clone()], signer));
+    let verifying = |name: &str| {
+        let algorithms = landfall_ingress::crypto_provider().signature_verification_algorithms;
+        let authorities = Arc::new(Authorities::parse(pem.as_bytes(), None, algorithms).unwrap());
+        let verify = Some(Verify { authorities, depth: 1, name: Some(name.into()) });
+        Some(Arc::new(UpstreamTls { verify, ..UpstreamTls::default() }))
+    };
+    let of = |host: &'static str, tls: Option<Arc<UpstreamTls>>| {
+        rule(host, "/", &[backend]).protocol(Protocol::Https).policy(|policy| policy.upstream_tls = tls)
+    };
+    let plane = Plane::start(vec![
+        of("any.example", None),
+        of("right.example", verifying("backend.test")),
+        of("wrong.example", verifying("other.test")),
+    ]);
+    let mut client = Client::plain(plane.http());
+    for _ in 0..2 {
+        for (host, status) in [("any.example", 200), ("right.example", 200), ("wrong.example", 502)] {
+            assert_eq!(client.get(host, "/").status, status, "{host}");
+        }
+    }
+    assert!(plane.heard.ejected.lock().unwrap().is_empty(), "the endpoint is not to blame");
 }

@@ -73,6 +73,10 @@ fn ingress() -> impl Strategy<Value = Value> {
         1 => Just(json!({"nginx.ingress.kubernetes.io/ssl-redirect": "false"})),
         1 => Just(json!({"nginx.ingress.kubernetes.io/auth-url": "http://auth"})),
         1 => Just(json!({"nginx.ingress.kubernetes.io/canary": "true"})),
+        1 => Just(json!({
+            "nginx.ingress.kubernetes.io/auth-tls-secret": "x/t1",
+            "nginx.ingress.kubernetes.io/proxy-ssl-secret": "x/t2",
+        })),
         1 => Just(json!({"nginx.ingress.kubernetes.io/backend-protocol": "GRPC"})),
         1 => Just(json!({"kubernetes.io/ingress.class": "nginx"})),
         1 => Just(json!({"kubernetes.io/ingress.class": "other"})),
@@ -125,7 +129,7 @@ fn other() -> impl Strategy<Value = Value> {
     });
     let secret = (meta(&["t1", "t2"]), 0..certificates().len()).prop_map(|(meta, index)| {
         let (certificate, key) = &certificates()[index];
-        let data = json!({"tls.crt": certificate, "tls.key": key});
+        let data = json!({"tls.crt": certificate, "tls.key": key, "ca.crt": certificate});
         json!({"kind": "Secret", "metadata": meta, "type": "kubernetes.io/tls", "stringData": data})
     });
     prop_oneof![1 => class, 2 => service, 3 => slice, 1 => by_hand, 1 => secret]
@@ -226,6 +230,7 @@ fn dump(built: &Built) -> String {
         let mut lines: Vec<String> = all.into_iter().map(|route| route_text(route)).collect();
         lines.sort();
         writeln!(text, "{host} ({:?}): {lines:#?}", routes.owner).unwrap();
+        writeln!(text, "{:?} {:?}", routes.client_certificates, routes.upstream_tls).unwrap();
     }
     writeln!(text, "default: {:?}", table.default.as_ref().map(|route| route_text(route))).unwrap();
     writeln!(text, "fallback: {:?}", table.fallback.as_ref().map(|route| route_text(route))).unwrap();
@@ -409,6 +414,8 @@ proptest! {
                     let ask = |built: &Built| built.table.find(Some(&host), &path).map(|route| route_text(route));
                     prop_assert_eq!(ask(&built), ask(&alone), "{}{} of namespace {}", host, path, namespace);
                 }
+                let asked = |built: &Built| format!("{:?}", built.table.host(Some(&host)).asks());
+                prop_assert_eq!(asked(&built), asked(&alone), "what {} of namespace {} asks for", host, namespace);
                 let shown = |built: &Built| {
                     let found = built.table.certificates.find(Some(&host));
                     found.map(|found| (found.secret.clone(), found.names.clone()))

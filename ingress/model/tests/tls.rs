@@ -11,8 +11,9 @@ use landfall_ingress_model::compiler::{Built, Compiler};
 use landfall_ingress_model::host::HostName;
 use landfall_ingress_model::input::Input;
 use landfall_ingress_model::path::CanonicalPath;
+use landfall_ingress_model::policy::Demand;
 use landfall_ingress_model::settings::{HostOwnership, Publish};
-use landfall_ingress_model::table::HttpsRedirect;
+use landfall_ingress_model::table::{Action, HttpsRedirect};
 use landfall_model::{Change, ObjectKey};
 use rustls_pki_types::UnixTime;
 use serde_json::{Value, json};
@@ -416,4 +417,79 @@ fn a_secret_of_a_namespace_that_is_not_read_is_told_of() {
     let told = built.problems.iter().find(|problem| problem.reason.as_str() == "UnknownSecret").unwrap();
     assert!(told.cause.contains("Secrets of namespace shop are not read"), "{}", told.cause);
     assert!(built.missing_secrets.is_empty());
+}
+
+/// An Ingress of class nginx with annotations, at `/NAME` of `a.example`.
+fn annotated(name: &str, age: u8, annotations: &[(&str, &str)]) -> Input {
+    let backend = json!({"service": {"name": "a", "port": {"number": 80}}});
+    let annotations: serde_json::Map<String, Value> =
+        annotations.iter().map(|(name, value)| (format!("nginx.ingress.kubernetes.io/{name}"), json!(value))).collect();
+    let created = format!("2026-01-0{age}T00:00:00Z");
+    let meta = json!({"name": name, "namespace": "shop", "creationTimestamp": created, "annotations": annotations});
+    let path = json!({"path": format!("/{name}"), "pathType": "Prefix", "backend": backend});
+    let rules = json!([{"host": "a.example", "http": {"paths": [path]}}]);
+    input(&json!({"kind": "Ingress", "metadata": meta, "spec": {"ingressClassName": "nginx", "rules": rules}}))
+}
+
+fn authorities(name: &str, text: &str) -> Input {
+    let meta = json!({"name": name, "namespace": "shop"});
+    input(&json!({"kind": "Secret", "metadata": meta, "type": "Opaque", "stringData": {"ca.crt": text}}))
+}
+
+#[test]
+fn the_oldest_ingress_of_a_host_says_whose_clients_are_let_in() {
+    let mut compiler = Compiler::new(settings(Publish::Nothing));
+    let inputs = service().into_iter().chain([
+        annotated("a", 1, &[]),
+        annotated("b", 2, &[("auth-tls-secret", "shop/one")]),
+        annotated("c", 3, &[("auth-tls-secret", "shop/two"), ("auth-tls-verify-client", "optional")]),
+    ]);
+    let asked = |built: &Built| {
+        let host = HostName::from_authority("a.example").unwrap();
+        let policy = built.table.host(Some(&host)).client_certificates().cloned();
+        policy.map(|policy| (policy.demand, policy.authorities.as_ref().map(drop).map_err(ToString::to_string)))
+    };
+    let built = build(&mut compiler, inputs);
+    assert_eq!(asked(&built), Some((Demand::Required, Err("there is no Secret shop/one".into()))));
+    assert!(built.missing_secrets.contains(&ObjectKey::new("shop", "one")));
+    for (text, expected) in [
+        ("", Err("Secret shop/one has no ca.crt".to_owned())),
+        ("x", Err("in Secret shop/one, ca.crt can't be read: it has no certificate".to_owned())),
+        (&*certificate(&["x"], 2026, 2027).0, Ok(())),
+    ] {
+        let built = build(&mut compiler, [authorities("one", text)]);
+        assert_eq!(asked(&built), Some((Demand::Required, expected)));
+    }
+    let gone = Input::Ingress(Change::Delete(ObjectKey::new("shop", "b")));
+    let built = build(&mut compiler, [gone, authorities("two", &certificate(&["x"], 2026, 2027).0)]);
+    assert_eq!(asked(&built), Some((Demand::Optional, Ok(()))));
+}
+
+#[test]
+fn nothing_is_served_less_protected_than_it_says() {
+    let ca = certificate(&["x"], 2026, 2027).0;
+    let cases: [(&[(&str, &str)], bool); 12] = [
+        (&[("auth-tls-verify-client", "on")], false),
+        (&[("auth-tls-verify-client", "optional")], true),
+        (&[("auth-tls-match-cn", "CN=x")], false),
+        (&[("auth-tls-secret", "shop/ca"), ("auth-tls-match-cn", "CN=x")], true),
+        (&[("proxy-ssl-verify", "on")], false),
+        (&[("proxy-ssl-verify", "off"), ("proxy-ssl-name", "x")], true),
+        (&[("proxy-ssl-verify", "yes"), ("proxy-ssl-secret", "shop/ca")], false),
+        (&[("proxy-ssl-secret", "ca")], false),
+        (&[("proxy-ssl-secret", "other/ca")], false),
+        (&[("proxy-ssl-secret", "shop/none")], false),
+        (&[("proxy-ssl-secret", "shop/ca"), ("proxy-ssl-verify", "on"), ("proxy-ssl-name", "x")], true),
+        (&[("proxy-ssl-secret", "shop/bad")], true),
+    ];
+    for (annotations, is_served) in cases {
+        let mut compiler = Compiler::new(settings(Publish::Nothing));
+        let secrets = [authorities("ca", &ca), authorities("bad", "x")];
+        let inputs = service().into_iter().chain(secrets).chain([annotated("a", 1, annotations)]);
+        let built = build(&mut compiler, inputs);
+        let host = HostName::from_authority("a.example").unwrap();
+        let route = built.table.find(Some(&host), &CanonicalPath::parse("/a").unwrap()).unwrap();
+        assert_eq!(matches!(route.action, Action::Forward(_)), is_served, "{annotations:?}");
+        assert!(is_served || !built.problems.is_empty(), "{annotations:?}");
+    }
 }
