@@ -188,6 +188,10 @@ impl Play<'_> {
         let host = format!("{}.test", self.scene.case.id);
         let exchange = client::ask(target, request, &host, cookies, &self.stage.pki).await?;
         let (difference, seen) = self.judged(request, &exchange).await;
+        if self.has_copies() {
+            // A copy may come after its answer, and must not count for the next request.
+            tokio::time::sleep(LATE / 10).await;
+        }
         if let Came::Answer(answer) = &exchange.result {
             if request.keep_cookie {
                 for pair in answer.values("set-cookie").filter_map(|value| value.split(';').next()?.split_once('=')) {
@@ -201,6 +205,11 @@ impl Play<'_> {
             self.print(request, &exchange, &seen, difference.as_deref());
         }
         Ok(difference)
+    }
+
+    /// Whether copies of requests are made.
+    fn has_copies(&self) -> bool {
+        self.scene.case.objects.iter().any(|object| object.to_string().contains("mirror-target"))
     }
 
     /// What services saw; those of other cases go by their full names.

@@ -1,6 +1,5 @@
 //! docs/annotations.md has the table of all annotations, as the program knows them.
 
-use std::fmt::Write;
 use std::path::Path;
 
 use landfall_ingress_model::compiler::annotations::{KNOWN, Support};
@@ -8,17 +7,17 @@ use landfall_ingress_model::compiler::annotations::{KNOWN, Support};
 const BEGIN: &str = "<!-- table -->\n";
 
 fn table() -> String {
-    let mut table = String::from("| annotation | |\n|---|---|\n");
-    for (name, support) in KNOWN {
+    let line = |(name, support): &(&str, Support)| {
         let text = match support {
             Support::Served => "served".to_owned(),
             Support::Accepted(why) => format!("no effect: {why}"),
             Support::Refused(why) => format!("refused with 503: {why}"),
             Support::Restricting => "refused with 503: it restricts access and is not supported".to_owned(),
         };
-        writeln!(table, "| `{name}` | {text} |").unwrap();
-    }
-    table
+        format!("| `{name}` | {text} |\n")
+    };
+    let lines: String = KNOWN.iter().map(line).collect();
+    format!("| annotation | |\n|---|---|\n{lines}")
 }
 
 #[test]
