@@ -12,7 +12,6 @@ fn table() -> String {
             Support::Served => "served".to_owned(),
             Support::Accepted(why) => format!("no effect: {why}"),
             Support::Refused(why) => format!("refused with 503: {why}"),
-            Support::Restricting => "refused with 503: it restricts access and is not supported".to_owned(),
         };
         format!("| `{name}` | {text} |\n")
     };

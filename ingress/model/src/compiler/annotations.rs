@@ -194,10 +194,6 @@ impl Annotations {
                 self.refused.get_or_insert_with(|| format!("annotation {PREFIX}{name} is refused: {why}").into());
                 Err(Fault::Refused(why))
             }
-            Some(Support::Restricting) => {
-                self.refused.get_or_insert_with(|| format!("annotation {PREFIX}{name} is not supported").into());
-                Err(Fault::Restricting)
-            }
         }
     }
 
@@ -211,9 +207,10 @@ impl Annotations {
         self.canary.rule()
     }
 
-    /// Whether the paths of this Ingress are regular expressions: `use-regex`.
+    /// Whether paths of this Ingress whose meaning is left to us are regular expressions: by `use-regex`, or since a
+    /// rewrite names their groups.
     pub(crate) fn use_regex(&self) -> bool {
-        self.rewrite.use_regex
+        self.rewrite.use_regex || self.rewrite.has_groups()
     }
 
     /// Whether an Ingress with these annotations and paths makes the paths of its hosts regular expressions in
@@ -348,15 +345,26 @@ mod tests {
     }
 
     #[test]
-    fn what_restricts_access_fails_closed() {
-        let restricting = KNOWN.iter().filter(|(_, support)| *support == Support::Restricting);
-        for (name, _) in restricting {
-            let (annotations, problems) = parse(name, "10.0.0.0/8");
+    fn what_decides_who_may_ask_fails_closed() {
+        for (name, value) in [
+            ("auth-type", "digest"),
+            ("auth-url", "no url"),
+            ("auth-method", "get"),
+            ("auth-secret-type", "other"),
+            ("auth-response-headers", "a header;"),
+            ("auth-cache-duration", "xyz"),
+            ("whitelist-source-range", "abc"),
+            ("limit-rps", "abc"),
+            ("limit-allowlist", "abc"),
+            ("configuration-snippet", "deny all;"),
+        ] {
+            let (annotations, problems) = parse(name, value);
             assert!(annotations.refused.is_some(), "{name}");
-            assert_eq!(problems.len(), 1);
+            assert_eq!(problems.len(), 1, "{name}");
         }
-        assert!(parse("custom-headers", "x").0.refused.is_none());
-        assert!(parse("auth-url", "").0.refused.is_none());
+        for (name, value) in [("no-such-name", "x"), ("auth-url", ""), ("auth-signin", "a b"), ("satisfy", "some")] {
+            assert!(parse(name, value).0.refused.is_none(), "{name}");
+        }
     }
 
     #[test]

@@ -13,7 +13,6 @@ pub(crate) enum Fault {
     Accepted(&'static str),
     /// One that is not served and whose owner relies on it.
     Refused(&'static str),
-    Restricting,
     /// The value can't be used, and what to write.
     Value(&'static str),
     /// As [`Fault::Value`], of something that closes.
@@ -46,11 +45,6 @@ impl Fault {
             Self::Refused(why) => {
                 unsupported(format!("{why}, so the routes of this Ingress answer 503")).remedy("remove the annotation")
             }
-            Self::Restricting => unsupported(
-                "this annotation restricts access and is not supported, so the routes of this Ingress answer 503"
-                    .into(),
-            )
-            .remedy("remove it once access is restricted in another way"),
             Self::Closed(remedy) => {
                 invalid("the value can't be used, so the routes of this Ingress answer 503".into()).remedy(remedy)
             }

@@ -9,8 +9,6 @@ pub enum Support {
     Accepted(&'static str),
     /// It has none, for this reason, and the routes of the Ingress answer 503.
     Refused(&'static str),
-    /// It restricts access in a way that is not supported, so the routes of the Ingress answer 503.
-    Restricting,
 }
 
 /// Every annotation that is known, without its prefix, by name.

@@ -43,6 +43,11 @@ impl Rewrites {
         Ok(Read::Taken)
     }
 
+    /// Whether the target has groups of a regular expression in it.
+    pub(super) fn has_groups(&self) -> bool {
+        self.target.as_deref().is_some_and(|target| target.contains('$'))
+    }
+
     pub(super) fn makes_regex(&self, paths: &[PathSpec]) -> bool {
         let has_root = paths.iter().any(|path| matches!(&path.rule, PathRule::Prefix(path) if path.is_empty()));
         self.use_regex
