@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 
 use http::{HeaderMap, HeaderValue, header};
+use k8s_openapi::jiff::Timestamp;
 
 use super::template::{Template, cookie};
 
@@ -89,22 +90,9 @@ fn misreads_none(agent: &str) -> bool {
 
 /// `Fri, 27-Nov-26 06:05:42 GMT`: nginx's form of a cookie's time.
 fn date(seconds: u64) -> String {
-    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Days since 1 March of the year 0, in eras of 400 years.
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = usize::try_from(if month_from_march < 10 { month_from_march + 2 } else { month_from_march - 10 });
-    let month = month.unwrap_or_default();
-    let year = era * 400 + year_of_era + u64::from(month < 2);
-    let name = DAYS[usize::try_from(days % 7).unwrap_or_default()];
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{name}, {day:02}-{}-{:02} {hour:02}:{minute:02}:{second:02} GMT", MONTHS[month], year % 100)
+    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+    let time = Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX);
+    time.strftime("%a, %d-%b-%y %H:%M:%S GMT").to_string()
 }
 
 /// A number for a text, the same in every process.
