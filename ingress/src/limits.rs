@@ -137,7 +137,10 @@ mod tests {
         for number in 0..1_000_000_u32 {
             assert!(limits.admit(&limit, IpAddr::from(number.to_be_bytes())).is_ok());
         }
-        limits.clients.run_pending_tasks();
+        // Each call does a part of what is left to do.
+        for _ in 0..1000 {
+            limits.clients.run_pending_tasks();
+        }
         assert!(limits.clients.entry_count() <= CLIENTS);
     }
 }

@@ -35,7 +35,8 @@ pub(super) fn remove_nominated(headers: &HeaderMap, edits: &mut HeaderEdits) {
     }
 }
 
-/// Removes what a client says of its own certificate, and the fields that CGI, WSGI, PHP and the like make into the same variable as one that is set here: to them
+/// Removes what a client says of its own certificate, and the fields that CGI, WSGI, PHP and the like make into the
+/// same variable as one that is set here: to them
 /// `X_Forwarded_For` and `X.Forwarded.For` are `X-Forwarded-For`.
 ///
 /// RFC 3875 section 4.1.18 changes `-` to `_`; common servers do so with every character that is no letter or digit.
