@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 fn read<K: DeserializeOwned>(object: &Value) -> Arc<K> {
-    Arc::new(K::deserialize(object).unwrap())
+    Arc::new(K::deserialize(object).expect("the objects made here are whole"))
 }
 
 fn ingress(index: usize, host: &str, path: &str) -> Arc<Ingress> {
@@ -131,8 +131,8 @@ fn run(name: &str, count: usize, host: &dyn Fn(usize) -> String) {
     });
     measure("  endpoints changed", &mut compiler, |round| Input::EndpointSlice(Change::Apply(slice(round, 3))));
     let table = compiler.table().clone();
-    let host = HostName::from_authority(&host(count - 1)).unwrap();
-    let path = CanonicalPath::parse(&format!("{}/below/it", path(count - 1))).unwrap();
+    let host = HostName::from_authority(&host(count - 1)).expect("a host name");
+    let path = CanonicalPath::parse(&format!("{}/below/it", path(count - 1))).expect("a path");
     let start = Instant::now();
     let found = (0..1_000_000).filter(|_| std::hint::black_box(table.find(Some(&host), &path)).is_some()).count();
     println!("  lookup: {:?} ({found} found)", start.elapsed() / 1_000_000);

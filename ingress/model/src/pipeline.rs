@@ -8,6 +8,7 @@ mod certified;
 mod client_certificate;
 mod cookies;
 mod distinguished_name;
+mod fields;
 mod forward;
 mod forwarding;
 mod hops;

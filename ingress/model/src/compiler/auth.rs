@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue};
 use landfall_model::{ObjectKey, ObjectRef, Problem};
 
 use super::Compiler;
+use super::annotations::PREFIX;
 use super::annotations::auth::{AuthAnnotations, set_header};
 use super::ingress::ParsedIngress;
 use crate::policy::{Auth, BasicAuth, ExternalAuth, Template, is_known};
@@ -15,8 +16,6 @@ use crate::table::Dialect;
 
 /// What is wrong, and what to do about it.
 pub(super) type Cause = (String, &'static str);
-
-const PREFIX: &str = "nginx.ingress.kubernetes.io/";
 
 /// The Secret with the passwords, by the namespace of its Ingress.
 pub(super) fn secret_of(parsed: &ParsedIngress) -> Option<ObjectKey> {

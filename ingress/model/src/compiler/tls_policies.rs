@@ -6,12 +6,11 @@ use std::sync::Arc;
 use landfall_model::{ObjectKey, ObjectRef, Problem};
 
 use super::Compiler;
+use super::annotations::PREFIX;
 use super::ingress::ParsedIngress;
 use crate::authorities::Authorities;
 use crate::policy::{ClientCertificates, UpstreamTls, Verify};
 use crate::reason;
-
-const PREFIX: &str = "nginx.ingress.kubernetes.io/";
 
 /// What is wrong, and what to do.
 type Fault = (String, &'static str);

@@ -7,22 +7,16 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
+use super::fields::{
+    X_AUTH_REQUEST_REDIRECT, X_FORWARDED_FOR, X_FORWARDED_PROTO, X_ORIGINAL_METHOD, X_ORIGINAL_URI, X_ORIGINAL_URL,
+    X_REAL_IP, X_REQUEST_ID, X_SCHEME, X_SENT_FROM,
+};
 use super::hops::is_about_certificate;
 use super::page::{Answer, error_page};
 use super::{Forward, RequestHead};
 use crate::policy::{Auth, ExternalAuth, Facts};
 use crate::table::Route;
 
-const X_AUTH_REQUEST_REDIRECT: HeaderName = HeaderName::from_static("x-auth-request-redirect");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_ORIGINAL_METHOD: HeaderName = HeaderName::from_static("x-original-method");
-const X_ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
-const X_ORIGINAL_URL: HeaderName = HeaderName::from_static("x-original-url");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const X_SCHEME: HeaderName = HeaderName::from_static("x-scheme");
-const X_SENT_FROM: HeaderName = HeaderName::from_static("x-sent-from");
 /// Fields of one hop, and those that frame the body, which the service does not get.
 const NOT_ASKED: [&str; 9] = [
     "connection",

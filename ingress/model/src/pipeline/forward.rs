@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use super::fields::X_CODE;
 use super::{HeaderEdits, Question};
 use crate::backend::{Backend, BackendState};
 use crate::policy::{Facts, Permit, UpstreamTls};
@@ -54,8 +55,6 @@ pub struct Forward {
     /// The same request to the backend that answers in the place of errors, where there is one.
     pub on_error: Option<Box<Forward>>,
 }
-
-const X_CODE: HeaderName = HeaderName::from_static("x-code");
 
 /// What decides about an endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,6 +7,10 @@ use http::header::{
 };
 use http::{HeaderName, HeaderValue, Version};
 
+use super::fields::{
+    X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_FORWARDED_SCHEME,
+    X_ORIGINAL_FORWARDED_FOR, X_ORIGINAL_FORWARDED_HOST, X_ORIGINAL_URI, X_REAL_IP, X_REQUEST_ID, X_SCHEME,
+};
 use super::hops::{KEEP_ALIVE, PROXY_CONNECTION, remove_aliases, remove_nominated};
 use super::origin::{self, Origin};
 use super::text;
@@ -15,17 +19,6 @@ use super::{Connection, HeaderEdits, PipelineSettings, RequestHead, cookies};
 use crate::policy::{Forwarding, scheme_of};
 use crate::table::{Dialect, Route};
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_SCHEME: HeaderName = HeaderName::from_static("x-forwarded-scheme");
-const X_SCHEME: HeaderName = HeaderName::from_static("x-scheme");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-const X_ORIGINAL_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-original-forwarded-for");
-const X_ORIGINAL_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-original-forwarded-host");
-const X_ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Requests with this field are read by CGI-like backends as if a proxy were configured (httpoxy).
 const PROXY: HeaderName = HeaderName::from_static("proxy");
 

@@ -5,19 +5,14 @@ use std::sync::Arc;
 use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, HOST};
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use super::fields::{
+    X_FORMAT, X_FORWARDED_FOR, X_INGRESS_NAME, X_NAMESPACE, X_ORIGINAL_URI, X_REQUEST_ID, X_SERVICE_NAME,
+    X_SERVICE_PORT,
+};
 use super::steps::Request;
 use super::{Forward, HeaderEdits};
 use crate::backend::Backend;
 use crate::table::{Action, Route, Table};
-
-const X_FORMAT: HeaderName = HeaderName::from_static("x-format");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_INGRESS_NAME: HeaderName = HeaderName::from_static("x-ingress-name");
-const X_NAMESPACE: HeaderName = HeaderName::from_static("x-namespace");
-const X_ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const X_SERVICE_NAME: HeaderName = HeaderName::from_static("x-service-name");
-const X_SERVICE_PORT: HeaderName = HeaderName::from_static("x-service-port");
 
 /// Whether another backend answers in the place of our own answer.
 pub(super) fn is_replaced(route: &Route, status: StatusCode) -> bool {

@@ -3,6 +3,7 @@
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, SERVER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use super::fields::X_REQUEST_ID;
 use super::response::SERVER_NAME;
 
 /// A whole answer made here.
@@ -23,8 +24,6 @@ impl Answer {
         Self { status, headers, body: String::new() }
     }
 }
-
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The formats an error page comes in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -8,6 +8,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HOST, ORIGIN, TE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::ask::{self, Question, parts};
+use super::fields::{X_CODE, X_FORWARDED_PREFIX};
 use super::forwarding;
 use super::instead::{is_replaced, name_backend};
 use super::page::{Answer, error_page};
@@ -19,9 +20,6 @@ use crate::policy::{
     Auth, Canary, ClientCertificates, Facts, Permit, RewriteTarget, TooMuch, decoded, key_of, name_of,
 };
 use crate::table::{Action, Dialect, HostLevels, Match, Route, Table};
-
-const X_CODE: HeaderName = HeaderName::from_static("x-code");
-const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
 /// Why there is a 404.
 const NO_RULE: &str = "no Ingress has a rule for this host and path";

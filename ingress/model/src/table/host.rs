@@ -99,7 +99,8 @@ impl HostRoutes {
             if let (None, Some(route)) = (slashed, self.prefix.get(&*text)) {
                 return Some(found(route));
             }
-            if let Some(route) = slashed.or_else(|| self.exact.get(&*format!("{text}/"))) {
+            let exact = || if self.exact.is_empty() { None } else { self.exact.get(&*format!("{text}/")) };
+            if let Some(route) = slashed.or_else(exact) {
                 return Some(Match { lacks_slash: true, ..self.found(route) });
             }
         }

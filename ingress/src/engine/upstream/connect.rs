@@ -124,8 +124,8 @@ impl Connector {
     }
 }
 
-/// The name to ask for in the handshake: the host or what an Ingress says, unless it is an address or no DNS name. The endpoint's address in
-/// its place means that none is asked for. `None` where the protocol is not TLS.
+/// The name to ask for in the handshake: the host or what an Ingress says, unless it is an address or no DNS name. The
+/// endpoint's address in its place means that none is asked for. `None` where the protocol is not TLS.
 pub(in crate::engine) fn server_name(
     protocol: Protocol,
     host: &str,
