@@ -159,11 +159,8 @@ fn messages<'a>(list: &'a serde_json::Value, pointer: &'a str) -> impl Iterator<
 async fn heartbeats_blocked_before_the_installation() -> Result<()> {
     let testbed = Testbed::running()?;
     testbed.helm(&["uninstall", "landfall", "--namespace", LANDFALL, "--ignore-not-found", "--wait"])?;
-    let outcome = {
-        let _blocked = Blocked::begin(&testbed)?;
-        play("blocked-first", before_the_installation).await
-    };
-    outcome
+    let _blocked = Blocked::begin(&testbed)?;
+    play("blocked-first", before_the_installation).await
 }
 
 async fn before_the_installation(stage: &Stage, namespace: &Namespace<'_>) -> Result<()> {

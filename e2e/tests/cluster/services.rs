@@ -107,11 +107,20 @@ async fn datagrams(stage: &Stage) -> Result<()> {
 
 async fn sticky(stage: &Stage) -> Result<()> {
     let address = stage.address(NAMESPACE, "sticky").await?;
-    let first = stage.get_until(address, 80, ("sticky.test", "/"), is_ok).await?.backend();
-    for _ in 0..20 {
-        let pod = stage.get(address, 80, "sticky.test", "/").await?.backend();
-        ensure!(pod == first, "{pod} after {first}");
-    }
+    stage.get_until(address, 80, ("sticky.test", "/"), is_ok).await?;
+    // Who goes where is known to the kube-proxy of one node, so a client starts anew when its address moves.
+    let (pods, _) = wait::until(PATIENCE, "20 requests in a row through one node", || async {
+        let before = stage.announcer(NAMESPACE, "sticky").await?;
+        let mut pods = BTreeSet::new();
+        for _ in 0..20 {
+            pods.insert(stage.get(address, 80, "sticky.test", "/").await?.backend());
+        }
+        let after = stage.announcer(NAMESPACE, "sticky").await?;
+        ensure!(before == after, "the address moved from {before} to {after}");
+        Ok(pods)
+    })
+    .await?;
+    ensure!(pods.len() == 1, "20 requests of one client were for {pods:?}");
     Ok(())
 }
 

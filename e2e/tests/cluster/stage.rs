@@ -8,8 +8,8 @@ use landfall_e2e::client::{self, Answer};
 use landfall_e2e::testbed::{Host, LANDFALL, Namespace, PATIENCE, Testbed};
 use landfall_e2e::{tools, wait};
 
-/// How long one request may take.
-const TIMEOUT: Duration = Duration::from_secs(2);
+/// How long one request may take, on a machine that is busy with other things too.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The cluster with Landfall in it.
 pub(crate) struct Stage {
@@ -27,9 +27,12 @@ pub(crate) async fn play(name: &str, scenario: impl AsyncFnOnce(&Stage, &Namespa
 }
 
 impl Stage {
-    /// Installs or upgrades Landfall from this checkout, and waits until the ingress has its address.
+    /// Installs or upgrades Landfall from this checkout on nodes that are ready, and waits until the ingress has its
+    /// address.
     pub(crate) async fn set() -> Result<Self> {
         let testbed = Testbed::running()?;
+        // The scenario before may have cut the power of one.
+        testbed.kubectl(&["wait", "--for=condition=Ready", "node", "--all", "--timeout=90s"])?;
         Self::install(&testbed, &["--wait", "--timeout", "120s"])?;
         Self::of(testbed).await
     }
