@@ -56,7 +56,7 @@ pub struct ModelArgs {
     /// Serve no Ingress of class nginx that has a default backend, as ingress-nginx's flag of this name does.
     #[arg(long, env = "LANDFALL_DISABLE_CATCH_ALL")]
     pub disable_catch_all: bool,
-    /// Accepted so that ingress-nginx's command lines work. Passing TLS through is not supported: connections end here.
+    /// Let Ingresses with the annotation ssl-passthrough have TLS end at their endpoints.
     #[arg(long, env = "LANDFALL_ENABLE_SSL_PASSTHROUGH")]
     pub enable_ssl_passthrough: bool,
     /// The `ConfigMap` with ingress-nginx's global options, for Ingresses of its dialect.
@@ -113,6 +113,7 @@ impl ModelArgs {
             default_backend: self.default_backend_service.clone(),
             config_map: self.config_map.clone(),
             disable_catch_all: self.disable_catch_all,
+            ssl_passthrough: self.enable_ssl_passthrough,
             origin,
             // A folder's owner has read it all anyway.
             secret_namespaces: match origin {

@@ -8,12 +8,14 @@ mod answer;
 mod body;
 mod client;
 mod clock;
+mod coding;
 mod event;
 mod exchange;
 mod framing;
 mod h2_stream;
 mod http1;
 mod http2;
+mod passthrough;
 mod pingora;
 mod timer;
 mod tunnel;
@@ -27,7 +29,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use landfall_ingress_model::pipeline::{Connection, PipelineSettings};
-use landfall_ingress_model::table::Table;
+use landfall_ingress_model::table::{Route, Table};
 use landfall_shared::drain::Drain;
 use thiserror::Error;
 
@@ -177,6 +179,16 @@ impl Engine {
         if let Some(wire) = http1::serve(&self.shared, wire, &peer.connection, &mut exchanges).await {
             self.serve_h2(wire, peer.connection).await;
         }
+    }
+
+    /// Hands the bytes of a client to an endpoint of `route` as they are; says why where that can't be.
+    pub(crate) async fn pass_through(
+        &self,
+        stream: ClientStream,
+        connection: &Connection,
+        route: &Route,
+    ) -> Result<(), &'static str> {
+        passthrough::pass_through(&self.shared, stream, connection.client.ip().to_canonical(), route).await
     }
 
     /// Boxed, so that HTTP/1 connections do not hold the space for it.

@@ -60,6 +60,7 @@ fn settings() -> Settings {
         default_backend: None,
         config_map: None,
         disable_catch_all: false,
+        ssl_passthrough: false,
         origin: Origin::Cluster,
         secret_namespaces: Vec::new(),
         host_ownership: HostOwnership::None,

@@ -31,7 +31,7 @@ mod suggest;
 mod tables;
 mod tls_policies;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
@@ -55,6 +55,7 @@ use link::Linked;
 use notes::Notes;
 use options::Options;
 use overlap::Overlaps;
+use ownership::Covered;
 use report::Reports;
 use set::SmallSet;
 use store::Store;
@@ -98,8 +99,8 @@ pub struct Compiler {
     pub(crate) hosts: HashMap<HostPattern, SmallSet<Age>>,
     /// Which Ingresses have a TLS entry for a name.
     names: HashMap<HostPattern, SmallSet<Age>>,
-    /// Hosts for which a TLS entry may speak.
-    covered: HashSet<HostPattern>,
+    /// Hosts for which there is a TLS entry that may speak for routes of theirs.
+    covered: HashMap<HostPattern, Covered>,
     /// Which Ingresses are canaries for a host.
     canaries: HashMap<HostPattern, SmallSet<Age>>,
     /// Which Ingresses give hosts further names.
@@ -176,7 +177,7 @@ impl Compiler {
             linked: HashMap::new(),
             hosts: HashMap::new(),
             names: HashMap::new(),
-            covered: HashSet::new(),
+            covered: HashMap::new(),
             canaries: HashMap::new(),
             default_users: HashMap::new(),
             namers: BTreeSet::new(),

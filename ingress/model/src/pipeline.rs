@@ -51,7 +51,7 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// Where the client connected to: the destination in the PROXY header, else our own end.
     pub local: SocketAddr,
-    /// The destination in the PROXY header; `None` without one.
+    /// The destination in the PROXY header, all zeros where it names none; `None` without a header.
     pub destination: Option<SocketAddr>,
     /// TLS facts; `None` in the clear.
     pub tls: Option<Tls>,

@@ -7,6 +7,7 @@ mod affinity;
 mod auth;
 mod canary;
 mod client_certificates;
+mod compression;
 mod cors;
 mod errors;
 mod forwarding;
@@ -28,6 +29,7 @@ pub use affinity::{CookieAffinity, HashBy, key_of, name_of};
 pub use auth::{Auth, AuthCache, BasicAuth, ExternalAuth, Signin, is_known, verify};
 pub use canary::{Canary, CanaryRule};
 pub use client_certificates::{ClientCertificates, Demand};
+pub use compression::{Coding, CodingRule, Compression, Encodable};
 pub use cors::{Cors, OriginPattern};
 pub use errors::Errors;
 pub use forwarding::{Forwarding, scheme_of};
@@ -91,6 +93,8 @@ pub struct RoutePolicy {
     pub errors: Option<Arc<Errors>>,
     /// How TLS is spoken with endpoints.
     pub upstream_tls: Option<Arc<UpstreamTls>>,
+    /// What is compressed of the answers.
+    pub compression: Option<Arc<Compression>>,
     /// Changes to what the backend answers.
     pub respond: Option<Arc<ResponseRules>>,
 }
@@ -133,6 +137,7 @@ impl Default for RoutePolicy {
             forwarding: None,
             errors: None,
             upstream_tls: None,
+            compression: None,
             respond: None,
         }
     }

@@ -65,6 +65,8 @@ pub struct Settings {
     pub default_backend: Option<ObjectKey>,
     /// Whether Ingresses of the ingress-nginx dialect with a default backend are left out.
     pub disable_catch_all: bool,
+    /// Whether Ingresses may have TLS end at their endpoints.
+    pub ssl_passthrough: bool,
     /// The `ConfigMap` with the options of ingress-nginx.
     pub config_map: Option<ObjectKey>,
     /// Where the objects come from.

@@ -1,5 +1,6 @@
 //! The routing table: what the data path reads. Immutable; swapped whole.
 
+mod connections;
 mod host;
 mod levels;
 mod names;
@@ -17,6 +18,7 @@ use crate::path::CanonicalPath;
 pub use crate::policy::{HttpsRedirect, RoutePolicy};
 use crate::tls::CertificateTable;
 
+pub use connections::ConnectionRules;
 pub use host::{HostRoutes, Match, RegexRoute};
 pub use levels::HostLevels;
 pub use names::{Alias, Blocked, NamePattern, OtherNames, TextPattern, WwwRedirect};
@@ -176,6 +178,8 @@ pub struct Table {
     pub fallback: Option<Arc<Route>>,
     /// Names beside those that rules have.
     pub names: Arc<OtherNames>,
+    /// What holds for connections, before any request.
+    pub connections: Arc<ConnectionRules>,
     /// Clients that are refused.
     pub blocked: Option<Arc<Blocked>>,
     /// Certificates by server name.
@@ -203,6 +207,15 @@ impl Table {
             levels.look_further(host);
         }
         levels
+    }
+
+    /// The rules of the host whose TLS goes on to its endpoints, if those of this name do.
+    pub fn passthrough(&self, name: &HostName) -> Option<&HostRoutes> {
+        if self.connections.passthrough.is_empty() {
+            return None;
+        }
+        let routes = self.host(Some(name)).levels[..2].iter().flatten().next().copied();
+        routes.filter(|routes| routes.passes_through)
     }
 
     fn named(&self, host: &HostPattern) -> Option<&HostRoutes> {

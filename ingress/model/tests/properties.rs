@@ -73,6 +73,7 @@ fn ingress() -> impl Strategy<Value = Value> {
         1 => Just(json!({"nginx.ingress.kubernetes.io/ssl-redirect": "false"})),
         1 => Just(json!({"nginx.ingress.kubernetes.io/auth-url": "http://auth"})),
         1 => Just(json!({"nginx.ingress.kubernetes.io/canary": "true"})),
+        1 => Just(json!({"nginx.ingress.kubernetes.io/ssl-passthrough": "true"})),
         1 => Just(json!({
             "nginx.ingress.kubernetes.io/auth-tls-secret": "x/t1",
             "nginx.ingress.kubernetes.io/proxy-ssl-secret": "x/t2",
@@ -230,8 +231,10 @@ fn dump(built: &Built) -> String {
         let mut lines: Vec<String> = all.into_iter().map(|route| route_text(route)).collect();
         lines.sort();
         writeln!(text, "{host} ({:?}): {lines:#?}", routes.owner).unwrap();
-        writeln!(text, "{:?} {:?}", routes.client_certificates, routes.upstream_tls).unwrap();
+        let tls = (&routes.client_certificates, &routes.upstream_tls, routes.passes_through);
+        writeln!(text, "{tls:?}").unwrap();
     }
+    writeln!(text, "{:?}", table.connections).unwrap();
     writeln!(text, "default: {:?}", table.default.as_ref().map(|route| route_text(route))).unwrap();
     writeln!(text, "fallback: {:?}", table.fallback.as_ref().map(|route| route_text(route))).unwrap();
     let certificates = &table.certificates;
@@ -414,6 +417,8 @@ proptest! {
                     let ask = |built: &Built| built.table.find(Some(&host), &path).map(|route| route_text(route));
                     prop_assert_eq!(ask(&built), ask(&alone), "{}{} of namespace {}", host, path, namespace);
                 }
+                let passed = |built: &Built| built.table.passthrough(&host).is_some();
+                prop_assert_eq!(passed(&built), passed(&alone), "where TLS of {} of namespace {} ends", host, namespace);
                 let asked = |built: &Built| format!("{:?}", built.table.host(Some(&host)).asks());
                 prop_assert_eq!(asked(&built), asked(&alone), "what {} of namespace {} asks for", host, namespace);
                 let shown = |built: &Built| {

@@ -131,6 +131,8 @@ pub enum Rejected {
     HandshakeTimeout,
     /// Plain HTTP was sent to the TLS port.
     PlainOnTls,
+    /// There is no endpoint for TLS that is not ended here.
+    Passthrough,
 }
 
 impl Rejected {
@@ -143,6 +145,7 @@ impl Rejected {
             Self::Handshake => "handshake",
             Self::HandshakeTimeout => "handshake_timeout",
             Self::PlainOnTls => "plain_http_on_tls_port",
+            Self::Passthrough => "passthrough",
         }
     }
 }

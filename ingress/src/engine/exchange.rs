@@ -18,12 +18,13 @@ use landfall_ingress_model::backend::BackendKey;
 use landfall_ingress_model::pipeline::{
     Connection, Decision, Forward, RequestHead, Trailers, Upgraded, decide, error_page, request_id, response_edits,
 };
-use landfall_ingress_model::policy::UpstreamTls;
+use landfall_ingress_model::policy::{Encodable, UpstreamTls};
 use tokio::time::Instant;
 
 use super::Shared;
 use super::body::Length;
 use super::client::{Client, ClientError, Reply};
+use super::coding::Encoder;
 use super::framing::{Fields, Violation};
 use super::timer::Timer;
 use super::tunnel::tunnel;
@@ -231,9 +232,24 @@ async fn pass_on(
     let trailers = if matches!(body, Length::None | Length::Known(_)) { Trailers::Drop } else { Trailers::Pass };
     let mut edits = response_edits(*status, &fields.map, Upgraded::No, trailers);
     forward.respond(*status, &fields.map, &mut edits);
-    reply::begin(engine, client, &Reply { status: *status, fields, edits: &edits, declared: *declared, body })?;
+    let coding = match &policy.compression {
+        Some(compression) if !matches!(body, Length::None | Length::Known(0)) => compression.choose(
+            &Encodable {
+                version: request.version,
+                request: &request.fields.map,
+                status: *status,
+                response: &fields.map,
+                length: *declared,
+            },
+            &mut edits,
+        ),
+        _ => None,
+    };
+    let (declared, sent) = if coding.is_some() { (None, Length::Unknown) } else { (*declared, body) };
+    reply::begin(engine, client, &Reply { status: *status, fields, edits: &edits, declared, body: sent })?;
     let since = record.heard();
-    let passed = Transfer::new(engine, forward, client, &mut upstream, upload, timer, since).body(body).await;
+    let transfer = Transfer::new(engine, forward, client, &mut upstream, upload, timer, since);
+    let passed = transfer.body(body, coding.map(|coding| Box::new(Encoder::new(coding)))).await;
     record.received = upload.received();
     passed?;
     keep(engine, request, forward, peer, upstream, &head.fields.map, record.end());

@@ -71,6 +71,8 @@ pub(super) struct Outbound<'a> {
     pub(super) method: &'a Method,
     /// Path and query.
     pub(super) target: &'a str,
+    /// Whether the target goes out as it is, however few URIs look like that.
+    pub(super) verbatim: bool,
     pub(super) fields: &'a Fields,
     pub(super) edits: &'a HeaderEdits,
     pub(super) body: Length,

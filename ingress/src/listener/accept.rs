@@ -1,12 +1,14 @@
 //! From an accepted TCP connection to a stream that the engine can serve.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::BytesMut;
 use ipnet::IpNet;
 use landfall_ingress_model::pipeline::Connection;
+use landfall_ingress_model::table::{Route, Table};
 use landfall_shared::drain::Drain;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,7 +18,7 @@ use super::limits::{Admission, ConnectionLimits, Live};
 use super::proxy_protocol::{Addresses, Progress, parse};
 use super::socket::{heed_all, ignore_newcomers};
 use super::stream::{ClientStream, Socket};
-use super::tls::{Tls, version_text};
+use super::tls::{Tls, server_name, version_text};
 use crate::engine::{Engine, Handshake, Observer, Rejected, Scheme, plain_on_tls};
 use crate::lack::is_lack;
 
@@ -24,12 +26,15 @@ use crate::lack::is_lack;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// First byte of a TLS handshake record (RFC 8446 section 5.1).
 const HANDSHAKE_RECORD: u8 = 22;
+/// Where a client connected to whose PROXY header doesn't say.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 /// Pause after an accept that failed for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What the accept loops of one worker share.
 pub(super) struct Acceptor {
     pub(super) engine: Engine,
+    pub(super) table: Arc<ArcSwap<Table>>,
     pub(super) tls: Arc<Tls>,
     pub(super) live: Arc<Live>,
     pub(super) limits: ConnectionLimits,
@@ -116,7 +121,16 @@ impl Acceptor {
             let _opened = Opened::new(&this.observer, scheme);
             // Boxed, so that an idle connection does not hold the space that its handshake took.
             match Box::pin(this.prepare(tcp, peer, scheme, &mut admission)).await {
-                Ok(Some((stream, connection))) => this.engine.serve(stream, connection).await,
+                Ok(Some(Prepared { stream, connection, end: End::Here })) => {
+                    this.engine.serve(stream, connection).await;
+                }
+                Ok(Some(Prepared { stream, connection, end: End::Endpoint(route) })) => {
+                    let passed = this.engine.pass_through(stream, &connection, &route).await;
+                    if let Err(reason) = passed {
+                        tracing::debug!(client.addr = %connection.client, reason, "TLS is not passed through");
+                        this.observer.rejected(scheme, Rejected::Passthrough, peer);
+                    }
+                }
                 Ok(None) => {}
                 Err(why) => this.observer.rejected(scheme, why, peer),
             }
@@ -130,32 +144,38 @@ impl Acceptor {
         peer: SocketAddr,
         scheme: Scheme,
         admission: &mut Admission,
-    ) -> Result<Option<(ClientStream, Connection)>, Rejected> {
+    ) -> Result<Option<Prepared>, Rejected> {
         let begun = Instant::now();
         let deadline = begun + HANDSHAKE_TIMEOUT;
         let Ok(local) = tcp.local_addr() else { return Ok(None) };
         let mut connection = Connection { client: peer, peer, local, destination: None, tls: None };
         let mut ahead = BytesMut::new();
         let mut tcp = tcp;
-        if self.is_proxy(peer) {
+        let rules = self.table.load().connections.clone();
+        let flagged = self.is_proxy(peer);
+        if flagged || rules.proxy_protocol {
             let read = timeout_at(deadline, read_proxy_header(&mut tcp, &mut ahead)).await;
-            if let Some(addresses) = read.map_err(|_| Rejected::ProxyProtocol)?? {
-                connection.client = addresses.source;
-                connection.local = addresses.destination;
-                connection.destination = Some(addresses.destination);
+            match read.map_err(|_| Rejected::ProxyProtocol)?? {
+                Some(addresses) => {
+                    if flagged || rules.believes(peer.ip()) {
+                        connection.client = addresses.source;
+                    }
+                    connection.local = addresses.destination;
+                    connection.destination = Some(addresses.destination);
+                }
+                None => connection.destination = Some(NOWHERE),
             }
         }
         if !admission.of_client(connection.client.ip(), &self.limits) {
             return Err(Rejected::TooManyOfClient);
         }
-        let stream = match scheme {
-            Scheme::Http => Some(ClientStream::Plain(Socket::new(tcp, ahead.freeze()))),
-            Scheme::Https => {
-                let handshake = self.handshake(tcp, ahead, begun, &mut connection);
-                timeout_at(deadline, handshake).await.map_err(|_| Rejected::HandshakeTimeout)??
-            }
-        };
-        Ok(stream.map(|stream| (stream, connection)))
+        if scheme == Scheme::Http {
+            let stream = ClientStream::Plain(Socket::new(tcp, ahead.freeze()));
+            return Ok(Some(Prepared { stream, connection, end: End::Here }));
+        }
+        let handshake = self.handshake(tcp, ahead, begun, &mut connection);
+        let secured = timeout_at(deadline, handshake).await.map_err(|_| Rejected::HandshakeTimeout)??;
+        Ok(secured.map(|(stream, end)| Prepared { stream, connection, end }))
     }
 
     fn is_proxy(&self, peer: SocketAddr) -> bool {
@@ -170,7 +190,7 @@ impl Acceptor {
         mut ahead: BytesMut,
         begun: Instant,
         connection: &mut Connection,
-    ) -> Result<Option<ClientStream>, Rejected> {
+    ) -> Result<Option<(ClientStream, End)>, Rejected> {
         if ahead.is_empty() && !matches!(tcp.read_buf(&mut ahead).await, Ok(1..)) {
             return Ok(None);
         }
@@ -179,6 +199,15 @@ impl Acceptor {
             let _ = tcp.write_all(&plain_on_tls()).await;
             let _ = tcp.shutdown().await;
             return Err(Rejected::PlainOnTls);
+        }
+        if !self.table.load().connections.passthrough.is_empty() {
+            let name = server_name(&mut tcp, &mut ahead).await;
+            let table = self.table.load();
+            if let Some(routes) = name.as_ref().and_then(|name| table.passthrough(name)) {
+                // A host without a path / has nowhere to go to.
+                let route = routes.root().cloned().ok_or(Rejected::Passthrough)?;
+                return Ok(Some((ClientStream::Plain(Socket::new(tcp, ahead.freeze())), End::Endpoint(route))));
+            }
         }
         let socket = Socket::new(tcp, ahead.freeze());
         let (stream, tls) = self.tls.accept(socket).await.map_err(|error| {
@@ -192,8 +221,22 @@ impl Acceptor {
             version: version_text(state.protocol_version()),
         });
         connection.tls = Some(tls);
-        Ok(Some(ClientStream::Tls(Box::new(stream))))
+        Ok(Some((ClientStream::Tls(Box::new(stream)), End::Here)))
     }
+}
+
+/// A connection behind PROXY header and handshake.
+struct Prepared {
+    stream: ClientStream,
+    connection: Connection,
+    end: End,
+}
+
+/// Where the client's words are read.
+enum End {
+    Here,
+    /// At an endpoint of this route, within TLS.
+    Endpoint(Arc<Route>),
 }
 
 /// Reads a whole header and leaves what follows it in `ahead`.

@@ -205,7 +205,7 @@ impl Worker {
             ..
         } = (*self.config).clone();
         let engine = Engine::new(&EngineConfig {
-            table,
+            table: table.clone(),
             pipeline,
             limits,
             drain: drain.clone(),
@@ -218,6 +218,7 @@ impl Worker {
         .map_err(std::io::Error::other)?;
         let acceptor = Arc::new(Acceptor {
             engine,
+            table,
             tls: self.tls,
             live: self.live,
             limits: connections,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::BytesMut;
 use landfall_ingress_model::authorities::Authorities;
 use landfall_ingress_model::host::HostName;
 use landfall_ingress_model::pipeline::{self, ClientCertificate};
@@ -19,6 +20,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, DistinguishedName, ProtocolVersion, ServerConfig, SignatureScheme};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use thiserror::Error;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -35,6 +38,8 @@ pub enum TlsError {
     Setup(#[from] rustls::Error),
 }
 
+/// Bytes of the first message of a handshake (RFC 8446 section 4.1.2), which rustls takes no more of either.
+const MAX_HELLO: usize = 64 * 1024;
 /// Settings of hosts that ask for client certificates, and how long they are kept when nobody comes.
 const ASKING: u64 = 1024;
 const ASKING_IDLE: Duration = Duration::from_hours(24);
@@ -172,6 +177,20 @@ pub(super) fn version_text(version: Option<ProtocolVersion>) -> &'static str {
     }
 }
 
+/// The server name that a client asks for, read from its first message, all of which is in `ahead` then. `None` also
+/// where there is no such message: whoever shakes hands says what is wrong with it.
+pub(super) async fn server_name(tcp: &mut TcpStream, ahead: &mut BytesMut) -> Option<HostName> {
+    loop {
+        let mut acceptor = Acceptor::default();
+        acceptor.read_tls(&mut &ahead[..]).ok()?;
+        match acceptor.accept() {
+            Ok(Some(accepted)) => return HostName::from_authority(accepted.client_hello().server_name()?).ok(),
+            Ok(None) if ahead.len() < MAX_HELLO && matches!(tcp.read_buf(ahead).await, Ok(1..)) => {}
+            Ok(None) | Err(_) => return None,
+        }
+    }
+}
+
 /// Chooses the certificate by server name.
 #[derive(Debug)]
 struct Certificates {
@@ -183,16 +202,20 @@ impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name().and_then(|name| HostName::from_authority(name).ok());
         let table = self.table.load();
+        if table.connections.rejects_unknown && !name.as_ref().is_some_and(|name| table.knows(name)) {
+            return None;
+        }
         let found = table.certificates.find(name.as_ref());
         Some(found.map_or_else(|| self.fallback.clone(), |certificate| certificate.key.clone()))
     }
 }
 
 /// A certificate for handshakes that no other answers. Nobody trusts it, but the client gets an answer that says so.
+/// It has the name that ingress-nginx's has, by which people know what is missing.
 fn self_signed(provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
     let mut params = rcgen::CertificateParams::new(vec!["ingress.local".to_owned()])?;
-    params.distinguished_name.push(rcgen::DnType::CommonName, "Landfall default certificate");
+    params.distinguished_name.push(rcgen::DnType::CommonName, "Kubernetes Ingress Controller Fake Certificate");
     let certificate = params.self_signed(&key)?;
     let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let signer = provider.key_provider.load_private_key(der)?;

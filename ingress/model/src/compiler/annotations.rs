@@ -263,6 +263,7 @@ impl Annotations {
         policy.affinity = self.affinity.cookie();
         policy.hash_by = self.affinity.hash_by();
         policy.forwarding = options.forwarding_of(dialect);
+        policy.compression = options.compression_of(dialect);
         policy.respond = self.respond.rules(dialect, options);
         policy
     }

@@ -108,6 +108,8 @@ pub(crate) struct Secrets {
     users: BTreeMap<ObjectKey, SmallSet<ObjectKey>>,
     /// Those of the users whose class takes a Secret of any type.
     lenient: BTreeMap<ObjectKey, SmallSet<ObjectKey>>,
+    /// Those of the users that show it as a certificate, for whom its validity counts.
+    showing: BTreeMap<ObjectKey, SmallSet<ObjectKey>>,
     missing: BTreeSet<ObjectKey>,
     last_missing: Arc<BTreeSet<ObjectKey>>,
     /// The namespaces that are read; empty: all.
@@ -129,6 +131,7 @@ impl Secrets {
             named: Store::default(),
             users: BTreeMap::new(),
             lenient: BTreeMap::new(),
+            showing: BTreeMap::new(),
             missing: pinned.iter().cloned().collect(),
             last_missing: Arc::default(),
             namespaces: settings.secret_namespaces.clone(),
@@ -219,6 +222,11 @@ impl Secrets {
         }
     }
 
+    /// Notes that a user shows a Secret as a certificate.
+    pub(crate) fn add_shown(&mut self, secret: &ObjectKey, user: &ObjectKey) {
+        self.showing.entry(secret.clone()).or_default().insert(user.clone());
+    }
+
     /// What is in a Secret that is no certificate.
     pub(crate) fn data(&self, secret: &ObjectKey) -> Option<&BTreeMap<Box<str>, Box<[u8]>>> {
         let stored = self.store.get(secret).or_else(|| self.named.get(secret))?;
@@ -269,6 +277,12 @@ impl Secrets {
             users.remove(user);
             if users.is_empty() {
                 self.users.remove(secret);
+            }
+        }
+        if let Some(users) = self.showing.get_mut(secret) {
+            users.remove(user);
+            if users.is_empty() {
+                self.showing.remove(secret);
                 if self.pinned.as_ref() != Some(secret) {
                     self.set_deadline(secret, None);
                 }

@@ -118,6 +118,7 @@ impl HostRoutes {
             && self.dialect == other.dialect
             && self.slashed == other.slashed
             && self.app_root == other.app_root
+            && self.passes_through == other.passes_through
             && self.client_certificates == other.client_certificates
             && self.upstream_tls == other.upstream_tls
             && same_map(&self.exact, &other.exact)

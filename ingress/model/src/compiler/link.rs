@@ -10,7 +10,7 @@ use super::auth::secret_of;
 use super::backends::PoolKey;
 use super::certificates::covers;
 use super::ingress::{ParsedIngress, Place, TlsSpec};
-use super::ownership::hosts_of;
+use super::ownership::{Covered, hosts_of};
 use super::set::SmallSet;
 use super::tls_policies::tls_secrets;
 use super::{Compiler, Effects};
@@ -212,6 +212,9 @@ impl Compiler {
             refused.get_or_insert_with(|| format!("the risk of {name} is too high").into());
         }
         refused = parsed.annotations.refused.clone().or(refused).or(refused_tls);
+        if parsed.annotations.names.passthrough {
+            problems.extend(self.passthrough_problem(key, auth.is_some()));
+        }
         problems.extend(auth.as_deref().and_then(|auth| Self::useless_hashes(auth, &parsed)));
         let (routes, default, pools) = (Vec::new(), None, SmallSet::default());
         let canaries = Vec::new();
@@ -250,6 +253,7 @@ impl Compiler {
         let object = || ObjectRef::new("Ingress", parsed.age.key.clone());
         let certificate = entry.secret.as_ref().and_then(|secret| {
             self.secrets.add_user(secret, &parsed.age.key, dialect);
+            self.secrets.add_shown(secret, &parsed.age.key);
             let fault = match self.secrets.certificate(secret, dialect) {
                 Ok(certificate) => return Some(certificate),
                 Err(fault) => fault,
@@ -349,11 +353,15 @@ impl Compiler {
     fn recover(&mut self, hosts: &BTreeSet<HostPattern>) -> BTreeSet<ObjectKey> {
         let mut found = BTreeSet::new();
         for host in hosts {
-            let covered = self.hosts.contains_key(host) && self.computes_as_covered(host);
-            let changed = if covered { self.covered.insert(host.clone()) } else { self.covered.remove(host) };
-            if changed {
-                found.extend(self.hosts.get(host).into_iter().flatten().map(|age| age.key.clone()));
+            let covered = Some(self.covered_now(host)).filter(|covered| *covered != Covered::default());
+            if self.covered.get(host) == covered.as_ref() {
+                continue;
             }
+            match covered {
+                Some(covered) => self.covered.insert(host.clone(), covered),
+                None => self.covered.remove(host),
+            };
+            found.extend(self.hosts.get(host).into_iter().flatten().map(|age| age.key.clone()));
         }
         found
     }

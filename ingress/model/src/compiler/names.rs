@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use landfall_model::{ObjectKey, ObjectRef, Problem};
 
+use super::annotations::PREFIX;
 use super::ingress::Age;
 use super::link::Claim;
 use super::notes::Contest;
@@ -25,6 +26,24 @@ enum Chosen {
 }
 
 impl Compiler {
+    /// Why TLS is not passed through as an Ingress asks for it.
+    pub(super) fn passthrough_problem(&self, key: &ObjectKey, has_auth: bool) -> Option<Problem> {
+        let (cause, remedy) = if !self.settings.ssl_passthrough {
+            ("TLS ends here, since the flag that allows anything else is not given", "give --enable-ssl-passthrough")
+        } else if has_auth {
+            (
+                "the routes want to know who asks, which can't be seen within TLS, so no connection is passed through",
+                "remove one of the two and let the endpoints ask",
+            )
+        } else {
+            return None;
+        };
+        let object = ObjectRef::new("Ingress", key.clone());
+        let field = format!("metadata.annotations[{PREFIX}ssl-passthrough]");
+        let problem = Problem::new(object, reason::UNSUPPORTED_ANNOTATION, cause).at(field, "true");
+        Some(problem.remedy(remedy).warning())
+    }
+
     /// The certificates, if any of them changed.
     pub(super) fn rebuild_certificates(&mut self, effects: &mut Effects) -> Option<CertificateTable> {
         let old = self.table.certificates.clone();

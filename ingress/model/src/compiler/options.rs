@@ -15,9 +15,9 @@ use super::annotations::upstream::tries;
 use super::annotations::value::{BodyLimit, body_size, boolean, number, seconds};
 use super::annotations::{Read, Risk};
 use crate::access::{self, Access};
-use crate::policy::{ExternalAuth, Forwarding, ResponseRules};
+use crate::policy::{CodingRule, Compression, ExternalAuth, Forwarding, ResponseRules};
 use crate::reason;
-use crate::table::{ACME_CHALLENGE, Blocked, Dialect, TextPattern};
+use crate::table::{ACME_CHALLENGE, Blocked, ConnectionRules, Dialect, TextPattern};
 
 /// A year, as browsers want it for their preload lists.
 const HSTS_MAX_AGE: i64 = 31_536_000;
@@ -36,6 +36,12 @@ pub(crate) struct Options {
     access: Option<Arc<Access>>,
     /// What backends are told of clients.
     pub(crate) forwarding: Arc<Forwarding>,
+    /// Whether every connection begins with a PROXY header.
+    proxy_protocol: bool,
+    /// Whether there is no handshake for a name that no rule has.
+    rejects_unknown: bool,
+    /// What is compressed of answers.
+    compression: Option<Arc<Compression>>,
     /// Clients that are refused.
     pub(crate) blocked: Option<Arc<Blocked>>,
     /// Statuses whose answers are replaced, where an Ingress names none.
@@ -110,6 +116,21 @@ impl Options {
         Ok(data.iter().filter_map(|(name, value)| field(name, value)).collect())
     }
 
+    /// What is compressed of the answers of a dialect.
+    pub(crate) fn compression_of(&self, dialect: Dialect) -> Option<Arc<Compression>> {
+        self.compression.clone().filter(|_| dialect == Dialect::IngressNginx)
+    }
+
+    /// What holds for connections, before any request.
+    pub(crate) fn connections(&self) -> ConnectionRules {
+        ConnectionRules {
+            proxy_protocol: self.proxy_protocol,
+            proxies: self.forwarding.proxies.clone(),
+            rejects_unknown: self.rejects_unknown,
+            ..ConnectionRules::default()
+        }
+    }
+
     /// The source ranges that hold where an Ingress names none.
     pub(crate) fn access_of(&self, dialect: Dialect) -> Option<Arc<Access>> {
         self.access.clone().filter(|_| dialect == Dialect::IngressNginx)
@@ -132,6 +153,9 @@ impl Options {
             access: None,
             global_auth: None,
             forwarding: Arc::default(),
+            proxy_protocol: false,
+            rejects_unknown: false,
+            compression: None,
             blocked: None,
             errors: Vec::new(),
             risk: Risk::High,
@@ -143,6 +167,8 @@ impl Options {
         let mut auth = AuthAnnotations::default();
         let mut hsts = Some((HSTS_MAX_AGE, true, false));
         let (mut enabled, mut access, mut rules) = (true, Access::default(), ResponseRules::default());
+        let rule = |level, min_length| (false, CodingRule { level, min_length, types: types(CODED_TYPES) });
+        let (mut gzip, mut brotli, mut disabled) = (rule(1, 256), rule(4, 20), None);
         let mut problems = Vec::new();
         for (name, value) in data {
             let value = value.trim();
@@ -187,6 +213,20 @@ impl Options {
                         forwarding.address_field =
                             value.parse().map_err(|_| Fault::Value("give the name of a field"))?;
                     }
+                    "use-proxy-protocol" => options.proxy_protocol = boolean(value)?,
+                    "ssl-reject-handshake" => options.rejects_unknown = boolean(value)?,
+                    "use-gzip" => gzip.0 = boolean(value)?,
+                    "gzip-level" => gzip.1.level = level(value, 9)?,
+                    "gzip-min-length" => gzip.1.min_length = length(value)?,
+                    "gzip-types" => gzip.1.types = types(value),
+                    "gzip-disable" => {
+                        let fault = |_| Fault::Value("give a regular expression");
+                        disabled = Some(Regex::new(&format!("(?i){value}")).map_err(fault)?);
+                    }
+                    "enable-brotli" => brotli.0 = boolean(value)?,
+                    "brotli-level" => brotli.1.level = level(value, 11)?,
+                    "brotli-min-length" => brotli.1.min_length = length(value)?,
+                    "brotli-types" => brotli.1.types = types(value),
                     "compute-full-forwarded-for" => forwarding.full_list = boolean(value)?,
                     "proxy-add-original-uri-header" => forwarding.original_uri = boolean(value)?,
                     "generate-request-id" => forwarding.request_id = boolean(value)?,
@@ -225,7 +265,13 @@ impl Options {
                 problems.push(problem(fault, key, name, value));
             }
         }
+        // A PROXY header knows the address, and fields don't count beside it.
+        forwarding.believes_address &= !options.proxy_protocol;
         options.forwarding = Arc::new(forwarding);
+        let (gzip, brotli) = (gzip.0.then_some(gzip.1), brotli.0.then_some(brotli.1));
+        if gzip.is_some() || brotli.is_some() {
+            options.compression = Some(Arc::new(Compression { gzip, brotli, disabled }));
+        }
         options.blocked = (blocked != Blocked::default()).then(|| Arc::new(blocked));
         options.global_auth = auth.external(Box::default());
         rules.hsts = hsts.filter(|_| enabled).and_then(|settings| hsts_value(settings).ok());
@@ -239,10 +285,30 @@ fn ranges(value: &str) -> Result<Box<[ipnet::IpNet]>, Fault> {
     access::ranges(value).map_err(|entry| Fault::Range(entry.to_owned()))
 }
 
+/// `gzip-types` and `brotli-types`, where nothing is said.
+const CODED_TYPES: &str = "application/atom+xml application/javascript application/x-javascript application/json \
+     application/rss+xml application/vnd.ms-fontobject application/x-font-ttf application/x-web-app-manifest+json \
+     application/xhtml+xml application/xml font/opentype image/svg+xml image/x-icon text/css text/javascript text/plain \
+     text/x-component";
+
 const CONFIG_MAP: &str = "give NAMESPACE/NAME of a ConfigMap that exists";
 
 fn list(value: &str) -> Vec<Box<str>> {
     value.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(Into::into).collect()
+}
+
+/// Media types, separated by blanks.
+fn types(value: &str) -> Box<[Box<str>]> {
+    value.split_ascii_whitespace().map(Into::into).collect()
+}
+
+fn level(value: &str, highest: u32) -> Result<u32, Fault> {
+    let level = u32::try_from(number(value)?).ok().filter(|level| (1..=highest).contains(level));
+    level.ok_or(Fault::Value("give a level from 1 to 9, or to 11 for brotli"))
+}
+
+fn length(value: &str) -> Result<u64, Fault> {
+    u64::try_from(number(value)?).map_err(|_| Fault::Value("give a number of bytes"))
 }
 
 fn field(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {

@@ -11,6 +11,17 @@ use super::set::SmallSet;
 use crate::host::HostPattern;
 use crate::settings::HostOwnership;
 
+/// For whose routes of a host there is a TLS entry, so that plain requests can be sent to HTTPS.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Covered {
+    /// For those of everybody who may speak for the host.
+    entitled: bool,
+    /// The namespace of those, where a host belongs to one.
+    owner: Option<Box<str>>,
+    /// For those that take what hosts of their own namespace leave to a wildcard of somebody else: the namespaces.
+    others: BTreeSet<Box<str>>,
+}
+
 impl Compiler {
     /// The Ingress by which a host belongs to a namespace; `None` where hosts belong to nobody or nobody names it.
     ///
@@ -54,8 +65,25 @@ impl Compiler {
         })
     }
 
-    /// Whether a TLS entry that may speak for the host is for it, so that plain requests can be sent to HTTPS.
-    pub(super) fn computes_as_covered(&self, host: &HostPattern) -> bool {
+    /// Whether a TLS entry is for the routes that an Ingress has for a host.
+    pub(super) fn is_covered(&self, age: &Age, host: &HostPattern) -> bool {
+        let Some(covered) = self.covered.get(host) else { return false };
+        if self.is_refused(age, host) { covered.others.contains(age.key.namespace()) } else { covered.entitled }
+    }
+
+    /// For whose routes of a host there is a TLS entry.
+    pub(super) fn covered_now(&self, host: &HostPattern) -> Covered {
+        if !self.hosts.contains_key(host) {
+            return Covered::default();
+        }
+        let claims = self.names.get(host).into_iter().flatten().filter(|age| self.is_refused(age, host));
+        let others = claims.map(|age| age.key.namespace().into()).collect();
+        let entitled = self.has_entry(host);
+        let owner = self.owner(host).filter(|_| entitled).map(|owner| owner.key.namespace().into());
+        Covered { entitled, owner, others }
+    }
+
+    fn has_entry(&self, host: &HostPattern) -> bool {
         let wider = match host {
             HostPattern::Exact(name) => name.wildcard(),
             HostPattern::Wildcard(_) | HostPattern::Any => None,

@@ -159,7 +159,7 @@ impl Compiler {
         let redirect = match annotations.redirect(dialect, options) {
             _ if is_below(path, &options.plain_paths) => HttpsRedirect::Never,
             RedirectRule::Always => annotations.https_redirect(dialect, options),
-            RedirectRule::WhenCovered if self.covered.contains(host) || has_tls => {
+            RedirectRule::WhenCovered if has_tls || self.is_covered(&linked.parsed.age, host) => {
                 annotations.https_redirect(dialect, options)
             }
             RedirectRule::WhenCovered | RedirectRule::Never => HttpsRedirect::Never,

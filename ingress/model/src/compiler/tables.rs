@@ -16,7 +16,8 @@ use crate::host::{HostName, HostPattern};
 use crate::reason;
 use crate::settings::HostOwnership;
 use crate::table::{
-    Action, Alias, Attached, Dialect, HostRoutes, OtherNames, PathRule, Route, RouteId, Table, Written, WwwRedirect,
+    Action, Alias, Attached, ConnectionRules, Dialect, HostRoutes, OtherNames, PathRule, Route, RouteId, Table,
+    Written, WwwRedirect,
 };
 use crate::tls::CertificateTable;
 
@@ -36,6 +37,7 @@ impl Compiler {
             default: old.default.clone(),
             fallback: old.fallback.clone(),
             names: old.names.clone(),
+            connections: old.connections.clone(),
             blocked: old.blocked.clone(),
             certificates: old.certificates.clone(),
         };
@@ -50,8 +52,15 @@ impl Compiler {
             effects.default |= hosts.contains(&HostPattern::Any);
         }
         let touched = hosts.clone();
+        let mut connections =
+            ConnectionRules { passthrough: old.connections.passthrough.clone(), ..self.options.connections() };
         for host in hosts {
             let new = self.rebuild_host(&host, effects);
+            if new.passes_through {
+                connections.passthrough.insert(host.clone());
+            } else {
+                connections.passthrough.remove(&host);
+            }
             let before = match &host {
                 HostPattern::Exact(name) => old.exact.get(name),
                 HostPattern::Wildcard(domain) => old.wildcard.get(domain),
@@ -94,6 +103,9 @@ impl Compiler {
         if names != *old.names {
             table.get_or_insert_with(copy).names = Arc::new(names);
         }
+        if connections != *old.connections {
+            table.get_or_insert_with(copy).connections = Arc::new(connections);
+        }
         if self.options.blocked != old.blocked {
             table.get_or_insert_with(copy).blocked.clone_from(&self.options.blocked);
         }
@@ -112,6 +124,7 @@ impl Compiler {
         let owner_name = owner.map(|owner| owner.key.namespace().into());
         let mut routes = HostRoutes { owner: owner_name, ..HostRoutes::default() };
         let mut app_root: Option<(usize, &Arc<str>)> = None;
+        let mut first = None;
         let mut others: BTreeMap<&str, HostRoutes> = BTreeMap::new();
         let mut problems = Vec::new();
         for age in self.hosts.get(host).into_iter().flatten() {
@@ -134,6 +147,13 @@ impl Compiler {
             // The oldest Ingress decides whose rules hold.
             if group.is_empty() && !linked.routes_of(host).is_empty() {
                 group.dialect = linked.dialect;
+                if refusing.is_none() {
+                    first = first.or(Some(age.key.namespace()));
+                }
+            }
+            // Nobody else's namespace takes the TLS of a host over.
+            if self.settings.ssl_passthrough && refusing.is_none() && linked.parsed.annotations.names.passthrough {
+                group.passes_through |= first == Some(age.key.namespace());
             }
             let lost: Vec<Problem> = linked.routes_of(host).iter().filter_map(|route| group.enter(route)).collect();
             match refusing {

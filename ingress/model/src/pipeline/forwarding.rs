@@ -87,6 +87,8 @@ impl Facts<'_> {
             // ingress-nginx sends to HTTPS what came by a scheme that is exactly "http".
             Some(value) if self.nginx.is_some() => scheme_of(value).is_none_or(|scheme| scheme != "http"),
             Some(value) => origin::first(value).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")),
+            // ingress-nginx takes what came to port 443 of a proxy in front for HTTPS, wherever TLS ended.
+            None if self.nginx.is_some() && self.destination_port() == Some(443) => true,
             None => self.connection.tls.is_some(),
         }
     }
@@ -133,9 +135,14 @@ impl Facts<'_> {
         (!h2c).then_some(token)
     }
 
+    /// The port in the PROXY header; 0 where that names none.
+    fn destination_port(&self) -> Option<u16> {
+        self.connection.destination.map(|destination| destination.port())
+    }
+
     /// What the client asked for, as it wrote it.
     fn origin(&self) -> Origin {
-        let destination = self.connection.destination.map(|destination| destination.port());
+        let destination = self.destination_port();
         origin::Facts {
             secure: self.secure(),
             authority: self.authority,
@@ -202,7 +209,11 @@ impl Facts<'_> {
             edits.set.push((X_FORWARDED_PROTO, scheme));
         }
         let port = self.given_port().filter(|_| self.nginx.is_some_and(|nginx| nginx.believes_fields));
-        edits.set.push((X_FORWARDED_PORT, text::port(port.unwrap_or(origin.port))));
+        if self.nginx.is_some() && self.destination_port() == Some(0) {
+            edits.remove.push(X_FORWARDED_PORT);
+        } else {
+            edits.set.push((X_FORWARDED_PORT, text::port(port.unwrap_or(origin.port))));
+        }
         edits.set.push((X_FORWARDED_FOR, self.forwarded_for()));
         edits.set.push((X_REAL_IP, text::address(self.client())));
         edits.set.push((X_REQUEST_ID, self.request_id.clone()));

@@ -34,6 +34,8 @@ pub struct HostRoutes {
     /// How TLS is spoken with endpoints of routes in the dialect of ingress-nginx that say nothing of it: as the oldest
     /// Ingress of the host says that names a Secret.
     pub upstream_tls: Option<Arc<UpstreamTls>>,
+    /// Whether TLS of this host is not ended here.
+    pub passes_through: bool,
     /// The namespace that the host belongs to, if it belongs to one: nobody else's routes take what these leave.
     pub owner: Option<Box<str>>,
     /// Of a wildcard and of no host: what each other namespace has here for what hosts of its own leave.
@@ -122,6 +124,12 @@ impl HostRoutes {
         self.regex.iter().find(|regex| regex.pattern.is_match(decoded)).map(|regex| &regex.route)
     }
 
+    /// The route of the path `/`, whatever its kind: where TLS goes that is not ended here.
+    pub fn root(&self) -> Option<&Arc<Route>> {
+        let regex = || self.regex.iter().map(|regex| &regex.route).find(|route| is_root(route));
+        self.prefix.get("").or_else(|| self.exact.get("/")).or_else(regex)
+    }
+
     /// What counts for a host that belongs to `owner`.
     pub(super) fn of(&self, owner: Option<&str>) -> Option<&Self> {
         match owner {
@@ -143,4 +151,8 @@ impl HostRoutes {
             end = path[..end].rfind('/')?;
         }
     }
+}
+
+fn is_root(route: &Route) -> bool {
+    route.written.text(route.id.path.as_ref()) == "/"
 }

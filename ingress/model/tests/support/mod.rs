@@ -28,6 +28,7 @@ pub fn settings(publish: Publish) -> Settings {
         default_backend: None,
         config_map: None,
         disable_catch_all: false,
+        ssl_passthrough: true,
         origin: Origin::Cluster,
         secret_namespaces: Vec::new(),
         host_ownership: HostOwnership::None,

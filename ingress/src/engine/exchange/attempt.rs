@@ -46,6 +46,7 @@ impl<'a> Attempts<'a> {
         Outbound {
             method: &self.request.method,
             target: &self.forward.target,
+            verbatim: self.forward.route.dialect == Dialect::IngressNginx,
             fields: &self.request.fields,
             edits: &self.forward.edits,
             body: if self.forward.is_bodiless { Length::None } else { self.request.body },

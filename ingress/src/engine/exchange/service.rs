@@ -72,8 +72,14 @@ impl Services {
             let mut upstream = self.pool.get(origin, Care::Once, CONNECT, Instant::now()).await.ok()?;
             let reused = upstream.is_reused();
             let edits = HeaderEdits::default();
-            let outbound =
-                Outbound { method: &question.method, target: &target, fields: &fields, edits: &edits, body: length };
+            let outbound = Outbound {
+                method: &question.method,
+                target: &target,
+                verbatim: false,
+                fields: &fields,
+                edits: &edits,
+                body: length,
+            };
             match answer_of(&mut upstream, &outbound, body.clone()).await {
                 Some((opinion, whole)) => {
                     if let (true, Upstream::Http1(upstream)) = (whole, upstream)

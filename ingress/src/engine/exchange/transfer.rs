@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::{Failure, Record, Shared};
 use crate::engine::body::{Length, Part};
 use crate::engine::client::{Client, ClientError, Presence};
+use crate::engine::coding::Encoder;
 use crate::engine::framing::Malformed;
 use crate::engine::timer::Timer;
 use crate::engine::upstream::{Answer, AnswerHead, Outbound, Upstream, UpstreamError};
@@ -240,9 +241,9 @@ impl<'t, 'c> Transfer<'t, 'c> {
     }
 
     /// Passes the body of the response on, and what is left of the request's.
-    pub(super) async fn body(mut self, length: Length) -> Result<(), Failure> {
+    pub(super) async fn body(mut self, length: Length, mut encoder: Option<Box<Encoder>>) -> Result<(), Failure> {
         let mut over = matches!(length, Length::None | Length::Known(0));
-        poll_fn(|cx| self.poll_body(&mut over, cx)).await
+        poll_fn(|cx| self.poll_body(&mut over, encoder.as_deref_mut(), cx)).await
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<AnswerHead, Failure>> {
@@ -276,20 +277,39 @@ impl<'t, 'c> Transfer<'t, 'c> {
         }))
     }
 
-    fn poll_body(&mut self, over: &mut bool, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+    fn poll_body(
+        &mut self,
+        over: &mut bool,
+        mut encoder: Option<&mut Encoder>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Failure>> {
         self.poll_upload(cx)?;
         let waits = loop {
-            if *over {
+            if *over && encoder.as_ref().is_none_or(|encoder| encoder.is_empty()) {
                 break Waits::Nobody;
             }
             if self.client.poll_room(cx)?.is_pending() {
                 break Waits::Client;
             }
-            let Poll::Ready(part) = self.upstream.poll_part(cx) else { break Waits::Endpoint };
+            if let Some(part) = encoder.as_mut().and_then(|encoder| encoder.next()) {
+                self.client.write(part)?;
+                continue;
+            }
+            let Poll::Ready(part) = self.upstream.poll_part(cx) else {
+                if let Some(encoder) = &mut encoder
+                    && encoder.flush()
+                {
+                    continue;
+                }
+                break Waits::Endpoint;
+            };
             let part = part?;
             *over = part.is_final();
             self.down_moved = true;
-            self.client.write(part)?;
+            match &mut encoder {
+                Some(encoder) => encoder.take(part),
+                None => self.client.write(part)?,
+            }
         };
         let flushed = self.client.poll_flush(cx)?.is_ready();
         if *over && flushed {

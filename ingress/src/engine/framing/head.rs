@@ -188,7 +188,7 @@ impl RequestLine {
         }
         let method = Method::from_bytes(method).map_err(|_| Violation::bad_request("the method is malformed"))?;
         if method == Method::CONNECT {
-            return Err(Violation::new(StatusCode::NOT_IMPLEMENTED, "CONNECT is not supported"));
+            return Err(Violation::new(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not supported"));
         }
         let target = std::str::from_utf8(target)
             .ok()

@@ -44,7 +44,7 @@ const HEADS: &[(&str, u16)] = &[
     ("GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     ("GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     ("GET http:/// HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    ("CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", 501),
+    ("CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", 405),
     ("GET / HTTP/1.1\r\n\r\n", 400),
     ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
     ("GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n", 400),

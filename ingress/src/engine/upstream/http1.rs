@@ -84,7 +84,7 @@ impl Http1Upstream {
         out.reserve(1024);
         out.extend_from_slice(request.method.as_str().as_bytes());
         out.extend_from_slice(b" ");
-        write_target(request.target, out);
+        write_target(request.target, request.verbatim, out);
         out.extend_from_slice(b" HTTP/1.1\r\n");
         request.fields.write(request.edits, out);
         match self.writer {
@@ -167,9 +167,11 @@ impl Http1Upstream {
     }
 }
 
-/// A query may have characters that no URI has; an endpoint gets them escaped, as RFC 3986 wants them.
-fn write_target(target: &str, out: &mut BytesMut) {
-    if target.bytes().all(super::is_plain) {
+/// A target may have characters that no URI has; an endpoint gets them escaped, as RFC 3986 wants them, unless it is to
+/// get what the client sent. Then only what would end the target is escaped.
+fn write_target(target: &str, verbatim: bool, out: &mut BytesMut) {
+    let fits = |byte: u8| super::is_plain(byte) || (verbatim && byte > b' ' && byte != 0x7F);
+    if target.bytes().all(fits) {
         out.extend_from_slice(target.as_bytes());
         return;
     }

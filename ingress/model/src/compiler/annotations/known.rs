@@ -141,7 +141,7 @@ pub const KNOWN: &[(&str, Support)] = &[
     ("session-cookie-samesite", Support::Served),
     ("session-cookie-secure", Support::Served),
     ("ssl-ciphers", Support::Accepted("the cipher suites are those of rustls, all of them AEAD")),
-    ("ssl-passthrough", Support::Accepted("TLS always ends here")),
+    ("ssl-passthrough", Support::Served),
     ("ssl-prefer-server-ciphers", Support::Accepted("the cipher suites are those of rustls")),
     ("ssl-redirect", Support::Served),
     ("stream-snippet", Support::Refused("snippets of nginx configuration are not run")),

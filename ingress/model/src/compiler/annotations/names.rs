@@ -1,4 +1,4 @@
-//! Further names of a host.
+//! Further names of a host, and where its TLS ends.
 
 use regex::Regex;
 
@@ -14,6 +14,8 @@ pub(crate) struct NameAnnotations {
     pub(crate) aliases: Vec<NamePattern>,
     /// Whether the name with `www.`, or without it, is sent to the host.
     pub(crate) www: bool,
+    /// Whether TLS ends at the endpoints.
+    pub(crate) passthrough: bool,
 }
 
 impl NameAnnotations {
@@ -23,6 +25,7 @@ impl NameAnnotations {
                 let entries = value.split(',').map(str::trim).filter(|entry| !entry.is_empty());
                 all.names.aliases = entries.map(pattern).collect::<Result<_, _>>()?;
             }
+            "ssl-passthrough" => all.names.passthrough = boolean(value)?,
             "from-to-www-redirect" => all.names.www = boolean(value)?,
             _ => return Ok(Read::Foreign),
         }
