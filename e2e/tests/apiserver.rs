@@ -218,6 +218,41 @@ async fn a_problem_becomes_one_event_on_its_object() -> Result<()> {
     Ok(())
 }
 
+/// A `ConfigMap` of the default namespace with one entry.
+fn config_map(name: &str, data: &[(&str, &str)]) -> String {
+    let mut yaml = format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata:\n");
+    for (key, value) in data {
+        let _ = writeln!(yaml, "  {key}: {value:?}");
+    }
+    yaml + "---\n"
+}
+
+#[tokio::test]
+async fn config_maps_that_are_named_count_and_so_do_their_edits() -> Result<()> {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let Setup { cluster, .. } = &setup().await?;
+    let options = [("add-headers", "default/all"), ("global-allowed-response-headers", "X-One")];
+    cluster.apply(&(config_map("options", &options) + &config_map("all", &[("X-All", "yes")])))?;
+    let annotation = "metadata: {annotations: {nginx.ingress.kubernetes.io/custom-headers: default/fields}, ";
+    let nginx = route("web").replace("metadata: {", annotation).replace("Name: landfall", "Name: nginx");
+    cluster.apply(&nginx)?;
+    let ingress = replica(cluster, "a")?.args(&["--config-map", "default/options"]).start().await?;
+    let mut client = Client::http1(ingress.http).await?;
+    let answer = client.get("web.example", "/").await?;
+    ensure!(answer.status == 503, "fields that are not known yet were left out: {answer}");
+    for value in ["1", "2"] {
+        cluster.apply(&config_map("fields", &[("X-One", value)]))?;
+        wait::until(PATIENCE, "the field of the ConfigMap", || async {
+            let answer = Client::http1(ingress.http).await?.get("web.example", "/").await?;
+            let fields = ["x-one", "x-all"].map(|name| answer.headers.get(name).and_then(|field| field.to_str().ok()));
+            ensure!(answer.status == 200 && fields == [Some(value), Some("yes")], "{answer} {fields:?}");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_api_server_that_goes_away_costs_no_request() -> Result<()> {
     let _alone = ONE_AT_A_TIME.lock().await;

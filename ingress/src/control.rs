@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use landfall_ingress_model::compiler::{Built, Compiler};
 use landfall_ingress_model::input::Input;
 use landfall_ingress_model::table::Table;
@@ -15,8 +16,8 @@ use landfall_shared::source::{Batch, Source, SourceView};
 use rustls_pki_types::UnixTime;
 use tokio::time::sleep;
 
+use crate::named::Named;
 use crate::observe::ControlMetrics;
-use crate::secrets::NamedSecrets;
 use crate::status::StatusBoard;
 use crate::uids::Uids;
 
@@ -38,7 +39,9 @@ pub struct Control {
     /// Counts and times of builds.
     pub metrics: ControlMetrics,
     /// Secrets that are watched by name.
-    pub(crate) named: NamedSecrets,
+    pub(crate) secrets: Named<Secret>,
+    /// `ConfigMap`s that are.
+    pub(crate) config_maps: Named<ConfigMap>,
     /// Dropped with the first complete table.
     pub block: Option<Block>,
 }
@@ -60,7 +63,11 @@ impl Control {
         let mut told = Told::default();
         loop {
             let received = tokio::select! {
-                change = self.named.changed() => {
+                change = self.secrets.changed() => {
+                    compiler.apply([change]);
+                    Instant::now()
+                }
+                change = self.config_maps.changed() => {
                     compiler.apply([change]);
                     Instant::now()
                 }
@@ -81,7 +88,8 @@ impl Control {
             if complete {
                 let built = compiler.build(unix_now());
                 pause = until(built.next_deadline);
-                compiler.apply(self.named.watch(&built.missing_secrets));
+                compiler.apply(self.secrets.watch(&built.missing_secrets));
+                compiler.apply(self.config_maps.watch(&built.missing_config_maps));
                 self.publish(built, &view, received, &mut told);
                 if self.block.is_some() {
                     pause = pause.min(AWAITED);
@@ -114,7 +122,7 @@ impl Control {
         });
         *told = Told { built: Some(built.problems), source };
         self.board.publish(built.table.generation, built.statuses, built.ingresses, problems);
-        if self.named.settled() && self.block.take().is_some() {
+        if self.secrets.settled() && self.config_maps.settled() && self.block.take().is_some() {
             tracing::info!(generation = built.table.generation, "first complete table is live");
         }
     }

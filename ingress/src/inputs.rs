@@ -25,7 +25,7 @@ pub(crate) fn folder() -> Plan<Input> {
 const BY_HAND: &str = "endpoints.kubernetes.io/managed-by!=endpoint-controller";
 
 /// What is read from an API server: no more than what is used, and of Secrets those of type `kubernetes.io/tls`;
-/// others are asked for by name ([`crate::secrets`]).
+/// others are asked for by name ([`crate::named`]).
 pub(crate) fn cluster(
     namespaces: &[String],
     secret_namespaces: &[String],

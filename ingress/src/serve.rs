@@ -21,10 +21,10 @@ use crate::debug;
 use crate::engine::EngineLimits;
 use crate::inputs::{self, PodScope};
 use crate::listener::{ConnectionLimits, DataPlane, DataPlaneConfig};
+use crate::named::Named;
 use crate::observe::{AccessLog, ControlMetrics, Traffic};
 use crate::publish;
 use crate::resolve::Resolver;
-use crate::secrets::NamedSecrets;
 use crate::status::StatusBoard;
 use crate::uids::Uids;
 
@@ -86,8 +86,9 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     {
         publish::start(client.clone(), args, board.clone(), uids.clone(), drain.clone());
     }
-    let named = NamedSecrets::new(origin.client());
-    let control = Control { table, board, uids, metrics: control_metrics, named, block: Some(block) };
+    let secrets = Named::new(origin.client(), Input::NamedSecret);
+    let config_maps = Named::new(origin.client(), Input::NamedConfigMap);
+    let control = Control { table, board, uids, metrics: control_metrics, secrets, config_maps, block: Some(block) };
     tokio::spawn(control.run(Source { batches, view }, Compiler::new(model)));
     drainer.on_signals(plane.idle()).await.context("cannot wait for signals")?;
     plane.stop();

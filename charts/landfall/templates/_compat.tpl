@@ -18,6 +18,8 @@ ingressClassResource.default: ingress.nginx.default
 ingressClassResource.controllerValue: ingress.nginx.controller
 watchIngressWithoutClass: ingress.watchIngressWithoutClass
 publishService.pathOverride: ingress.publish.service
+addHeaders: ingress.addHeaders
+proxySetHeaders: ingress.proxySetHeaders
 extraEnvs: ingress.extraEnv
 resources: ingress.resources
 nodeSelector: ingress.nodeSelector
@@ -111,8 +113,6 @@ tcp: create a Service of type LoadBalancer for that port; metallb.io/allow-share
 udp: create a Service of type LoadBalancer for that port; metallb.io/allow-shared-ip lets it share the address
 service.internal: create a second Service of type LoadBalancer with an address of another pool
 allowSnippetAnnotations: snippets are not supported
-proxySetHeaders: custom request headers are not supported
-addHeaders: custom response headers are not supported
 opentelemetry: tracing is not supported
 metrics.prometheusRule.rules: create a PrometheusRule of your own
 customTemplate: there is no template to customise

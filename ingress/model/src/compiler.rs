@@ -12,6 +12,7 @@ mod auth;
 pub(crate) mod backends;
 pub(crate) mod certificates;
 pub(crate) mod class;
+mod config_maps;
 mod endpoints;
 mod entries;
 mod external;
@@ -34,7 +35,7 @@ mod tls_policies;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::Ingress;
 use landfall_model::{Change, ObjectKey, Problem};
 use rustls_pki_types::UnixTime;
@@ -50,6 +51,7 @@ use annotations::Annotations;
 use backends::{Backends, PoolKey};
 use certificates::Secrets;
 use class::Classes;
+use config_maps::ConfigMaps;
 use ingress::{Age, StoredIngress};
 use link::Linked;
 use notes::Notes;
@@ -76,6 +78,8 @@ pub struct Built {
     /// Secrets that class nginx names and that are of no known type: it takes any type, so they are to be asked for by
     /// name. The very same set as before if nothing in it changed.
     pub missing_secrets: Arc<BTreeSet<ObjectKey>>,
+    /// `ConfigMap`s that are named and that no source has.
+    pub missing_config_maps: Arc<BTreeSet<ObjectKey>>,
     /// When time alone will change the outcome: a certificate becomes valid or expires.
     pub next_deadline: Option<UnixTime>,
 }
@@ -88,7 +92,7 @@ pub struct Compiler {
     pub(crate) ingresses: Store<StoredIngress>,
     pub(crate) backends: Backends,
     secrets: Secrets,
-    config_maps: Store<BTreeMap<String, String>>,
+    config_maps: ConfigMaps,
     /// What the `ConfigMap` of ingress-nginx says, and what is wrong with it.
     options: Options,
     option_problems: Vec<Problem>,
@@ -169,7 +173,7 @@ impl Compiler {
             ingresses: Store::default(),
             backends: Backends::new(&settings),
             secrets: Secrets::new(&settings),
-            config_maps: Store::default(),
+            config_maps: ConfigMaps::default(),
             policies: plain_policies(&Options::default()),
             options: Options::default(),
             option_problems: Vec::new(),
@@ -208,7 +212,14 @@ impl Compiler {
                 }
                 Input::Secret(change) => self.dirty.secrets.extend(self.secrets.apply(change)),
                 Input::NamedSecret(change) => self.dirty.secrets.extend(self.secrets.apply_named(change)),
-                Input::ConfigMap(change) => self.apply_config_maps(change),
+                Input::ConfigMap(change) => {
+                    let changed = self.config_maps.apply(change);
+                    self.config_maps_changed(&changed);
+                }
+                Input::NamedConfigMap(change) => {
+                    let changed = self.config_maps.apply_named(change);
+                    self.config_maps_changed(&changed);
+                }
                 Input::Node(change) => {
                     self.publisher.nodes(change);
                     self.dirty.publisher = true;
@@ -234,25 +245,23 @@ impl Compiler {
     }
 
     /// The options hold for every Ingress of their dialect, so a change of them is one of all.
-    fn apply_config_maps(&mut self, change: Change<ConfigMap>) {
-        let read = |map: &ConfigMap, _: &ObjectKey| map.data.clone().unwrap_or_default();
-        let changed = self.config_maps.apply(change, |map| &map.metadata, read);
-        let changed: BTreeSet<ObjectKey> = changed.into_iter().map(|(key, _)| key).collect();
-        let names = |parsed: &ingress::ParsedIngress| {
-            parsed.annotations.auth.set_headers.as_ref().is_some_and(|map| changed.contains(map))
-        };
-        let users = self.ingresses.iter().filter(|(_, stored)| names(&stored.parsed));
-        self.dirty.ingresses.extend(users.map(|(key, _)| key.clone()));
+    fn config_maps_changed(&mut self, changed: &[ObjectKey]) {
+        for key in changed {
+            self.dirty.ingresses.extend(self.config_maps.users(key).cloned());
+        }
         let Some(key) = self.settings.config_map.clone() else { return };
         if changed.is_empty() {
             return;
         }
         let data = self.config_maps.get(&key).cloned().unwrap_or_default();
+        let mut others = BTreeSet::new();
         let other = |name: &str| {
-            let (namespace, name) = name.split_once('/')?;
-            self.config_maps.get(&ObjectKey::new(namespace, name))
+            let key = ObjectKey::parse(name)?;
+            others.insert(key.clone());
+            self.config_maps.get(&key)
         };
         let (options, problems) = Options::parse(&data, &key, other);
+        self.config_maps.set_of_options(others);
         self.dirty.publisher |= problems != self.option_problems;
         self.option_problems = problems;
         if options != self.options {
@@ -311,6 +320,7 @@ impl Compiler {
             ingresses: self.reports.ingresses.clone(),
             problems: self.reports.problems.clone(),
             missing_secrets: self.secrets.missing(),
+            missing_config_maps: self.config_maps.missing(),
             next_deadline: self.secrets.next_deadline(),
         }
     }

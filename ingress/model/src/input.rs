@@ -22,8 +22,10 @@ pub enum Input {
     Secret(Change<Secret>),
     /// One of [`Built::missing_secrets`](crate::compiler::Built), of any type.
     NamedSecret(Change<Secret>),
-    /// A `ConfigMap`.
+    /// The `ConfigMap` of the options; from a folder, any.
     ConfigMap(Change<ConfigMap>),
+    /// One of [`Built::missing_config_maps`](crate::compiler::Built).
+    NamedConfigMap(Change<ConfigMap>),
     /// A Node; only its addresses matter.
     Node(Change<Node>),
     /// A Pod of the ingress itself; only its node matters.

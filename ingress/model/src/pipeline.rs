@@ -201,7 +201,7 @@ pub fn request_id(headers: &HeaderMap, random: u128) -> HeaderValue {
         let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:=+/@".contains(byte);
         (1..=128).contains(&value.len()) && value.as_bytes().iter().all(plain)
     };
-    match headers.get("x-request-id").filter(usable) {
+    match headers.get(fields::X_REQUEST_ID).filter(usable) {
         Some(value) => value.clone(),
         None => text::hexadecimal(random),
     }

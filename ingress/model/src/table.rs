@@ -6,7 +6,6 @@ mod levels;
 mod names;
 
 use std::any::Any;
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -22,6 +21,9 @@ pub use connections::ConnectionRules;
 pub use host::{HostRoutes, Match, RegexRoute};
 pub use levels::HostLevels;
 pub use names::{Alias, Blocked, NamePattern, OtherNames, TextPattern, WwwRedirect};
+
+/// A map on the way of a request, with a hash for short keys.
+pub type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
 /// Whose rules an Ingress follows; decided by its class.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
@@ -167,9 +169,9 @@ pub struct Table {
     /// Counts the tables of this process, from 1.
     pub generation: u64,
     /// Routes of exact hosts.
-    pub exact: HashMap<HostName, Arc<HostRoutes>>,
+    pub exact: Map<HostName, Arc<HostRoutes>>,
     /// Routes of wildcard hosts, by the domain behind the `*.`.
-    pub wildcard: HashMap<HostName, Arc<HostRoutes>>,
+    pub wildcard: Map<HostName, Arc<HostRoutes>>,
     /// Routes of rules without a host.
     pub any: Arc<HostRoutes>,
     /// Takes what no rule and no host's default takes: that of an Ingress without rules.

@@ -23,6 +23,9 @@ pub(crate) use fields::{Fields, write_field};
 pub(crate) use head::parse_length;
 pub(crate) use response::{Malformed, ResponseScanner};
 
+/// Fields that a message usually has no more of.
+const USUAL_FIELDS: usize = 16;
+
 /// A breach of the framing rules: the answer it gets; the connection is closed after it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{reason}")]

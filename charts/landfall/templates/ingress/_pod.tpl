@@ -103,7 +103,7 @@ yes
 {{- with $v.defaultBackend }}
 - --default-backend-service={{ . }}
 {{- end }}
-{{- if $v.config }}
+{{- if or $v.config $v.addHeaders $v.proxySetHeaders }}
 - --config-map={{ .Release.Namespace }}/{{ include "landfall.fullname" . }}-ingress-options
 {{- end }}
 {{- with include "landfall.ingress.secretNamespaces" . | fromYamlArray }}

@@ -4,7 +4,7 @@
   resources: [ingresses]
   verbs: [list, watch]
 - apiGroups: [""]
-  resources: [services, endpoints{{ if not .Values.ingress.secretNamespaces }}, secrets{{ end }}]
+  resources: [services, endpoints, configmaps{{ if not .Values.ingress.secretNamespaces }}, secrets{{ end }}]
   verbs: [list, watch]
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]

@@ -24,6 +24,12 @@ pub(super) fn secret_of(parsed: &ParsedIngress) -> Option<ObjectKey> {
     Some(ObjectKey::new(namespace, name))
 }
 
+/// The `ConfigMap`s that an Ingress names, as far as it may.
+pub(super) fn config_maps_of(parsed: &ParsedIngress) -> impl Iterator<Item = &ObjectKey> {
+    let named = [&parsed.annotations.auth.set_headers, &parsed.annotations.respond.custom_headers];
+    named.into_iter().flatten().filter(|map| map.namespace() == parsed.age.key.namespace())
+}
+
 impl Compiler {
     /// Who may use the routes of an Ingress. `Err` says why nobody may.
     pub(super) fn auth(

@@ -1,6 +1,5 @@
 //! The routes of a host, entered one by one: the first one has a path, and some paths are regular expressions.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use landfall_model::{ObjectRef, Problem};
@@ -9,7 +8,7 @@ use super::link::{Linked, LinkedRoute};
 use super::tables::same;
 use crate::policy::path_regex;
 use crate::reason;
-use crate::table::{Action, Dialect, HostRoutes, PathRule, RegexRoute, Route};
+use crate::table::{Action, Dialect, HostRoutes, Map, PathRule, RegexRoute, Route};
 
 impl HostRoutes {
     pub(super) fn is_empty(&self) -> bool {
@@ -68,7 +67,7 @@ impl HostRoutes {
         for map in [&mut self.exact, &mut self.prefix] {
             let (regex, plain) = std::mem::take(map).into_iter().partition(|(_, route)| all || route.written.is_regex);
             *map = plain;
-            taken.extend(HashMap::into_values(regex));
+            taken.extend(Map::into_values(regex));
         }
         // The longest text first, then the last one in the order of the alphabet; Exact before Prefix.
         taken.sort_by(|a, b| {
@@ -98,7 +97,7 @@ impl HostRoutes {
 
     /// Whether both are made of the very same routes.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        let same_map = |a: &std::collections::HashMap<Box<str>, Arc<Route>>, b: &std::collections::HashMap<_, _>| {
+        let same_map = |a: &Map<Box<str>, Arc<Route>>, b: &Map<_, _>| {
             a.len() == b.len() && a.iter().all(|(path, route)| same(Some(route), b.get(path)))
         };
         let regex = self.regex.len() == other.regex.len()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 use landfall_model::{ObjectKey, ObjectRef, Problem};
 
-use super::auth::secret_of;
+use super::auth::{config_maps_of, secret_of};
 use super::backends::PoolKey;
 use super::certificates::covers;
 use super::ingress::{ParsedIngress, Place, TlsSpec};
@@ -173,20 +173,11 @@ impl Compiler {
         if further.www || !further.aliases.is_empty() {
             self.namers.insert(parsed.age.clone());
         }
-        if let Some(service) = error_service(&parsed) {
-            self.default_users.entry(service).or_default().insert(key.clone());
-        }
         if is_default_backend(&parsed) {
             self.defaults.insert(parsed.age.clone());
             effects.default = true;
         }
-        if let Some(secret) = secret_of(&parsed) {
-            // Passwords stand in Secrets of type Opaque, whatever the class.
-            self.secrets.add_user(&secret, key, Dialect::IngressNginx);
-        }
-        for secret in tls_secrets(&parsed) {
-            self.secrets.add_user(&secret, key, Dialect::IngressNginx);
-        }
+        self.enter_uses(&parsed);
         let client_certificates = self.client_certificates(&parsed, &mut problems);
         let (upstream_tls, refused_tls) = match self.upstream_tls(&parsed, &mut problems) {
             Ok(tls) => (tls, None),
@@ -236,6 +227,21 @@ impl Compiler {
         };
         self.linked.insert(key.clone(), linked);
         true
+    }
+
+    /// Notes which objects an Ingress names besides its certificates.
+    fn enter_uses(&mut self, parsed: &ParsedIngress) {
+        let key = &parsed.age.key;
+        if let Some(service) = error_service(parsed) {
+            self.default_users.entry(service).or_default().insert(key.clone());
+        }
+        for secret in secret_of(parsed).into_iter().chain(tls_secrets(parsed)) {
+            // Passwords and keys stand in Secrets of any type, whatever the class.
+            self.secrets.add_user(&secret, key, Dialect::IngressNginx);
+        }
+        for map in config_maps_of(parsed) {
+            self.config_maps.add_user(map, key);
+        }
     }
 
     /// > If the TLS configuration section in an Ingress specifies different hosts, they are multiplexed on the same
@@ -317,6 +323,9 @@ impl Compiler {
         let certificates = old.parsed.tls.iter().filter_map(|entry| entry.secret.clone());
         for secret in certificates.chain(secret_of(&old.parsed)).chain(tls_secrets(&old.parsed)) {
             self.secrets.remove_user(&secret, key);
+        }
+        for map in config_maps_of(&old.parsed) {
+            self.config_maps.remove_user(map, key);
         }
         for host in hosts_of(&old.parsed) {
             effects.hosts.insert(host.clone());

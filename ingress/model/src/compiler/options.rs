@@ -143,7 +143,7 @@ impl Options {
     pub(crate) fn parse<'m>(
         data: &BTreeMap<String, String>,
         key: &ObjectKey,
-        other: impl Fn(&str) -> Option<&'m BTreeMap<String, String>>,
+        mut other: impl FnMut(&str) -> Option<&'m BTreeMap<String, String>>,
     ) -> (Self, Vec<Problem>) {
         let mut options = Self {
             limits: Limits { max_body: Some(BodyLimit(Some(MAX_BODY))), ..Limits::default() },

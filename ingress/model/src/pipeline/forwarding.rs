@@ -128,8 +128,11 @@ impl Facts<'_> {
     /// The protocol the client may switch to. `h2c` is refused: it would carry requests past the table.
     pub(super) fn upgrade(&self) -> Option<&HeaderValue> {
         let headers = self.head.headers;
-        let asked = self.head.version == Version::HTTP_11 && has_token(headers, CONNECTION, "upgrade");
-        let token = headers.get(UPGRADE).filter(|_| asked)?;
+        // Few requests have the field, so it is looked for first.
+        let token = headers.get(UPGRADE)?;
+        if self.head.version != Version::HTTP_11 || !has_token(headers, CONNECTION, "upgrade") {
+            return None;
+        }
         let is_h2c = |name: &[u8]| name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"h2c"));
         let h2c = tokens(headers, UPGRADE).any(is_h2c);
         (!h2c).then_some(token)
@@ -141,7 +144,7 @@ impl Facts<'_> {
     }
 
     /// What the client asked for, as it wrote it.
-    fn origin(&self) -> Origin {
+    fn origin(&self, written: Option<HeaderValue>) -> Origin {
         let destination = self.destination_port();
         origin::Facts {
             secure: self.secure(),
@@ -150,7 +153,7 @@ impl Facts<'_> {
             given_port: self.given(&X_FORWARDED_PORT),
             destination: destination.filter(|port| *port != 0),
         }
-        .origin()
+        .origin(written)
     }
 
     /// Edits to the request: forwarding headers set, hop-by-hop fields removed, `Forwarded` left alone.
@@ -191,10 +194,9 @@ impl Facts<'_> {
     }
 
     fn forwarding_fields(&self, dialect: Dialect, edits: &mut HeaderEdits) {
-        if let Some(host) = self.authority.and_then(|authority| HeaderValue::from_str(authority).ok()) {
-            edits.set.push((HOST, host));
-        }
-        let origin = self.origin();
+        let authority = self.authority.and_then(|authority| HeaderValue::from_str(authority).ok());
+        let origin = self.origin(authority.clone());
+        edits.set.extend(authority.map(|host| (HOST, host)));
         match origin.host {
             Some(host) => edits.set.push((X_FORWARDED_HOST, host)),
             None => edits.remove.push(X_FORWARDED_HOST),
@@ -214,8 +216,11 @@ impl Facts<'_> {
         } else {
             edits.set.push((X_FORWARDED_PORT, text::port(port.unwrap_or(origin.port))));
         }
-        edits.set.push((X_FORWARDED_FOR, self.forwarded_for()));
-        edits.set.push((X_REAL_IP, text::address(self.client())));
+        let direct = self.connection.client.ip().to_canonical();
+        let (peer, client) = (text::address(direct), self.client());
+        let client = if client == direct { peer.clone() } else { text::address(client) };
+        edits.set.push((X_FORWARDED_FOR, self.forwarded_for(peer, &client)));
+        edits.set.push((X_REAL_IP, client));
         edits.set.push((X_REQUEST_ID, self.request_id.clone()));
         if let Some(nginx) = self.nginx {
             self.nginx_fields(nginx, edits);
@@ -249,11 +254,10 @@ impl Facts<'_> {
     }
 
     /// `X-Forwarded-For`: the list of a trusted proxy with that proxy added, else the client alone.
-    fn forwarded_for(&self) -> HeaderValue {
-        let direct = text::address(self.connection.client.ip().to_canonical());
+    fn forwarded_for(&self, direct: HeaderValue, client: &HeaderValue) -> HeaderValue {
         if let Some(nginx) = self.nginx.filter(|nginx| !nginx.full_list || !nginx.believes_address) {
             // The client alone, as long as nobody asks for the list.
-            return if nginx.believes_address || !self.trusted() { text::address(self.client()) } else { direct };
+            return if nginx.believes_address || !self.trusted() { client.clone() } else { direct };
         }
         if !self.trusted() && self.nginx.is_none() {
             return direct;

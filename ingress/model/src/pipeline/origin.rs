@@ -29,7 +29,9 @@ impl Facts<'_> {
     /// A trusted proxy's word comes first. Then the port in `Host` counts, since a client writes the one there that
     /// it connected to. Without one it connected to the default port of the scheme, unless a PROXY header knows
     /// better. Applications make URLs from either field, so the two never name different ports.
-    pub(super) fn origin(&self) -> Origin {
+    ///
+    /// `written` is the authority as a value.
+    pub(super) fn origin(&self, written: Option<HeaderValue>) -> Origin {
         let default = if self.secure { 443 } else { 80 };
         let stated = match self.given_host {
             // A proxy passes the client's Host on, but may give the port where it listens itself.
@@ -37,8 +39,7 @@ impl Facts<'_> {
             None => self.stated_port().or_else(|| self.authority.and_then(port_in)),
         };
         let port = stated.or(self.destination).unwrap_or(default);
-        let authority = || self.authority.and_then(|authority| HeaderValue::from_str(authority).ok());
-        let host = self.given_host.cloned().or_else(authority);
+        let host = self.given_host.cloned().or(written);
         Origin { host: host.map(|host| agreeing(host, port, default)), port }
     }
 
@@ -84,7 +85,7 @@ mod tests {
             given_port: port.as_ref(),
             destination: facts[3].parse().ok(),
         }
-        .origin();
+        .origin((!facts[0].is_empty()).then(|| HeaderValue::from_static(facts[0])));
         let host = origin.host.as_ref().map_or("-", |host| host.to_str().unwrap());
         assert_eq!(format!("{host} {}", origin.port), expected, "{scheme} {facts:?}");
     }

@@ -67,8 +67,8 @@ fn edit_framing(status: StatusCode, headers: &HeaderMap, edits: &mut HeaderEdits
     let (lengthless, chunkless) = (is_lengthless(status), is_bodiless(status));
     if lengthless {
         edits.remove.push(CONTENT_LENGTH);
-    } else if let Ok(Some(length)) = declared_length(headers)
-        && headers.get(CONTENT_LENGTH).is_some_and(|first| is_repeated(first, headers))
+    } else if is_repeated(headers)
+        && let Ok(Some(length)) = declared_length(headers)
     {
         edits.set.push((CONTENT_LENGTH, HeaderValue::from(length)));
     }
@@ -80,8 +80,9 @@ fn edit_framing(status: StatusCode, headers: &HeaderMap, edits: &mut HeaderEdits
 }
 
 /// Whether there is more than one length, in one field or in several.
-fn is_repeated(first: &HeaderValue, headers: &HeaderMap) -> bool {
-    first.as_bytes().contains(&b',') || headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some()
+fn is_repeated(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    lengths.next().is_some_and(|first| first.as_bytes().contains(&b',')) || lengths.next().is_some()
 }
 
 fn is_lengthless(status: StatusCode) -> bool {

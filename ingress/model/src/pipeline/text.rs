@@ -38,11 +38,21 @@ pub(super) fn port(port: u16) -> HeaderValue {
     }
 }
 
+/// Every byte in two hexadecimal digits.
+static PAIRS: [[u8; 2]; 256] = {
+    let (digits, mut pairs, mut byte) = (b"0123456789abcdef", [[0; 2]; 256], 0);
+    while byte < 256 {
+        pairs[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
+
 /// 32 hexadecimal digits.
 pub(super) fn hexadecimal(number: u128) -> HeaderValue {
     let mut text = [0; 32];
-    for (digit, byte) in text.iter_mut().zip(number.to_be_bytes().iter().flat_map(|byte| [byte >> 4, byte & 15])) {
-        *digit = b"0123456789abcdef"[usize::from(byte)];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+        pair.copy_from_slice(&PAIRS[usize::from(byte)]);
     }
     HeaderValue::from_bytes(&text).expect("hexadecimal digits are visible ASCII")
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use regex::bytes::Regex;
 
-use super::{Dialect, PathRule, Route};
+use super::{Dialect, Map, PathRule, Route};
 use crate::path::CanonicalPath;
 use crate::policy::{Canary, ClientCertificates, UpstreamTls, decoded};
 
@@ -15,9 +15,9 @@ pub struct HostRoutes {
     /// Whose rules the host follows: those of the oldest Ingress that names it.
     pub dialect: Dialect,
     /// By canonical path; in the dialect of ingress-nginx by the path as it was written.
-    pub exact: HashMap<Box<str>, Arc<Route>>,
+    pub exact: Map<Box<str>, Arc<Route>>,
     /// By path without its trailing slash; the empty key matches all.
-    pub prefix: HashMap<Box<str>, Arc<Route>>,
+    pub prefix: Map<Box<str>, Arc<Route>>,
     /// Those of `prefix` that were written with a slash at the end and don't match without it. Kubernetes knows no
     /// such difference.
     pub slashed: HashSet<Box<str>>,

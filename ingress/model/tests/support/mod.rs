@@ -58,6 +58,7 @@ pub fn input(object: &Value) -> Input {
         "EndpointSlice" => Input::EndpointSlice(Change::Apply(read(object))),
         "Endpoints" => Input::Endpoints(Change::Apply(read(object))),
         "Secret" => Input::Secret(Change::Apply(read(object))),
+        "ConfigMap" => Input::ConfigMap(Change::Apply(read(object))),
         "Node" => Input::Node(Change::Apply(read(object))),
         "Pod" => Input::Pod(Change::Apply(read(object))),
         other => panic!("no test needs a {other}"),

@@ -3,7 +3,7 @@
 use http::{Method, StatusCode, Version};
 use memchr::memchr;
 
-use super::{Body, FieldSpan, Violation, is_token_byte};
+use super::{Body, FieldSpan, USUAL_FIELDS, Violation, is_token_byte};
 
 /// Limits of a request head.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -156,6 +156,9 @@ impl RequestScanner {
         }
         let (span, name, value) = FieldSpan::of(line, start)?;
         self.framing.note(name, value)?;
+        if self.spans.is_empty() {
+            self.spans.reserve(USUAL_FIELDS);
+        }
         self.spans.push(span);
         Ok(None)
     }

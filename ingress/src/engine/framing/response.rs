@@ -8,7 +8,7 @@ use http::{HeaderValue, Method, StatusCode, Version, header};
 use landfall_ingress_model::pipeline::{BadFraming, declared_length};
 use memchr::memchr;
 
-use super::{Body, FieldSpan, Fields, keeps_alive};
+use super::{Body, FieldSpan, Fields, USUAL_FIELDS, keeps_alive};
 
 /// Bytes of the head of a response.
 const MAX_HEAD: usize = 256 * 1024;
@@ -93,6 +93,9 @@ impl ResponseScanner {
                 return head(version, status, fields, method).map(Some);
             }
             let span = FieldSpan::of(line, start).map_err(|violation| Malformed(violation.reason))?.0;
+            if self.spans.is_empty() {
+                self.spans.reserve(USUAL_FIELDS);
+            }
             self.spans.push(span);
             if self.spans.len() > MAX_FIELDS {
                 return Err(Malformed("the response has too many header fields"));

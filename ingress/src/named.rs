@@ -1,47 +1,48 @@
-//! Secrets that are watched by their names.
+//! Objects that are watched by their names.
 //!
 //! All Secrets of type `kubernetes.io/tls` are watched at once. Class nginx takes any type, and whatever else is in a
 //! cluster's Secrets is not to be read for that; so each Secret that it names and that is not of that type has a watch
-//! of its own.
+//! of its own. So has each `ConfigMap` that an Ingress or the options name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Secret;
 use landfall_ingress_model::input::Input;
 use landfall_model::{Change, ObjectKey};
-use landfall_shared::source::{Plan, Scope, kubernetes};
+use landfall_shared::source::{Object, Plan, Scope, kubernetes};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-/// Watches at one time. Each is a request at the API server; a cluster with more such Secrets is told in the log.
+/// Watches at one time. Each is a request at the API server; a cluster with more such objects is told in the log.
 const MOST: usize = 256;
 
-/// How long the first table may wait for these Secrets: one that can't be read must not keep all others from traffic.
+/// How long the first table may wait for these objects: one that can't be read must not keep all others from traffic.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The watches, and what they say.
-pub(crate) struct NamedSecrets {
+/// The watches for objects of one kind, and what they say.
+pub(crate) struct Named<K> {
+    /// Makes an input of a change.
+    into: fn(Change<K>) -> Input,
     /// Without one, as with a folder, nothing is asked for.
     client: Option<kube::Client>,
     watches: BTreeMap<ObjectKey, AbortHandle>,
     /// Those that have not been answered for yet.
     pending: BTreeSet<ObjectKey>,
     begun: Option<Instant>,
-    sender: mpsc::Sender<Change<Secret>>,
-    changes: mpsc::Receiver<Change<Secret>>,
+    sender: mpsc::Sender<Change<K>>,
+    changes: mpsc::Receiver<Change<K>>,
 }
 
-impl std::fmt::Debug for NamedSecrets {
+impl<K> std::fmt::Debug for Named<K> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("NamedSecrets").field("watches", &self.watches.keys()).finish_non_exhaustive()
+        f.debug_struct("Named").field("watches", &self.watches.keys()).finish_non_exhaustive()
     }
 }
 
-impl NamedSecrets {
-    pub(crate) fn new(client: Option<kube::Client>) -> Self {
+impl<K: Object<Scope: 'static>> Named<K> {
+    pub(crate) fn new(client: Option<kube::Client>, into: fn(Change<K>) -> Input) -> Self {
         let (sender, changes) = mpsc::channel(64);
-        Self { client, watches: BTreeMap::new(), pending: BTreeSet::new(), begun: None, sender, changes }
+        Self { into, client, watches: BTreeMap::new(), pending: BTreeSet::new(), begun: None, sender, changes }
     }
 
     /// Watches these and no others; returns what is to be forgotten.
@@ -59,7 +60,7 @@ impl NamedSecrets {
                 continue;
             }
             if self.watches.len() >= MOST {
-                tracing::warn!(secret = %key, most = MOST, "too many Secrets are not of type kubernetes.io/tls");
+                tracing::warn!(kind = &*K::kind(&K::DynamicType::default()), %key, most = MOST, "too many objects are named");
                 break;
             }
             let watch = tokio::spawn(follow(client.clone(), key.clone(), self.sender.clone()));
@@ -67,7 +68,7 @@ impl NamedSecrets {
             self.pending.insert(key.clone());
             self.begun.get_or_insert_with(Instant::now);
         }
-        gone.into_iter().map(|key| Input::NamedSecret(Change::Delete(key))).collect()
+        gone.into_iter().map(|key| (self.into)(Change::Delete(key))).collect()
     }
 
     /// The next change.
@@ -79,35 +80,35 @@ impl NamedSecrets {
             self.pending.remove(&key);
             // What was on its way when its watch ended is forgotten already.
             if self.watches.contains_key(&key) {
-                return Input::NamedSecret(change);
+                return (self.into)(change);
             }
         }
     }
 
-    /// Whether the first table may be served: each Secret was answered for, or has had its time.
+    /// Whether the first table may be served: each object was answered for, or has had its time.
     pub(crate) fn settled(&self) -> bool {
         self.pending.is_empty() || self.begun.is_some_and(|begun| begun.elapsed() >= PATIENCE)
     }
 }
 
-fn key_of(change: &Change<Secret>) -> ObjectKey {
+fn key_of<K: Object>(change: &Change<K>) -> ObjectKey {
     match change {
         Change::Delete(key) => key.clone(),
-        Change::Apply(secret) => {
-            let meta = &secret.metadata;
+        Change::Apply(object) => {
+            let meta = object.meta();
             ObjectKey::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
         }
         Change::Replace(_) => ObjectKey::cluster(""),
     }
 }
 
-/// Follows one Secret until it is aborted.
-async fn follow(client: kube::Client, key: ObjectKey, changes: mpsc::Sender<Change<Secret>>) {
+/// Follows one object until it is aborted.
+async fn follow<K: Object<Scope: 'static>>(client: kube::Client, key: ObjectKey, changes: mpsc::Sender<Change<K>>) {
     let scope = Scope::all().namespaces([key.namespace()]).fields(format!("metadata.name={}", key.name()));
-    let mut source = kubernetes::start(&client, &Plan::new().watch::<Secret>(scope, |change| change));
+    let mut source = kubernetes::start(&client, &Plan::new().watch::<K>(scope, |change| change));
     while let Some(batch) = source.batches.recv().await {
         for change in batch.changes {
-            // The list of one Secret is complete for that one only.
+            // The list of one object is complete for that one only.
             let change = match change {
                 Change::Replace(found) => {
                     found.into_iter().next().map_or_else(|| Change::Delete(key.clone()), Change::Apply)
@@ -152,7 +153,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_secret_is_watched_by_its_name_as_long_as_it_is_wanted() {
-        let mut secrets = NamedSecrets::new(Some(client()));
+        let mut secrets = Named::new(Some(client()), Input::NamedSecret);
         let wanted = BTreeSet::from([ObjectKey::new("shop", "s"), ObjectKey::new("shop", "missing")]);
         assert!(secrets.settled());
         assert!(secrets.watch(&wanted).is_empty());
@@ -171,7 +172,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_folder_asks_for_nothing() {
-        let mut secrets = NamedSecrets::new(None);
+        let mut secrets = Named::new(None, Input::NamedSecret);
         assert!(secrets.watch(&BTreeSet::from([ObjectKey::new("shop", "s")])).is_empty());
         assert!(secrets.settled() && secrets.watches.is_empty());
     }
