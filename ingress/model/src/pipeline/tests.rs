@@ -2,7 +2,6 @@
 
 mod certificates;
 
-use std::collections::HashMap;
 
 use http::header::LOCATION;
 
@@ -34,9 +33,9 @@ fn table(policy: RoutePolicy, dialect: Dialect) -> Table {
         written: Written::default(),
         attached: Attached::default(),
     });
-    let routes = HostRoutes { prefix: HashMap::from([("/app".into(), route)]), ..HostRoutes::default() };
+    let routes = HostRoutes { prefix: FromIterator::from_iter([("/app".into(), route)]), ..HostRoutes::default() };
     let name = HostName::from_authority("shop.example").unwrap();
-    Table { exact: HashMap::from([(name, Arc::new(routes))]), ..Table::default() }
+    Table { exact: FromIterator::from_iter([(name, Arc::new(routes))]), ..Table::default() }
 }
 
 /// A request in words: `GET /app HTTP/1.1`, then fields.

@@ -38,7 +38,7 @@ fn route(name: &str) -> Arc<Route> {
 }
 
 fn routes(route: Arc<Route>) -> HostRoutes {
-    HostRoutes { prefix: HashMap::from([("".into(), route)]), ..HostRoutes::default() }
+    HostRoutes { prefix: FromIterator::from_iter([("".into(), route)]), ..HostRoutes::default() }
 }
 
 /// A table with one host and Ingress for each name.
@@ -180,7 +180,7 @@ fn a_route_that_comes_back_is_counted_again() {
     let (registry, series, published) = registered(&[]);
     let route = route("h0");
     let host = HostName::from_authority("h0.example").unwrap();
-    let with = Table { exact: HashMap::from([(host, Arc::new(routes(route.clone())))]), ..Table::default() };
+    let with = Table { exact: FromIterator::from_iter([(host, Arc::new(routes(route.clone())))]), ..Table::default() };
     let with = Arc::new(with);
     for _ in 0..2 {
         published.store(with.clone());
