@@ -2,6 +2,7 @@
 
 mod access;
 mod control;
+mod kept;
 mod labels;
 mod limited;
 mod series;

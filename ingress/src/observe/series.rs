@@ -1,9 +1,7 @@
 //! Metrics of rules and backends: one series for each that there is, and none for those that are gone.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
-use std::hash::Hash;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
@@ -18,12 +16,10 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Unit;
 
+use super::kept::Kept;
 use super::labels::{Status, known_method};
 use super::traffic::latency;
 use crate::engine::Exchange;
-
-/// Series beyond twice the number that was left last time lead to a look at what is gone, and so many more.
-const SLACK: usize = 64;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct RouteLabels {
@@ -113,47 +109,6 @@ impl RouteSeries {
         self.retries.inc_by(u64::from(exchange.tries.saturating_sub(1)));
         self.received.inc_by(exchange.received);
         self.sent.inc_by(exchange.sent);
-    }
-}
-
-/// Values by what they are of, which are forgotten once that is gone.
-#[derive(Debug)]
-struct Kept<K, V> {
-    values: RwLock<HashMap<K, Arc<V>>>,
-    /// How many were left when what is gone was last looked for.
-    left: AtomicUsize,
-}
-
-impl<K, V> Default for Kept<K, V> {
-    fn default() -> Self {
-        Self { values: RwLock::default(), left: AtomicUsize::default() }
-    }
-}
-
-impl<K: Eq + Hash + Clone, V: Default> Kept<K, V> {
-    /// The value of `key`; where it is new and there are many, those that are gone are dropped first.
-    fn get(&self, key: &K, is_there: impl Fn(&K) -> bool) -> Arc<V> {
-        if let Some(value) = self.values.read().unwrap_or_else(PoisonError::into_inner).get(key) {
-            return value.clone();
-        }
-        let mut values = self.values.write().unwrap_or_else(PoisonError::into_inner);
-        if values.len() > 2 * self.left.load(Ordering::Relaxed) + SLACK {
-            values.retain(|key, _| is_there(key));
-            self.left.store(values.len(), Ordering::Relaxed);
-        }
-        values.entry(key.clone()).or_default().clone()
-    }
-
-    /// Those that are there, without those that are gone.
-    fn sweep(&self, is_there: impl Fn(&K) -> bool) -> Vec<(K, Arc<V>)> {
-        let mut values = self.values.write().unwrap_or_else(PoisonError::into_inner);
-        values.retain(|key, _| is_there(key));
-        self.left.store(values.len(), Ordering::Relaxed);
-        values.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.values.read().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 }
 
