@@ -81,7 +81,10 @@ impl Owner {
 fn all(routes: &HostRoutes) -> impl Iterator<Item = &Arc<Route>> {
     // Those of other namespaces have no others in turn.
     let levels = std::iter::once(routes).chain(routes.others.values());
-    levels.flat_map(|routes| routes.exact.values().chain(routes.prefix.values()).chain(&routes.default))
+    levels.flat_map(|routes| {
+        let expressions = routes.regex.iter().map(|regex| &regex.route);
+        routes.exact.values().chain(routes.prefix.values()).chain(expressions).chain(&routes.default)
+    })
 }
 
 /// The metrics of one owner.

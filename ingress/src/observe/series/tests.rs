@@ -8,7 +8,7 @@ use http::Version;
 use landfall_ingress_model::backend::{Affinity, Backend, BackendState, PortRef, Protocol, Target};
 use landfall_ingress_model::balance::{Balance, Balancer};
 use landfall_ingress_model::host::HostName;
-use landfall_ingress_model::table::{Attached, Dialect, RoutePolicy, Written};
+use landfall_ingress_model::table::{Attached, Dialect, RegexRoute, RoutePolicy, Written};
 use prometheus_client::registry::Registry;
 
 use super::super::kept::SLACK;
@@ -157,20 +157,21 @@ fn a_backend_cannot_make_hundreds_of_series() {
 #[test]
 fn every_route_of_the_table_keeps_its_counts_over_scrapes() {
     let (registry, series, published) = registered(&[]);
-    let [other, fallback] = ["other", "fallback"].map(|name| {
+    let [other, fallback, regex] = ["other", "fallback", "regex"].map(|name| {
         let mut route = Arc::into_inner(route(name)).unwrap();
         route.id.host = HostPattern::Any;
         Arc::new(route)
     });
     let others = BTreeMap::from([("team".into(), routes(other.clone()))]);
-    let any = Arc::new(HostRoutes { others, ..HostRoutes::default() });
+    let expression = RegexRoute { pattern: "^/v[0-9]".parse().unwrap(), route: regex.clone() };
+    let any = Arc::new(HostRoutes { others, regex: vec![expression], ..HostRoutes::default() });
     published.store(Arc::new(Table { any, fallback: Some(fallback.clone()), ..Table::default() }));
     for round in 1..4 {
-        for route in [&other, &fallback] {
+        for route in [&other, &fallback, &regex] {
             series.count(&exchange(Some(route.clone()), 200));
         }
         let text = scrape(&registry);
-        for name in ["other", "fallback"] {
+        for name in ["other", "fallback", "regex"] {
             let line = format!(r#"ingress="{name}",host="*",method="GET",status="200"}} {round}"#);
             assert!(text.contains(&line), "{line}\n{text}");
         }
