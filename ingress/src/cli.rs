@@ -193,6 +193,9 @@ pub struct ServeArgs {
     /// Watch this namespace only; repeatable.
     #[arg(long = "watch-namespace", env = "LANDFALL_WATCH_NAMESPACE", value_name = "NAME", value_delimiter = ',')]
     pub watch_namespaces: Vec<String>,
+    /// Give the metrics under the names that ingress-nginx has for them, too.
+    #[arg(long, env = "LANDFALL_METRICS_COMPATIBILITY", value_enum, default_value_t = MetricNames::None)]
+    pub metrics_compatibility: MetricNames,
     /// Our own namespace, for the Lease; by default `POD_NAMESPACE`, else that of the service account, else default.
     #[arg(long, env = "LANDFALL_NAMESPACE", value_name = "NAME")]
     pub namespace: Option<String>,
@@ -208,6 +211,15 @@ pub struct ServeArgs {
     /// What is logged.
     #[command(flatten)]
     pub log: LogArgs,
+}
+
+/// Under which names there are metrics besides our own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum MetricNames {
+    /// None.
+    None,
+    /// Those of ingress-nginx.
+    Nginx,
 }
 
 /// Limits and times of the data plane.

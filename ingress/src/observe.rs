@@ -5,9 +5,11 @@ mod control;
 mod kept;
 mod labels;
 mod limited;
+mod nginx;
 mod series;
 mod traffic;
 
 pub use access::log_exchange;
 pub use control::ControlMetrics;
+pub use nginx::Identity;
 pub use traffic::{AccessLog, Traffic};

@@ -44,7 +44,7 @@ pub(crate) fn own_namespace(args: &ServeArgs) -> String {
 
 /// How this replica is called: as given, else the pod's name, else the host's with something that tells two
 /// processes on it apart.
-fn identity(args: &ServeArgs) -> String {
+pub(crate) fn identity(args: &ServeArgs) -> String {
     let given = args.identity.clone().or_else(|| std::env::var("POD_NAME").ok()).filter(|name| !name.is_empty());
     given.unwrap_or_else(|| {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

@@ -15,15 +15,15 @@ use landfall_shared::readiness::Readiness;
 use landfall_shared::source::{Source, kubernetes, manifests};
 use landfall_shared::telemetry;
 
-use crate::cli::{ServeArgs, TrafficArgs};
+use crate::cli::{MetricNames, ServeArgs, TrafficArgs};
 use crate::control::Control;
 use crate::debug;
 use crate::engine::EngineLimits;
 use crate::inputs::{self, PodScope};
 use crate::listener::{ConnectionLimits, DataPlane, DataPlaneConfig};
 use crate::named::Named;
-use crate::observe::{AccessLog, ControlMetrics, Traffic};
-use crate::publish;
+use crate::observe::{AccessLog, ControlMetrics, Identity, Traffic};
+use crate::publish::{self, identity, own_namespace};
 use crate::resolve::Resolver;
 use crate::status::StatusBoard;
 use crate::uids::Uids;
@@ -182,5 +182,11 @@ fn register(registry: &SharedRegistry, args: &ServeArgs, table: Arc<ArcSwap<Tabl
     let mut registry = registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     telemetry::register_build_info(&mut registry);
     let access_log = if args.traffic.no_access_log { AccessLog::Off } else { AccessLog::On };
-    (ControlMetrics::register(&mut registry), Traffic::register(&mut registry, access_log, table))
+    let control = ControlMetrics::register(&mut registry);
+    let mut traffic = Traffic::register(&mut registry, access_log, table.clone());
+    if args.metrics_compatibility == MetricNames::Nginx {
+        let identity = Identity { namespace: own_namespace(args), pod: identity(args) };
+        traffic = traffic.as_nginx(&mut registry, table, identity, &control);
+    }
+    (control, traffic)
 }

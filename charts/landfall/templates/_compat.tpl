@@ -83,7 +83,6 @@ networkPolicy.enabled: networkPolicy.enabled
 - labels
 - lifecycle
 - livenessProbe
-- metrics.enabled
 - metrics.port
 - metrics.portName
 - metrics.service
@@ -219,6 +218,11 @@ HostPort
 {{- include "landfall.put" (dict "into" $new "path" "ingress.expose" "value" .) -}}
 {{- end -}}
 {{- include "landfall.compat.config" (dict "old" $old "new" $new) -}}
+{{- with include "landfall.take" (dict "from" $old "path" "metrics.enabled") -}}
+{{- if get (fromJson .) "v" -}}
+{{- include "landfall.put" (dict "into" $new "path" "metrics.compatibility" "value" "nginx") -}}
+{{- end -}}
+{{- end -}}
 {{- if eq (dig "kind" "" $old | toString) "Both" -}}
 {{- $refused = append $refused "controller.kind: there is no \"Both\"; choose Deployment or DaemonSet" -}}
 {{- $_ := unset $old "kind" -}}

@@ -138,20 +138,25 @@ impl Route {
 
 /// Something that belongs to a route and is found by it without a look-up, as its counters are.
 ///
-/// Whoever attaches it also owns it: once that has dropped it, it is no longer found.
+/// Whoever attaches it also owns it: once that has dropped it, it is no longer found. There is room for one thing of
+/// each of two types.
 #[derive(Default)]
-pub struct Attached(OnceLock<Weak<dyn Any + Send + Sync>>);
+pub struct Attached([OnceLock<Weak<dyn Any + Send + Sync>>; 2]);
 
 impl Attached {
     /// What is attached, as far as it is still there and of this type; else what `find` gives, which is attached if
-    /// nothing was.
+    /// there is room.
     pub fn or_attach<T: Any + Send + Sync>(&self, find: impl FnOnce() -> Arc<T>) -> Arc<T> {
-        let attached = self.0.get().and_then(Weak::upgrade).and_then(|attached| attached.downcast().ok());
-        attached.unwrap_or_else(|| {
+        let attached = |place: &OnceLock<Weak<dyn Any + Send + Sync>>| place.get()?.upgrade()?.downcast().ok();
+        self.0.iter().find_map(attached).unwrap_or_else(|| {
             let found = find();
             let shared: Arc<dyn Any + Send + Sync> = found.clone();
             // What was attached first stays, dropped or not.
-            let _ = self.0.set(Arc::downgrade(&shared));
+            for place in &self.0 {
+                if place.set(Arc::downgrade(&shared)).is_ok() {
+                    break;
+                }
+            }
             found
         })
     }
@@ -159,7 +164,7 @@ impl Attached {
 
 impl fmt::Debug for Attached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.get().is_some() { "Attached" } else { "Nothing" })
+        f.write_str(if self.0[0].get().is_some() { "Attached" } else { "Nothing" })
     }
 }
 
@@ -239,9 +244,11 @@ mod tests {
         let (attached, owned) = (Attached::default(), Arc::new(1_u32));
         assert_eq!(*attached.or_attach(|| owned.clone()), 1);
         assert_eq!(*attached.or_attach(|| Arc::new(2_u32)), 1);
-        assert_eq!(*attached.or_attach(|| Arc::new("of another type")), "of another type");
+        let other = Arc::new("of another type");
+        assert_eq!(*attached.or_attach(|| other.clone()), "of another type");
+        assert_eq!(*attached.or_attach(|| Arc::new("the second")), "of another type");
         drop(owned);
         assert_eq!(*attached.or_attach(|| Arc::new(3_u32)), 3);
-        assert_eq!(*attached.or_attach(|| Arc::new(4_u32)), 4, "the first place is taken");
+        assert_eq!(*attached.or_attach(|| Arc::new(4_u32)), 4, "both places are taken");
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::Version;
-use landfall_ingress_model::backend::BackendKey;
+use landfall_ingress_model::backend::{Backend, BackendKey};
 use landfall_ingress_model::pipeline::Connection;
 use landfall_ingress_model::table::{Action, Route};
 
@@ -66,6 +66,8 @@ pub struct Exchange<'a> {
     pub sent: u64,
     /// The route, where one was found.
     pub route: Option<Arc<Route>>,
+    /// The backend that took the request instead of the route's own: that of a canary.
+    pub canary: Option<Arc<Backend>>,
     /// The last attempt at an endpoint.
     pub upstream: Option<Upstream>,
     /// Endpoints that were tried.

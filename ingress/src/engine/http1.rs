@@ -231,6 +231,7 @@ fn refused<'a>(connection: &Connection, answer: &'a Answer, violation: &Violatio
         received: 0,
         sent: answer.body.len() as u64,
         route: None,
+        canary: None,
         upstream: None,
         tries: 0,
         user_agent: None,

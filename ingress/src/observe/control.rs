@@ -29,11 +29,14 @@ struct SecretLabels {
     secret: String,
 }
 
+/// When the table in force was built, in seconds since the epoch.
+pub(super) type BuiltAt = Gauge<f64, AtomicU64>;
+
 /// Metrics of the control work.
 #[derive(Debug)]
 pub struct ControlMetrics {
     generation: Gauge<i64, AtomicI64>,
-    built_at: Gauge<f64, AtomicU64>,
+    built_at: BuiltAt,
     applies: Counter,
     apply_seconds: Histogram,
     hosts: Gauge<i64, AtomicI64>,
@@ -79,6 +82,11 @@ impl ControlMetrics {
             metrics.expiry.clone(),
         );
         metrics
+    }
+
+    /// When the last table was built, and how many changes were published.
+    pub(super) fn builds(&self) -> (BuiltAt, Counter) {
+        (self.built_at.clone(), self.applies.clone())
     }
 
     /// Counts a build.

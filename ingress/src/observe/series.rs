@@ -67,15 +67,18 @@ impl Owner {
     /// Whether the table still has a rule of this Ingress for this host.
     fn is_in(&self, table: &Table) -> bool {
         let Some((ingress, host)) = &self.0 else { return true };
-        let is_of = |route: &Arc<Route>| route.id.ingress == *ingress;
-        let routes = match host {
-            HostPattern::Exact(host) => table.exact.get(host),
-            HostPattern::Wildcard(domain) => table.wildcard.get(domain),
-            HostPattern::Any => Some(&table.any),
-        };
-        let mut leftovers = table.default.iter().chain(&table.fallback);
-        routes.is_some_and(|routes| all(routes).any(is_of)) || leftovers.any(is_of)
+        routes_of(table, host).any(|route| route.id.ingress == *ingress)
     }
+}
+
+/// The routes that a host has, and those for what no host takes.
+pub(super) fn routes_of<'t>(table: &'t Table, host: &HostPattern) -> impl Iterator<Item = &'t Arc<Route>> {
+    let routes = match host {
+        HostPattern::Exact(host) => table.exact.get(host),
+        HostPattern::Wildcard(domain) => table.wildcard.get(domain),
+        HostPattern::Any => Some(&table.any),
+    };
+    routes.into_iter().flat_map(|routes| all(routes)).chain(&table.default).chain(&table.fallback)
 }
 
 fn all(routes: &HostRoutes) -> impl Iterator<Item = &Arc<Route>> {

@@ -17,8 +17,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::control::ControlMetrics;
 use super::limited::Limited;
 use super::log_exchange;
+use super::nginx::{Identity, Nginx};
 use super::series::Series;
 use crate::engine::{Exchange, Handshake, Observer, Rejected, Scheme};
 
@@ -61,12 +63,36 @@ pub enum AccessLog {
     Off,
 }
 
+type Connections = Family<ListenerLabels, Gauge<i64, AtomicI64>>;
+
+/// How many connections there are, and were.
+#[derive(Clone, Debug)]
+pub(super) struct Open {
+    connections: Connections,
+    opened: Family<ListenerLabels, Counter>,
+}
+
+impl Open {
+    pub(super) fn now(&self) -> i64 {
+        EITHER.iter().map(|labels| self.connections.get_or_create(labels).get()).sum()
+    }
+
+    pub(super) fn accepted(&self) -> u64 {
+        EITHER.iter().map(|labels| self.opened.get_or_create(labels).get()).sum()
+    }
+}
+
+const EITHER: [ListenerLabels; 2] =
+    [ListenerLabels { scheme: Scheme::Http.as_str() }, ListenerLabels { scheme: Scheme::Https.as_str() }];
+
 /// Metrics of the traffic, and the access log.
 #[derive(Debug)]
 pub struct Traffic {
     access_log: AccessLog,
     series: Arc<Series>,
-    connections: Family<ListenerLabels, Gauge<i64, AtomicI64>>,
+    /// The same by the names of ingress-nginx, where they are asked for.
+    nginx: Option<Arc<Nginx>>,
+    connections: Connections,
     opened: Family<ListenerLabels, Counter>,
     rejected: Family<RejectedLabels, Counter>,
     handshakes: Family<HandshakeLabels, Counter>,
@@ -81,6 +107,7 @@ impl Traffic {
         let traffic = Self {
             access_log,
             series: Arc::new(Series::new(table)),
+            nginx: None,
             connections: Family::default(),
             opened: Family::default(),
             rejected: Family::default(),
@@ -105,11 +132,30 @@ impl Traffic {
         r.register("lacks", help, traffic.lacks.clone());
         traffic
     }
+
+    /// Registers the metrics once more, by the names of ingress-nginx.
+    #[must_use]
+    pub fn as_nginx(
+        mut self,
+        registry: &mut Registry,
+        table: Arc<ArcSwap<Table>>,
+        identity: Identity,
+        control: &ControlMetrics,
+    ) -> Self {
+        let nginx = Nginx::new(table);
+        let open = Open { connections: self.connections.clone(), opened: self.opened.clone() };
+        nginx.register(registry, identity, control, open);
+        self.nginx = Some(nginx);
+        self
+    }
 }
 
 impl Observer for Traffic {
     fn exchange(&self, exchange: &Exchange<'_>) {
         self.series.count(exchange);
+        if let Some(nginx) = &self.nginx {
+            nginx.count(exchange);
+        }
         if self.access_log == AccessLog::On {
             log_exchange(exchange);
         }

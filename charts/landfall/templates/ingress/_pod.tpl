@@ -109,6 +109,9 @@ yes
 {{- with include "landfall.ingress.secretNamespaces" . | fromYamlArray }}
 - --secret-namespace={{ join "," . }}
 {{- end }}
+{{- if ne .Values.metrics.compatibility "none" }}
+- --metrics-compatibility={{ .Values.metrics.compatibility }}
+{{- end }}
 {{- if ne $v.hostOwnership "none" }}
 - --host-ownership={{ $v.hostOwnership }}
 {{- end }}

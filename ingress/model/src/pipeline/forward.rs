@@ -10,7 +10,7 @@ use super::fields::X_CODE;
 use super::{HeaderEdits, Question};
 use crate::backend::{Backend, BackendState};
 use crate::policy::{Facts, Permit, UpstreamTls};
-use crate::table::Route;
+use crate::table::{Action, Route};
 
 /// A request that goes to a backend.
 #[derive(Clone)]
@@ -72,6 +72,14 @@ impl std::fmt::Debug for Forward {
 }
 
 impl Forward {
+    /// The backend, where it is that of a canary of the route.
+    pub fn canary(&self) -> Option<&Arc<Backend>> {
+        match &self.route.action {
+            Action::Forward(main) if !Arc::ptr_eq(main, &self.backend) => Some(&self.backend),
+            Action::Forward(_) | Action::Unavailable(_) | Action::NotFound => None,
+        }
+    }
+
     /// What happens to the request after an answer with this status, if another one takes its place. `is_ours` is
     /// whether it is an answer of our own.
     pub fn instead_of(&mut self, status: StatusCode, is_ours: bool) -> Option<Box<Forward>> {

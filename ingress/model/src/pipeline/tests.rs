@@ -2,7 +2,6 @@
 
 mod certificates;
 
-
 use http::header::LOCATION;
 
 use super::*;

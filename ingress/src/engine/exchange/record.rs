@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderName, HeaderValue, header};
+use landfall_ingress_model::backend::Backend;
 use landfall_ingress_model::pipeline::{Forward, Live};
 use landfall_ingress_model::table::Route;
 use tokio::time::Instant;
@@ -21,6 +22,7 @@ pub(in crate::engine) struct Record<'a> {
     start: SystemTime,
     begun: Instant,
     pub(super) route: Option<Arc<Route>>,
+    canary: Option<Arc<Backend>>,
     client: Option<std::net::IpAddr>,
     upstream: Option<Upstream>,
     attempt: Instant,
@@ -44,6 +46,7 @@ impl<'a> Record<'a> {
             start: SystemTime::now(),
             begun,
             route: None,
+            canary: None,
             client: None,
             upstream: None,
             attempt: begun,
@@ -65,6 +68,7 @@ impl<'a> Record<'a> {
     /// The request goes to a backend.
     pub(super) fn take(&mut self, forward: &Forward) {
         self.route = Some(forward.route.clone());
+        self.canary = forward.canary().cloned();
         self.client = Some(forward.client);
     }
 
@@ -143,6 +147,7 @@ impl<'a> Record<'a> {
             received: self.received,
             sent,
             route: self.route,
+            canary: self.canary,
             upstream: self.upstream,
             tries: self.tries,
             user_agent: text(header::USER_AGENT),

@@ -1,6 +1,5 @@
 //! What is scraped while rules come and go.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, SystemTime};
 
@@ -66,6 +65,7 @@ fn exchange(route: Option<Arc<Route>>, status: u16) -> Exchange<'static> {
         received: 1,
         sent: 2,
         route,
+        canary: None,
         upstream: None,
         tries: 2,
         user_agent: None,

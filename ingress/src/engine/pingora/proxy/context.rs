@@ -131,6 +131,7 @@ impl Context {
             received: self.received,
             sent,
             route: request.route.clone(),
+            canary: self.forward.as_ref().and_then(|forward| forward.canary().cloned()),
             upstream: self.attempt.as_ref().map(|attempt| Upstream {
                 address: attempt.address,
                 connect: attempt.connect,
