@@ -26,6 +26,13 @@ impl FieldSpan {
         Ok((span, name, value))
     }
 
+    /// The field's whole line, where it is written as we would write it.
+    fn line(&self, head: &[u8]) -> Option<(usize, usize)> {
+        let (name_end, value, end) = (self.name.1 as usize, self.value.0 as usize, self.value.1 as usize);
+        let plain = head.get(name_end..value)? == b": " && head.get(end..end + 2)? == b"\r\n";
+        plain.then_some((self.name.0 as usize, end + 2))
+    }
+
     fn name<'a>(&self, head: &'a [u8]) -> &'a [u8] {
         head.get(self.name.0 as usize..self.name.1 as usize).unwrap_or_default()
     }
@@ -87,12 +94,25 @@ impl Fields {
                 }
             }
         }
+        // Lines that follow each other are copied together.
+        let mut run = 0..0;
         for span in &self.spans {
             let name = span.name(&self.raw);
-            if !edited.has(name) {
-                line(name, span.value(&self.raw), out);
+            if edited.has(name) {
+                continue;
+            }
+            match span.line(&self.raw) {
+                Some((start, end)) if start == run.end => run.end = end,
+                Some((start, end)) => {
+                    out.extend_from_slice(self.raw.get(std::mem::replace(&mut run, start..end)).unwrap_or_default());
+                }
+                None => {
+                    out.extend_from_slice(self.raw.get(std::mem::take(&mut run)).unwrap_or_default());
+                    line(name, span.value(&self.raw), out);
+                }
             }
         }
+        out.extend_from_slice(self.raw.get(run).unwrap_or_default());
         for (name, value) in edits.set.iter().chain(&edits.add) {
             if name != HOST && name != CONTENT_LENGTH && name != TRANSFER_ENCODING {
                 write_field(name, value, out);
@@ -111,24 +131,23 @@ impl Fields {
     }
 }
 
-/// The names that an edit touches, to be compared quickly: most names differ from all of them by their length.
+/// The names that an edit touches, to be compared quickly: most names differ from all of them by their length or their
+/// first letter.
 struct Edited<'a> {
     edits: &'a HeaderEdits,
-    lengths: u64,
+    marks: u64,
 }
 
 impl<'a> Edited<'a> {
     fn new(edits: &'a HeaderEdits) -> Self {
         let names = edits.removed().chain(edits.set.iter().map(|(name, _)| name));
-        let lengths = names
-            .fold(bit(CONTENT_LENGTH.as_str().len()) | bit(TRANSFER_ENCODING.as_str().len()), |all, name| {
-                all | bit(name.as_str().len())
-            });
-        Self { edits, lengths }
+        let framing = mark(CONTENT_LENGTH.as_str().as_bytes()) | mark(TRANSFER_ENCODING.as_str().as_bytes());
+        let marks = names.fold(framing, |all, name| all | mark(name.as_str().as_bytes()));
+        Self { edits, marks }
     }
 
     fn has(&self, name: &[u8]) -> bool {
-        if self.lengths & bit(name.len()) == 0 {
+        if self.marks & mark(name) == 0 {
             return false;
         }
         let same = |other: &HeaderName| name.eq_ignore_ascii_case(other.as_str().as_bytes());
@@ -139,8 +158,10 @@ impl<'a> Edited<'a> {
     }
 }
 
-const fn bit(length: usize) -> u64 {
-    1 << if length > 63 { 63 } else { length }
+/// One of 64 bits, the same for names that are equal but for the case of their letters.
+fn mark(name: &[u8]) -> u64 {
+    let first = name.first().map_or(0, u8::to_ascii_lowercase);
+    1 << ((name.len() * 5 + usize::from(first)) % 64)
 }
 
 /// Writes one field, a registered name in the spelling that is usual in HTTP/1.1: `Content-Type`.
@@ -165,4 +186,43 @@ fn line(name: &[u8], value: &[u8], out: &mut BytesMut) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What becomes of these lines when `edits` are made.
+    fn written(head: &'static str, edits: &HeaderEdits) -> String {
+        let (mut spans, mut start) = (Vec::new(), 0);
+        for line in head.split_inclusive('\n') {
+            let bare = line.strip_suffix('\n').unwrap();
+            let bare = bare.strip_suffix('\r').unwrap_or(bare);
+            spans.push(FieldSpan::of(bare.as_bytes(), start).unwrap().0);
+            start += line.len();
+        }
+        let mut out = BytesMut::new();
+        Fields::of_head(Bytes::from_static(head.as_bytes()), spans).write(edits, &mut out);
+        String::from_utf8(out.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn lines_are_ours_however_they_were_written() {
+        let head = "A: 1\r\nB:2\r\nC: \t 3 \r\nD: 4\r\nX-Gone: 5\r\nE:\r\nF: 6 \nG:\t7\r\nH: 8\n";
+        let mut edits = HeaderEdits { remove: vec![HeaderName::from_static("x-gone")], ..HeaderEdits::default() };
+        let plain = "A: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\nE: \r\nF: 6\r\nG: 7\r\nH: 8\r\n";
+        assert_eq!(written(head, &edits), plain);
+        edits.set.push((HeaderName::from_static("d"), HeaderValue::from_static("x")));
+        assert_eq!(written(head, &edits), plain.replace("D: 4\r\n", "") + "D: x\r\n");
+    }
+
+    #[test]
+    fn what_was_edited_is_left_out_in_every_spelling() {
+        let mut edits = HeaderEdits::default();
+        edits.set.push((HeaderName::from_static("user-agent"), HeaderValue::from_static("me")));
+        edits.remove.push(HeaderName::from_static("x-one"));
+        let head =
+            "Content-Length: 5\r\nuser-agent: a\r\nKEEP: 1\r\nX-ONE: 2\r\nTransfer-encoding: x\r\nUser-Agent: b\r\n";
+        assert_eq!(written(head, &edits), "KEEP: 1\r\nUser-Agent: me\r\n");
+    }
 }
