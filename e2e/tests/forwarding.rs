@@ -143,3 +143,26 @@ async fn a_client_can_say_nothing_of_its_own_way() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn an_ingress_can_be_left_out_of_the_access_log() -> Result<()> {
+    let echo = Echo::local("web").await?;
+    let folder = Folder::new()?;
+    let quiet = "metadata: {name: quiet, annotations: {nginx.ingress.kubernetes.io/enable-access-log: \"false\"}}";
+    let quiet = manifests::ingress("quiet", HOST, &[("/quiet", "web")]).replace("metadata: {name: quiet}", quiet);
+    let loud = manifests::ingress("loud", HOST, &[("/loud", "web")]);
+    let service = manifests::service("web", &[echo.addr]);
+    folder.write("all.yaml", &(manifests::class() + &quiet + &loud + &service))?;
+    let ingress = Launch::manifests(folder.path()).start().await?;
+    for path in ["/quiet", "/loud", "/quiet", "/loud"] {
+        ensure!(ingress.get(HOST, path).await?.status == 200);
+    }
+    let lines = || ingress.log().lines().filter(|line| line.contains("/loud")).count();
+    landfall_e2e::wait::until(std::time::Duration::from_secs(10), "lines of the access log", || async {
+        ensure!(lines() == 2, "{}", ingress.log());
+        Ok(())
+    })
+    .await?;
+    ensure!(!ingress.log().contains("/quiet"), "{}", ingress.log());
+    Ok(())
+}

@@ -93,6 +93,8 @@ pub struct RoutePolicy {
     pub errors: Option<Arc<Errors>>,
     /// How TLS is spoken with endpoints.
     pub upstream_tls: Option<Arc<UpstreamTls>>,
+    /// Whether requests are left out of the access log.
+    pub is_unlogged: bool,
     /// What is compressed of the answers.
     pub compression: Option<Arc<Compression>>,
     /// Changes to what the backend answers.
@@ -137,6 +139,7 @@ impl Default for RoutePolicy {
             forwarding: None,
             errors: None,
             upstream_tls: None,
+            is_unlogged: false,
             compression: None,
             respond: None,
         }

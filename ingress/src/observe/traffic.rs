@@ -156,7 +156,8 @@ impl Observer for Traffic {
         if let Some(nginx) = &self.nginx {
             nginx.count(exchange);
         }
-        if self.access_log == AccessLog::On {
+        let is_unlogged = exchange.route.as_ref().is_some_and(|route| route.policy.is_unlogged);
+        if self.access_log == AccessLog::On && !is_unlogged {
             log_exchange(exchange);
         }
     }

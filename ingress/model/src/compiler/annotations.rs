@@ -116,6 +116,16 @@ impl Annotations {
         self.upstream.protocol
     }
 
+    /// Whether the address of a Service is asked rather than its endpoints, if that is said.
+    pub(crate) fn via_service(&self) -> Option<bool> {
+        self.upstream.via_service
+    }
+
+    /// Whether requests are written to the access log.
+    pub(crate) fn logs(&self) -> bool {
+        !self.respond.is_unlogged
+    }
+
     /// Reads the annotations of `object`.
     pub(crate) fn parse(all: Option<&BTreeMap<String, String>>, object: &ObjectRef) -> (Self, Vec<Problem>) {
         let mut parsed = Self::default();
@@ -263,6 +273,7 @@ impl Annotations {
         policy.affinity = self.affinity.cookie();
         policy.hash_by = self.affinity.hash_by();
         policy.forwarding = options.forwarding_of(dialect);
+        policy.is_unlogged = !self.logs();
         policy.compression = options.compression_of(dialect);
         policy.respond = self.respond.rules(dialect, options);
         policy

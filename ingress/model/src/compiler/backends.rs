@@ -24,6 +24,8 @@ pub(crate) struct PoolKey {
     pub(crate) protocol: Option<Protocol>,
     /// It decides about the port of a Service of type ExternalName.
     pub(crate) dialect: Dialect,
+    /// Whether the address of the Service is asked rather than its endpoints.
+    pub(crate) via_service: bool,
 }
 
 /// What is wrong with the way a backend is named; becomes a Problem of each Ingress that names it so.
@@ -163,7 +165,11 @@ impl Backends {
         }
         let mut problems = service.problems.to_vec();
         let protocol = self.protocol(key, port, &mut problems);
-        let found = self.endpoints.find(name, service, port);
+        let found = match service.cluster_ip.filter(|_| key.via_service) {
+            // Whether somebody is behind it is up to those who made it.
+            Some(address) => Found { addresses: [(address, port.number).into()].into(), ..Found::default() },
+            None => self.endpoints.find(name, service, port),
+        };
         let unavailable = found.addresses.is_empty().then(|| no_endpoints(service, port, &found));
         // Where every address was refused, that is said already, and mending it mends this.
         let is_said = found.all == 0 && !found.problems.is_empty();
@@ -254,7 +260,12 @@ impl Backends {
 }
 
 fn first_of(service: ObjectKey) -> PoolKey {
-    PoolKey { key: BackendKey { service, port: PortRef::Number(0) }, protocol: None, dialect: Dialect::Kubernetes }
+    PoolKey {
+        key: BackendKey { service, port: PortRef::Number(0) },
+        protocol: None,
+        dialect: Dialect::Kubernetes,
+        via_service: false,
+    }
 }
 
 fn port_field(wanted: &PortRef) -> &'static str {

@@ -69,6 +69,7 @@ pub(crate) struct Limits {
     pub(crate) ssl_redirect: Option<bool>,
     pub(crate) force_ssl_redirect: Option<bool>,
     pub(crate) relative_redirects: bool,
+    pub(crate) via_service: bool,
 }
 
 /// Those of the Kubernetes dialect, which knows no such `ConfigMap`.
@@ -81,6 +82,7 @@ static NONE: Limits = Limits {
     ssl_redirect: None,
     force_ssl_redirect: None,
     relative_redirects: false,
+    via_service: false,
 };
 
 impl Default for Options {
@@ -187,6 +189,7 @@ impl Options {
                     "ssl-redirect" => limits.ssl_redirect = Some(boolean(value)?),
                     "force-ssl-redirect" => limits.force_ssl_redirect = Some(boolean(value)?),
                     "http-redirect-code" => options.http_redirect_code = redirect_code(value)?,
+                    "service-upstream" => limits.via_service = boolean(value)?,
                     "relative-redirects" => limits.relative_redirects = boolean(value)?,
                     "no-tls-redirect-locations" => options.plain_paths = list(value),
                     "no-auth-locations" => options.open_paths = list(value),

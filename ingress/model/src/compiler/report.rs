@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use landfall_model::{ObjectKey, ObjectRef, Problem};
 
-use super::backends::{Fault, PoolKey};
+use super::backends::Fault;
 use super::ingress::BackendSpec;
 use super::link::Linked;
 use super::{Compiler, Effects};
@@ -87,7 +87,7 @@ impl Compiler {
     fn fault(&self, linked: &Linked, backend: &BackendSpec) -> Option<&Fault> {
         let (service, port) = backend.target.as_ref().ok()?;
         let key = BackendKey { service: service.clone(), port: port.clone() };
-        let pool = PoolKey { key, protocol: linked.parsed.annotations.protocol(), dialect: linked.dialect };
+        let pool = self.pool_of(linked, key);
         // A default backend that no host leads to is not used, and nobody looks after it.
         self.backends.get(&pool).filter(|_| linked.pools.contains(&pool))?.fault.as_deref()
     }

@@ -17,6 +17,13 @@ use crate::table::{Action, Attached, Dialect, HttpsRedirect, Route, RouteId, Rou
 
 impl Compiler {
     /// The backends of a canary. Nothing else that it asks for holds: that is the main Ingress' matter.
+    /// How an Ingress asks for a backend.
+    pub(super) fn pool_of(&self, linked: &Linked, key: BackendKey) -> PoolKey {
+        let (annotations, dialect) = (&linked.parsed.annotations, linked.dialect);
+        let via_service = annotations.via_service().unwrap_or(self.options.of(dialect).via_service);
+        PoolKey { key, protocol: annotations.protocol(), dialect, via_service }
+    }
+
     pub(super) fn make_canaries(&mut self, linked: &mut Linked) {
         let parsed = linked.parsed.clone();
         linked.canaries.clear();
@@ -25,7 +32,7 @@ impl Compiler {
         for (host, path) in paths {
             let Ok((service, port)) = &path.backend.target else { continue };
             let key = BackendKey { service: service.clone(), port: port.clone() };
-            let pool = PoolKey { key, protocol: parsed.annotations.protocol(), dialect: linked.dialect };
+            let pool = self.pool_of(linked, key);
             let backend = self.backends.acquire(&pool, &parsed.age.key);
             linked.pools.insert(pool);
             linked.canaries.push(LinkedCanary {
@@ -52,7 +59,7 @@ impl Compiler {
             let ports = self.backends.services.get(&service).map(|service| &service.ports);
             let first = ports.and_then(|ports| ports.iter().find(|port| port.is_tcp())).map(|port| port.number);
             let key = BackendKey { service, port: PortRef::Number(first.unwrap_or(0)) };
-            let pool = PoolKey { key, protocol: None, dialect: linked.dialect };
+            let pool = PoolKey { key, protocol: None, dialect: linked.dialect, via_service: false };
             let backend = self.backends.acquire(&pool, &parsed.age.key);
             linked.pools.insert(pool);
             backend
@@ -129,7 +136,7 @@ impl Compiler {
         let action = match (&backend.target, &linked.refused) {
             (Ok((service, port)), refused) => {
                 let key = BackendKey { service: service.clone(), port: port.clone() };
-                let pool = PoolKey { key, protocol: parsed.annotations.protocol(), dialect: linked.dialect };
+                let pool = self.pool_of(linked, key);
                 let backend = self.backends.acquire(&pool, &parsed.age.key);
                 linked.pools.insert(pool);
                 refused.clone().map_or(Action::Forward(backend), Action::Unavailable)

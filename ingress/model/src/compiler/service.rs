@@ -1,5 +1,6 @@
 //! A Service in parsed form.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ const AFFINITY_TIMEOUT: i32 = 10_800;
 pub(crate) struct ParsedService {
     /// The name behind a Service of type ExternalName.
     pub(crate) external_name: Option<Arc<str>>,
+    /// The address of the Service itself; a headless one has none.
+    pub(crate) cluster_ip: Option<IpAddr>,
     pub(crate) ports: Box<[Port]>,
     /// The selector as `key=value,...`; empty if there is none.
     pub(crate) selector: Box<str>,
@@ -93,6 +96,8 @@ pub(crate) fn parse(service: &Service, key: &ObjectKey) -> ParsedService {
     let selector: Vec<String> = selector.into_iter().flatten().map(|(key, value)| format!("{key}={value}")).collect();
     ParsedService {
         external_name: is_external.then(|| external.strip_suffix('.').unwrap_or(external).to_ascii_lowercase().into()),
+        // "None" is no address.
+        cluster_ip: spec.and_then(|spec| spec.cluster_ip.as_deref()?.parse().ok()),
         ports: spec.and_then(|spec| spec.ports.as_deref()).unwrap_or_default().iter().filter_map(port).collect(),
         selector: selector.join(",").into(),
         affinity: affinity(service, &object, &mut problems),

@@ -279,6 +279,7 @@ impl Compiler {
             key: BackendKey { service: service.clone(), port },
             protocol: None,
             dialect: Dialect::IngressNginx,
+            via_service: false,
         };
         let user = ObjectKey::cluster(FLAG);
         for other in self.backends.of_service(&service) {

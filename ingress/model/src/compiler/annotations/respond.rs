@@ -1,10 +1,11 @@
-//! Changes to what a backend answers.
+//! Changes to what a backend answers, and whether it is written down.
 
 use std::sync::Arc;
 
 use landfall_model::ObjectKey;
 
 use super::fault::Fault;
+use super::value::boolean;
 use super::{Annotations, Read};
 use crate::compiler::options::Options;
 use crate::policy::{Replace, ResponseRules, Template, UnknownVariable};
@@ -14,6 +15,8 @@ use crate::table::Dialect;
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct Responses {
     pub(crate) custom_headers: Option<ObjectKey>,
+    /// Whether the access log has no line for it.
+    pub(crate) is_unlogged: bool,
     redirect_from: Option<Box<str>>,
     redirect_to: Option<Template>,
     cookie_domain: Option<Replace>,
@@ -38,6 +41,7 @@ impl Responses {
                 let (namespace, name) = key.ok_or(Fault::Closed("give NAMESPACE/NAME of a ConfigMap"))?;
                 this.custom_headers = Some(ObjectKey::new(namespace, name));
             }
+            "enable-access-log" => this.is_unlogged = !boolean(value)?,
             "proxy-cookie-domain" => this.cookie_domain = pair(value)?,
             "proxy-cookie-path" => this.cookie_path = pair(value)?,
             _ => return Ok(Read::Foreign),

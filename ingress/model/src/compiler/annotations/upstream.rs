@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use super::fault::Fault;
-use super::value::{BodyLimit, body_size, is_of, seconds};
+use super::value::{BodyLimit, body_size, boolean, is_of, seconds};
 use super::{Annotations, Read};
 use crate::backend::Protocol;
 use crate::compiler::options::Options;
@@ -27,6 +27,7 @@ pub(super) struct UpstreamAnnotations {
     pub(super) protocol: Option<Protocol>,
     host: Option<Arc<Template>>,
     connection: Option<&'static str>,
+    pub(super) via_service: Option<bool>,
     retry: Option<Retry>,
     retry_within: Option<Duration>,
     mirror_url: Option<Arc<Template>>,
@@ -45,6 +46,7 @@ impl UpstreamAnnotations {
             "proxy-body-size" => this.max_body = Some(body_size(value)?),
             "proxy-next-upstream-tries" => this.tries = Some(tries(value)?),
             "backend-protocol" => this.protocol = Some(protocol(value)?),
+            "service-upstream" => this.via_service = Some(boolean(value)?),
             "upstream-vhost" => this.host = Some(Arc::new(host(value)?)),
             "connection-proxy-header" => match value {
                 "close" => this.connection = Some("close"),
