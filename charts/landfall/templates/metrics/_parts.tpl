@@ -21,8 +21,36 @@ namespace: {{ default $root.Release.Namespace $v.namespace }}
 labels: {{- mergeOverwrite (include "landfall.labels" (list $root (index . 2)) | fromYaml) (deepCopy ($v.labels | default dict)) | toYaml | nindent 2 }}
 {{- end -}}
 
-{{/* One endpoint of a monitor. Takes its values. */}}
+{{/*
+Boards for ingress-nginx expect the labels of its own monitor, where labels of a target come first: namespace is that of
+the pod, and exported_namespace and exported_service are of the Ingress. A request without a Service has the target's,
+which is not exported.
+*/}}
+{{- define "landfall.metrics.nginx" -}}
+{{- $request := "requests|(?:request|response|connect|header|bytes)_.+" -}}
+{{- $own := printf "nginx_ingress_controller_(?:orphan_ingress|ssl_.+|%s)" $request -}}
+- sourceLabels: [__name__, namespace]
+  regex: {{ $own }};(.+)
+  targetLabel: exported_namespace
+- sourceLabels: [__name__, service]
+  regex: nginx_ingress_controller_(?:{{ $request }});(.+)
+  targetLabel: exported_service
+- sourceLabels: [exported_service]
+  regex: {{ include "landfall.metrics.name" (list . "ingress") }}-metrics
+  targetLabel: exported_service
+  replacement: ""
+- sourceLabels: [__name__]
+  regex: {{ $own }}
+  targetLabel: namespace
+  replacement: {{ .Release.Namespace }}
+{{- end -}}
+
+{{/* One endpoint of a monitor. Takes (root, part, its values). */}}
 {{- define "landfall.metrics.endpoint" -}}
+{{- $root := index . 0 -}}
+{{- $nginx := and (eq (index . 1) "ingress") (eq $root.Values.metrics.compatibility "nginx") -}}
+{{- $relabelings := $nginx | ternary (include "landfall.metrics.nginx" $root | fromYamlArray) list -}}
+{{- with index . 2 -}}
 - port: admin
   path: /metrics
   interval: {{ .interval }}
@@ -31,7 +59,8 @@ labels: {{- mergeOverwrite (include "landfall.labels" (list $root (index . 2)) |
   {{- with .relabelings }}
   relabelings: {{- toYaml . | nindent 4 }}
   {{- end }}
-  {{- with .metricRelabelings }}
+  {{- with concat $relabelings (.metricRelabelings | default list) }}
   metricRelabelings: {{- toYaml . | nindent 4 }}
   {{- end }}
+{{- end -}}
 {{- end -}}
