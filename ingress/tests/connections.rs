@@ -10,7 +10,7 @@ use std::sync::Arc;
 use landfall_ingress::engine::Rejected;
 use landfall_ingress_model::access::Access;
 use landfall_ingress_model::host::{HostName, HostPattern};
-use landfall_ingress_model::table::{ConnectionRules, HostRoutes, Table};
+use landfall_ingress_model::table::{ConnectionRules, HostRoutes, OtherNames, Table, WwwRedirect};
 use landfall_ingress_model::tls::CertificateTable;
 use rustls::ClientConnection;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -103,6 +103,18 @@ fn a_name_that_no_rule_has_gets_no_handshake_where_that_is_asked_for() {
     assert!(ask(&plane, "b.example", usize::MAX).is_none());
     assert!(ask(&plane, "127.0.0.1", usize::MAX).is_none(), "nor does one without a name");
     assert!(ask(&plane, "a.example", usize::MAX).is_some());
+    let redirect = WwwRedirect {
+        host: host("a.example"),
+        status: http::StatusCode::PERMANENT_REDIRECT,
+        forwarding: Arc::default(),
+        fields: Vec::new(),
+    };
+    let names = OtherNames { www: [(host("www.a.example"), redirect)].into(), ..OtherNames::default() };
+    let mut table = self::table(vec![rule("a.example", "/", &[backend.address])], CertificateTable::default());
+    table.connections = Arc::new(ConnectionRules { rejects_unknown: true, ..ConnectionRules::default() });
+    table.names = Arc::new(names);
+    plane.table.store(Arc::new(table));
+    assert!(ask(&plane, "www.a.example", usize::MAX).is_some(), "one that is sent elsewhere is heard");
 }
 
 #[test]

@@ -202,7 +202,9 @@ impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name().and_then(|name| HostName::from_authority(name).ok());
         let table = self.table.load();
-        if table.connections.rejects_unknown && !name.as_ref().is_some_and(|name| table.knows(name)) {
+        // A name that is only sent to another one has to be heard for that.
+        let known = |name: &HostName| table.knows(name) || table.host(Some(name)).www().is_some();
+        if table.connections.rejects_unknown && !name.as_ref().is_some_and(known) {
             return None;
         }
         let found = table.certificates.find(name.as_ref());

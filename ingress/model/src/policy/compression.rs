@@ -1,10 +1,12 @@
 //! Which answers are compressed on their way, and how.
 
-use http::header::{ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_TYPE, ETAG, USER_AGENT, VARY};
+use http::header::{
+    ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, USER_AGENT, VARY,
+};
 use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use regex::Regex;
 
-use crate::pipeline::{HeaderEdits, tokens};
+use crate::pipeline::{HeaderEdits, has_token, tokens};
 
 /// What is compressed; where both codings would do, brotli is taken.
 #[derive(Clone, Debug, Default)]
@@ -67,6 +69,10 @@ impl Compression {
         if !matches!(answer.status.as_u16(), 200 | 403 | 404) || answer.response.contains_key(CONTENT_ENCODING) {
             return None;
         }
+        // RFC 9110 section 7.7: what is not to be transformed isn't, whatever is configured.
+        if has_token(answer.response, CACHE_CONTROL, "no-transform") {
+            return None;
+        }
         let fits = |rule: &&CodingRule| rule.fits(answer);
         let (gzip, brotli) = (self.gzip.as_ref().filter(fits), self.brotli.as_ref().filter(fits));
         if gzip.is_none() && brotli.is_none() {
@@ -103,7 +109,9 @@ impl CodingRule {
         let kind = answer.response.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim();
         let same = |name: &str| name == "*" || name.eq_ignore_ascii_case(kind);
-        !kind.is_empty() && (same("text/html") || self.types.iter().any(|name| same(name)))
+        // gRPC compresses its messages itself, and its clients know no other coding.
+        let is_grpc = kind.to_ascii_lowercase().starts_with("application/grpc");
+        !kind.is_empty() && !is_grpc && (same("text/html") || self.types.iter().any(|name| same(name)))
     }
 }
 
@@ -164,6 +172,23 @@ mod tests {
         check("gzip", 200, "text/html", 9, (None, false));
         check("gzip", 200, "image/png", 100, (None, false));
         check("gzip", 500, "text/html", 100, (None, false));
+    }
+
+    #[test]
+    fn calls_and_what_is_not_to_be_transformed_stay_as_they_are() {
+        let everything = Some(CodingRule { level: 1, min_length: 0, types: Box::new(["*".into()]) });
+        let compression = Compression { gzip: everything, ..Compression::default() };
+        let request = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]);
+        let coding = |fields: &[(http::HeaderName, &'static str)]| {
+            let fields = fields.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value)));
+            let response: HeaderMap = fields.collect();
+            let (version, status) = (Version::HTTP_2, StatusCode::OK);
+            let answer = Encodable { version, request: &request, status, response: &response, length: None };
+            compression.choose(&answer, &mut HeaderEdits::default())
+        };
+        assert_eq!(coding(&[(CONTENT_TYPE, "image/x")]), Some(Coding::Gzip(1)));
+        assert_eq!(coding(&[(CONTENT_TYPE, "application/grpc+proto")]), None);
+        assert_eq!(coding(&[(CONTENT_TYPE, "text/html"), (CACHE_CONTROL, "private, no-transform")]), None);
     }
 
     #[test]
