@@ -33,7 +33,7 @@ pub use compression::{Coding, CodingRule, Compression, Encodable};
 pub use cors::{Cors, OriginPattern};
 pub use errors::Errors;
 pub use forwarding::{Forwarding, scheme_of};
-pub use limit::{Limit, Limiter, Permit, Rate, TooMuch, Unlimited};
+pub use limit::{Limit, Limiter, Pace, Permit, Rate, TooMuch, Unlimited};
 pub use mirror::Mirror;
 pub use redirect::{HttpsRedirect, Redirect};
 pub use respond::{Hsts, Replace, ResponseRules};
@@ -73,6 +73,8 @@ pub struct RoutePolicy {
     pub auth: Option<Arc<Auth>>,
     /// How much one client may ask.
     pub limit: Option<Arc<Limit>>,
+    /// How fast bodies of answers are sent.
+    pub pace: Option<Pace>,
     /// The cookie that keeps clients at their endpoints.
     pub affinity: Option<Arc<CookieAffinity>>,
     /// What decides about the endpoint, where no cookie does.
@@ -139,6 +141,7 @@ impl Default for RoutePolicy {
             forwarding: None,
             errors: None,
             upstream_tls: None,
+            pace: None,
             is_unlogged: false,
             compression: None,
             respond: None,

@@ -5,6 +5,7 @@
 
 mod attempt;
 mod authorize;
+mod pace;
 mod record;
 mod reply;
 mod service;

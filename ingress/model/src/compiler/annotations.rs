@@ -11,7 +11,7 @@ mod cors;
 pub(crate) mod errors;
 pub(crate) mod fault;
 mod known;
-mod limit;
+pub(crate) mod limit;
 mod names;
 mod redirect;
 mod respond;
@@ -270,6 +270,7 @@ impl Annotations {
         policy.cors = self.cors.cors();
         policy.rewrite = self.rewrite.rewrite(path);
         policy.limit = self.limit.limit(zone, options);
+        policy.pace = self.limit.pace(dialect, options);
         policy.affinity = self.affinity.cookie();
         policy.hash_by = self.affinity.hash_by();
         policy.forwarding = options.forwarding_of(dialect);

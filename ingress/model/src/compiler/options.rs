@@ -11,6 +11,7 @@ use regex::Regex;
 use super::annotations::auth::{AuthAnnotations, set_header};
 use super::annotations::errors::statuses;
 use super::annotations::fault::Fault;
+use super::annotations::limit::kibibytes;
 use super::annotations::upstream::tries;
 use super::annotations::value::{BodyLimit, body_size, boolean, number, seconds};
 use super::annotations::{Read, Risk};
@@ -70,6 +71,9 @@ pub(crate) struct Limits {
     pub(crate) force_ssl_redirect: Option<bool>,
     pub(crate) relative_redirects: bool,
     pub(crate) via_service: bool,
+    /// KiB in a second of an answer's body, and KiB before that counts.
+    pub(crate) rate: u64,
+    pub(crate) rate_after: u64,
 }
 
 /// Those of the Kubernetes dialect, which knows no such `ConfigMap`.
@@ -83,6 +87,8 @@ static NONE: Limits = Limits {
     force_ssl_redirect: None,
     relative_redirects: false,
     via_service: false,
+    rate: 0,
+    rate_after: 0,
 };
 
 impl Default for Options {
@@ -189,6 +195,8 @@ impl Options {
                     "ssl-redirect" => limits.ssl_redirect = Some(boolean(value)?),
                     "force-ssl-redirect" => limits.force_ssl_redirect = Some(boolean(value)?),
                     "http-redirect-code" => options.http_redirect_code = redirect_code(value)?,
+                    "limit-rate" => limits.rate = kibibytes(value)?,
+                    "limit-rate-after" => limits.rate_after = kibibytes(value)?,
                     "service-upstream" => limits.via_service = boolean(value)?,
                     "relative-redirects" => limits.relative_redirects = boolean(value)?,
                     "no-tls-redirect-locations" => options.plain_paths = list(value),

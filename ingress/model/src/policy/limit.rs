@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -22,6 +23,15 @@ pub struct Limit {
     pub exempt: Box<[IpNet]>,
     /// The answer to what is too much.
     pub status: StatusCode,
+}
+
+/// How fast the body of an answer is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pace {
+    /// Bytes in a second.
+    pub bytes_per_second: NonZeroU64,
+    /// Bytes that are sent as fast as the client takes them.
+    pub after: u64,
 }
 
 /// A rate, and how far it may be exceeded for a while.

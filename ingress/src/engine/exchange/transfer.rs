@@ -9,6 +9,7 @@ use http::StatusCode;
 use landfall_ingress_model::pipeline::{Forward, Trailers, Upgraded, response_edits};
 use tokio::time::Instant;
 
+use super::pace::Pacer;
 use super::{Failure, Record, Shared};
 use crate::engine::body::{Length, Part};
 use crate::engine::client::{Client, ClientError, Presence};
@@ -199,6 +200,7 @@ pub(super) struct Transfer<'t, 'c> {
     look_at: Option<Instant>,
     /// Why the endpoint took no more of the request.
     broken: Option<UpstreamError>,
+    pacer: Option<Box<Pacer>>,
 }
 
 impl<'t, 'c> Transfer<'t, 'c> {
@@ -226,6 +228,7 @@ impl<'t, 'c> Transfer<'t, 'c> {
             half_closed: None,
             look_at: None,
             broken: None,
+            pacer: None,
         }
     }
 
@@ -243,6 +246,8 @@ impl<'t, 'c> Transfer<'t, 'c> {
     /// Passes the body of the response on, and what is left of the request's.
     pub(super) async fn body(mut self, length: Length, mut encoder: Option<Box<Encoder>>) -> Result<(), Failure> {
         let mut over = matches!(length, Length::None | Length::Known(0));
+        let pace = self.forward.route.policy.pace.filter(|_| !over);
+        self.pacer = pace.map(|pace| Box::new(Pacer::new(pace, self.down_at)));
         poll_fn(|cx| self.poll_body(&mut over, encoder.as_deref_mut(), cx)).await
     }
 
@@ -284,6 +289,7 @@ impl<'t, 'c> Transfer<'t, 'c> {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Failure>> {
         self.poll_upload(cx)?;
+        let mut paused = None;
         let waits = loop {
             if *over && encoder.as_ref().is_none_or(|encoder| encoder.is_empty()) {
                 break Waits::Nobody;
@@ -291,7 +297,14 @@ impl<'t, 'c> Transfer<'t, 'c> {
             if self.client.poll_room(cx)?.is_pending() {
                 break Waits::Client;
             }
+            if let Some(pacer) = &mut self.pacer
+                && pacer.poll_ready(cx).is_pending()
+            {
+                paused = Some(pacer.due());
+                break Waits::Client;
+            }
             if let Some(part) = encoder.as_mut().and_then(|encoder| encoder.next()) {
+                self.count(&part);
                 self.client.write(part)?;
                 continue;
             }
@@ -306,9 +319,11 @@ impl<'t, 'c> Transfer<'t, 'c> {
             let part = part?;
             *over = part.is_final();
             self.down_moved = true;
-            match &mut encoder {
-                Some(encoder) => encoder.take(part),
-                None => self.client.write(part)?,
+            if let Some(encoder) = &mut encoder {
+                encoder.take(part);
+            } else {
+                self.count(&part);
+                self.client.write(part)?;
             }
         };
         let flushed = self.client.poll_flush(cx)?.is_ready();
@@ -316,6 +331,10 @@ impl<'t, 'c> Transfer<'t, 'c> {
             return Poll::Ready(Ok(()));
         }
         self.look_at_clock();
+        if let Some(due) = paused {
+            // Nobody is too slow before that.
+            self.down_at = self.down_at.max(due);
+        }
         let limit = if waits == Waits::Endpoint && flushed {
             self.forward.route.policy.read_timeout
         } else {
@@ -328,6 +347,12 @@ impl<'t, 'c> Transfer<'t, 'c> {
         } else {
             Failure::ClientStalled("the client took nothing of the response in time")
         }))
+    }
+
+    fn count(&mut self, part: &Part) {
+        if let Some(pacer) = &mut self.pacer {
+            pacer.sent(part.len());
+        }
     }
 
     /// Passes on what there is of the request. That an endpoint takes no more of it is no failure yet: it may have

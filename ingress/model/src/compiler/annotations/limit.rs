@@ -1,5 +1,6 @@
 //! How much one client may ask.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -9,7 +10,8 @@ use super::value::number;
 use super::{Annotations, PREFIX, Read};
 use crate::access;
 use crate::compiler::options::Options;
-use crate::policy::{Limit, Rate};
+use crate::policy::{Limit, Pace, Rate};
+use crate::table::Dialect;
 
 /// `limit-burst-multiplier`, where nothing is said.
 const BURST: i64 = 5;
@@ -22,6 +24,9 @@ pub(super) struct Limits {
     at_once: Option<i64>,
     burst: Option<i64>,
     exempt: Box<[IpNet]>,
+    /// KiB in a second, and KiB before that counts.
+    rate: Option<u64>,
+    rate_after: Option<u64>,
 }
 
 impl Limits {
@@ -32,6 +37,14 @@ impl Limits {
             "limit-rps" => positive(value).map(|number| this.per_second = number),
             "limit-rpm" => positive(value).map(|number| this.per_minute = number),
             "limit-connections" => positive(value).map(|number| this.at_once = number),
+            "limit-rate" => {
+                this.rate = Some(kibibytes(value)?);
+                return Ok(Read::Taken);
+            }
+            "limit-rate-after" => {
+                this.rate_after = Some(kibibytes(value)?);
+                return Ok(Read::Taken);
+            }
             "limit-burst-multiplier" => {
                 let burst = number(value)?;
                 if burst < 1 {
@@ -56,6 +69,14 @@ impl Limits {
         Ok(Read::Taken)
     }
 
+    /// How fast bodies are sent.
+    pub(super) fn pace(&self, dialect: Dialect, options: &Options) -> Option<Pace> {
+        let options = options.of(dialect);
+        let rate = self.rate.unwrap_or(options.rate);
+        let after = self.rate_after.unwrap_or(options.rate_after).saturating_mul(1024);
+        Some(Pace { bytes_per_second: NonZeroU64::new(rate.saturating_mul(1024))?, after })
+    }
+
     /// The limits, counted together with those of the same zone.
     pub(super) fn limit(&self, zone: u64, options: &Options) -> Option<Arc<Limit>> {
         if self.per_second.is_none() && self.per_minute.is_none() && self.at_once.is_none() {
@@ -76,4 +97,9 @@ impl Limits {
             status: options.limit_status,
         }))
     }
+}
+
+/// A number of KiB; 0 is no limit.
+pub(crate) fn kibibytes(value: &str) -> Result<u64, Fault> {
+    u64::try_from(number(value)?).map_err(|_| Fault::Value("give a number of KiB, or 0 for no limit"))
 }
