@@ -23,11 +23,14 @@ mod upstream;
 mod websocket;
 mod wire;
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use landfall_ingress_model::backend::{BackendKey, Target};
+use landfall_ingress_model::balance::Balancer;
 use landfall_ingress_model::pipeline::{Connection, PipelineSettings};
 use landfall_ingress_model::table::{Route, Table};
 use landfall_shared::drain::Drain;
@@ -38,7 +41,7 @@ pub use framing::{Body, ChunkScanner, FieldSpan, Head, Limits as HeadLimits, Req
 
 use crate::limits::Limits;
 use crate::listener::ClientStream;
-use crate::resolve::Resolver;
+use crate::resolve::{ResolveError, Resolver};
 use clock::Clock;
 use event::SharedObserver;
 pub(crate) use exchange::Opinions;
@@ -138,6 +141,27 @@ struct Shared {
     clients: Limits,
     pool: Arc<Pool>,
     clock: Clock,
+}
+
+impl Shared {
+    /// The endpoints of a backend.
+    async fn endpoints(&self, target: &Target) -> Result<Arc<Balancer>, ResolveError> {
+        match target {
+            Target::Endpoints(balancer) => Ok(balancer.clone()),
+            Target::Dns { name, port } => self.resolver.balancer(name, *port).await,
+        }
+    }
+
+    /// Notes that an endpoint could not be reached.
+    fn failed(&self, backend: &BackendKey, balancer: &Balancer, address: SocketAddr) {
+        let now = std::time::Instant::now();
+        // Requests that were under way together fail together, and are told of once.
+        let known = balancer.is_ejected(address, now);
+        balancer.failed(address, now);
+        if !known {
+            self.observer.ejected(backend, address);
+        }
+    }
 }
 
 impl Engine {

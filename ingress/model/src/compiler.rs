@@ -31,6 +31,7 @@ pub(crate) mod store;
 mod suggest;
 mod tables;
 mod tls_policies;
+mod users;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -61,6 +62,7 @@ use ownership::Covered;
 use report::Reports;
 use set::SmallSet;
 use store::Store;
+use users::Users;
 
 /// What a build gives.
 #[derive(Clone, Debug)]
@@ -110,7 +112,7 @@ pub struct Compiler {
     /// Which Ingresses give hosts further names.
     namers: BTreeSet<Age>,
     /// Which Ingresses have a Service answer in the place of others.
-    default_users: HashMap<ObjectKey, SmallSet<ObjectKey>>,
+    default_users: Users,
     /// Which Ingresses are nothing but a default backend.
     defaults: BTreeSet<Age>,
     /// The policies that most routes have: those of Ingresses without annotations.
@@ -183,7 +185,7 @@ impl Compiler {
             names: HashMap::new(),
             covered: HashMap::new(),
             canaries: HashMap::new(),
-            default_users: HashMap::new(),
+            default_users: Users::default(),
             namers: BTreeSet::new(),
             defaults: BTreeSet::new(),
             class_problems: BTreeMap::new(),
@@ -303,7 +305,7 @@ impl Compiler {
             effects.default_certificate |= self.settings.default_certificate.as_ref() == Some(secret);
         }
         for service in &dirty.services {
-            dirty.ingresses.extend(self.default_users.get(service).into_iter().flatten().cloned());
+            dirty.ingresses.extend(self.default_users.of(service).cloned());
         }
         self.refresh_backends(&dirty, &mut effects);
         self.relink(&dirty.ingresses, &mut effects);

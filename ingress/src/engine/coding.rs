@@ -78,8 +78,9 @@ impl Encoder {
             }
             self.give();
             self.ready.push_back(end);
+        } else {
+            self.give();
         }
-        self.give();
     }
 
     /// Gives out all that was taken in, since nothing else comes for now; says whether there was something.
@@ -102,7 +103,6 @@ impl Encoder {
             Format::Brotli(encoder) => encoder.get_mut().get_mut(),
         };
         if !out.is_empty() {
-            // Behind the end nothing is given out any more.
             self.ready.push_back(Part::Data(out.split().freeze()));
         }
     }

@@ -1,10 +1,9 @@
 //! TLS that is not ended here: the bytes of a client go to an endpoint as they are, and back.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
-use landfall_ingress_model::backend::{Backend, Target};
-use landfall_ingress_model::balance::{Balancer, Choice};
+use landfall_ingress_model::backend::Backend;
+use landfall_ingress_model::balance::Choice;
 use landfall_ingress_model::table::{Action, Route};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -43,18 +42,13 @@ pub(super) async fn pass_through<S: AsyncRead + AsyncWrite + Unpin>(
 /// A connection to an endpoint that takes one.
 async fn connect(engine: &Shared, backend: &Backend, client: IpAddr, route: &Route) -> Result<TcpStream, &'static str> {
     let state = backend.state();
-    let balancer: Arc<Balancer> = match &state.target {
-        Target::Endpoints(balancer) => balancer.clone(),
-        Target::Dns { name, port } => {
-            engine.resolver.balancer(name, *port).await.map_err(|_| "the name of the service has no address")?
-        }
-    };
+    let found = engine.endpoints(&state.target).await;
+    let balancer = found.map_err(|_| "the name of the service has no address")?;
     let mut tried: Vec<SocketAddr> = Vec::new();
     for _ in 0..route.policy.tries {
         let (balance, affinity, excluded) = (state.balance, state.affinity, tried.as_slice());
         let choice = Choice { balance, affinity, client, key: None, pinned: None, excluded };
-        let now = std::time::Instant::now();
-        let Some(pick) = balancer.pick(&choice, now) else { break };
+        let Some(pick) = balancer.pick(&choice, std::time::Instant::now()) else { break };
         let address = pick.addr;
         if let Ok(Ok(tcp)) = timeout(route.policy.connect_timeout, TcpStream::connect(address)).await {
             // Without it a connection works, only less well.
@@ -62,10 +56,7 @@ async fn connect(engine: &Shared, backend: &Backend, client: IpAddr, route: &Rou
             balancer.succeeded(address);
             return Ok(tcp);
         }
-        if !balancer.is_ejected(address, now) {
-            engine.observer.ejected(&backend.key, address);
-        }
-        balancer.failed(address, now);
+        engine.failed(&backend.key, &balancer, address);
         tried.push(address);
     }
     Err("no endpoint of the service takes a connection")

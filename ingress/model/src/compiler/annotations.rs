@@ -121,11 +121,6 @@ impl Annotations {
         self.upstream.via_service
     }
 
-    /// Whether requests are written to the access log.
-    pub(crate) fn logs(&self) -> bool {
-        !self.respond.is_unlogged
-    }
-
     /// Reads the annotations of `object`.
     pub(crate) fn parse(all: Option<&BTreeMap<String, String>>, object: &ObjectRef) -> (Self, Vec<Problem>) {
         let mut parsed = Self::default();
@@ -274,7 +269,7 @@ impl Annotations {
         policy.affinity = self.affinity.cookie();
         policy.hash_by = self.affinity.hash_by();
         policy.forwarding = options.forwarding_of(dialect);
-        policy.is_unlogged = !self.logs();
+        policy.is_unlogged = self.respond.is_unlogged;
         policy.compression = options.compression_of(dialect);
         policy.respond = self.respond.rules(dialect, options);
         policy

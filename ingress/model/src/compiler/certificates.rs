@@ -15,8 +15,8 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 mod keys;
 mod pem;
 
-use super::set::SmallSet;
 use super::store::Store;
+use super::users::Users;
 use crate::authorities::{Authorities, BadAuthorities};
 use crate::host::HostPattern;
 use crate::reason;
@@ -105,11 +105,11 @@ pub(crate) struct Secrets {
     store: Store<StoredSecret>,
     /// Those that were asked for by name.
     named: Store<StoredSecret>,
-    users: BTreeMap<ObjectKey, SmallSet<ObjectKey>>,
+    users: Users,
     /// Those of the users whose class takes a Secret of any type.
-    lenient: BTreeMap<ObjectKey, SmallSet<ObjectKey>>,
+    lenient: Users,
     /// Those of the users that show it as a certificate, for whom its validity counts.
-    showing: BTreeMap<ObjectKey, SmallSet<ObjectKey>>,
+    showing: Users,
     missing: BTreeSet<ObjectKey>,
     last_missing: Arc<BTreeSet<ObjectKey>>,
     /// The namespaces that are read; empty: all.
@@ -129,9 +129,9 @@ impl Secrets {
             crypto: settings.crypto.clone(),
             store: Store::default(),
             named: Store::default(),
-            users: BTreeMap::new(),
-            lenient: BTreeMap::new(),
-            showing: BTreeMap::new(),
+            users: Users::default(),
+            lenient: Users::default(),
+            showing: Users::default(),
             missing: pinned.iter().cloned().collect(),
             last_missing: Arc::default(),
             namespaces: settings.secret_namespaces.clone(),
@@ -173,7 +173,7 @@ impl Secrets {
 
     /// Decides whether a Secret is to be asked for by name.
     fn look_for(&mut self, key: &ObjectKey) {
-        let wanted = self.lenient.contains_key(key) || self.pinned.as_ref() == Some(key);
+        let wanted = self.lenient.has(key) || self.pinned.as_ref() == Some(key);
         if wanted && self.is_read(key) && self.store.get(key).is_none() {
             self.missing.insert(key.clone());
         } else {
@@ -215,16 +215,16 @@ impl Secrets {
     }
 
     pub(crate) fn add_user(&mut self, secret: &ObjectKey, user: &ObjectKey, dialect: Dialect) {
-        self.users.entry(secret.clone()).or_default().insert(user.clone());
+        self.users.add(secret, user);
         if dialect == Dialect::IngressNginx {
-            self.lenient.entry(secret.clone()).or_default().insert(user.clone());
+            self.lenient.add(secret, user);
             self.look_for(secret);
         }
     }
 
     /// Notes that a user shows a Secret as a certificate.
     pub(crate) fn add_shown(&mut self, secret: &ObjectKey, user: &ObjectKey) {
-        self.showing.entry(secret.clone()).or_default().insert(user.clone());
+        self.showing.add(secret, user);
     }
 
     /// What is in a Secret that is no certificate.
@@ -266,32 +266,17 @@ impl Secrets {
     }
 
     pub(crate) fn remove_user(&mut self, secret: &ObjectKey, user: &ObjectKey) {
-        if let Some(users) = self.lenient.get_mut(secret) {
-            users.remove(user);
-            if users.is_empty() {
-                self.lenient.remove(secret);
-                self.look_for(secret);
-            }
+        self.users.remove(secret, user);
+        if self.lenient.remove(secret, user) {
+            self.look_for(secret);
         }
-        if let Some(users) = self.users.get_mut(secret) {
-            users.remove(user);
-            if users.is_empty() {
-                self.users.remove(secret);
-            }
-        }
-        if let Some(users) = self.showing.get_mut(secret) {
-            users.remove(user);
-            if users.is_empty() {
-                self.showing.remove(secret);
-                if self.pinned.as_ref() != Some(secret) {
-                    self.set_deadline(secret, None);
-                }
-            }
+        if self.showing.remove(secret, user) && self.pinned.as_ref() != Some(secret) {
+            self.set_deadline(secret, None);
         }
     }
 
     pub(crate) fn users(&self, secret: &ObjectKey) -> impl Iterator<Item = &ObjectKey> {
-        self.users.get(secret).into_iter().flatten()
+        self.users.of(secret)
     }
 
     /// The certificate in a Secret if it can be used now. ingress-nginx asks for no type.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::ConfigMap;
 use landfall_model::{Change, ObjectKey};
 
-use super::set::SmallSet;
 use super::store::Store;
+use super::users::Users;
 
 /// What is in one.
 pub(crate) type Data = BTreeMap<String, String>;
@@ -19,15 +19,18 @@ pub(crate) struct ConfigMaps {
     /// Those that were asked for by name.
     named: Store<Data>,
     /// The Ingresses that name each.
-    users: BTreeMap<ObjectKey, SmallSet<ObjectKey>>,
+    users: Users,
     /// Those that the options name.
     of_options: BTreeSet<ObjectKey>,
-    last_missing: Arc<BTreeSet<ObjectKey>>,
+    missing: Arc<BTreeSet<ObjectKey>>,
+    /// Whether `missing` is to be found out anew.
+    stale: bool,
 }
 
 impl ConfigMaps {
     /// Applies a change and returns those that changed.
     pub(crate) fn apply(&mut self, change: Change<ConfigMap>) -> Vec<ObjectKey> {
+        self.stale = true;
         Self::apply_to(&mut self.store, change)
     }
 
@@ -46,35 +49,31 @@ impl ConfigMaps {
     }
 
     pub(crate) fn add_user(&mut self, map: &ObjectKey, user: &ObjectKey) {
-        self.users.entry(map.clone()).or_default().insert(user.clone());
+        self.stale = true;
+        self.users.add(map, user);
     }
 
     pub(crate) fn remove_user(&mut self, map: &ObjectKey, user: &ObjectKey) {
-        if let Some(users) = self.users.get_mut(map) {
-            users.remove(user);
-            if users.is_empty() {
-                self.users.remove(map);
-            }
-        }
+        self.stale |= self.users.remove(map, user);
     }
 
     /// The Ingresses that name it.
     pub(crate) fn users(&self, map: &ObjectKey) -> impl Iterator<Item = &ObjectKey> {
-        self.users.get(map).into_iter().flatten()
+        self.users.of(map)
     }
 
     /// Notes what the options name.
     pub(crate) fn set_of_options(&mut self, maps: BTreeSet<ObjectKey>) {
+        self.stale = true;
         self.of_options = maps;
     }
 
     /// Those to ask for by name.
     pub(crate) fn missing(&mut self) -> Arc<BTreeSet<ObjectKey>> {
-        let wanted = self.users.keys().chain(&self.of_options);
-        let missing: BTreeSet<ObjectKey> = wanted.filter(|key| self.store.get(key).is_none()).cloned().collect();
-        if *self.last_missing != missing {
-            self.last_missing = Arc::new(missing);
+        if std::mem::take(&mut self.stale) {
+            let wanted = self.users.objects().chain(&self.of_options);
+            self.missing = Arc::new(wanted.filter(|key| self.store.get(key).is_none()).cloned().collect());
         }
-        self.last_missing.clone()
+        self.missing.clone()
     }
 }

@@ -233,7 +233,7 @@ impl Compiler {
     fn enter_uses(&mut self, parsed: &ParsedIngress) {
         let key = &parsed.age.key;
         if let Some(service) = error_service(parsed) {
-            self.default_users.entry(service).or_default().insert(key.clone());
+            self.default_users.add(&service, key);
         }
         for secret in secret_of(parsed).into_iter().chain(tls_secrets(parsed)) {
             // Passwords and keys stand in Secrets of any type, whatever the class.
@@ -346,13 +346,8 @@ impl Compiler {
             }
         }
         self.namers.remove(&old.parsed.age);
-        if let Some(service) = error_service(&old.parsed)
-            && let Some(users) = self.default_users.get_mut(&service)
-        {
-            users.remove(key);
-            if users.is_empty() {
-                self.default_users.remove(&service);
-            }
+        if let Some(service) = error_service(&old.parsed) {
+            self.default_users.remove(&service, key);
         }
         effects.default |= self.defaults.remove(&old.parsed.age);
     }

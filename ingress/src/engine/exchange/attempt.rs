@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use landfall_ingress_model::backend::{Protocol, Target};
+use landfall_ingress_model::backend::Protocol;
 use landfall_ingress_model::balance::{Balance, Balancer, Choice, Pick};
 use landfall_ingress_model::pipeline::{Forward, Key};
 use landfall_ingress_model::policy::UpstreamTls;
@@ -144,16 +144,11 @@ impl<'a> Attempts<'a> {
 
     /// The endpoints of the backend.
     async fn balancer(&self) -> Result<Arc<Balancer>, Failure> {
-        match &self.forward.state.target {
-            Target::Endpoints(balancer) => Ok(balancer.clone()),
-            Target::Dns { name, port } => {
-                let found = self.engine.resolver.balancer(name, *port).await;
-                // ingress-nginx takes a name without an address for a backend without endpoints.
-                let as_nginx = self.forward.route.dialect == Dialect::IngressNginx;
-                let status = |error: &ResolveError| if as_nginx { 503 } else { error.status() };
-                found.map_err(|error| Failure::Unresolved(status(&error), error.to_string()))
-            }
-        }
+        // ingress-nginx takes a name without an address for a backend without endpoints.
+        let as_nginx = self.forward.route.dialect == Dialect::IngressNginx;
+        let status = |error: &ResolveError| if as_nginx { 503 } else { error.status() };
+        let found = self.engine.endpoints(&self.forward.state.target).await;
+        found.map_err(|error| Failure::Unresolved(status(&error), error.to_string()))
     }
 
     fn pick(&self, balancer: &Balancer, now: Instant) -> Option<Pick> {
@@ -206,12 +201,6 @@ impl<'a> Attempts<'a> {
     /// Tells the balancer that an endpoint could not be reached.
     fn failed(&mut self, balancer: &Balancer, address: SocketAddr) {
         self.tried.push(address);
-        let now = std::time::Instant::now();
-        // Requests that were under way together fail together, and are told of once.
-        let known = balancer.is_ejected(address, now);
-        balancer.failed(address, now);
-        if !known {
-            self.engine.observer.ejected(&self.forward.backend.key, address);
-        }
+        self.engine.failed(&self.forward.backend.key, balancer, address);
     }
 }
