@@ -78,11 +78,16 @@ async fn balanced(stage: &Stage) -> Result<()> {
         for port in [80, 81] {
             stage.get_until(address, port, ("balanced.test", "/"), is_ok).await?;
         }
-        let mut pods = BTreeSet::new();
-        for _ in 0..30 {
-            pods.insert(stage.get(address, 80, "balanced.test", "/").await?.backend());
-        }
-        ensure!(pods.len() > 1, "30 connections to {address} were all for {pods:?}");
+        // A node's kube-proxy hears of the pods one after the other.
+        wait::until(PATIENCE, "several pods to answer", || async {
+            let mut pods = BTreeSet::new();
+            for _ in 0..30 {
+                pods.insert(stage.get(address, 80, "balanced.test", "/").await?.backend());
+            }
+            ensure!(pods.len() > 1, "30 connections to {address} were all for {pods:?}");
+            Ok(())
+        })
+        .await?;
     }
     Ok(())
 }
