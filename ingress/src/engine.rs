@@ -37,7 +37,7 @@ use landfall_shared::drain::Drain;
 use thiserror::Error;
 
 pub use event::{Exchange, Handshake, Observer, Rejected, Scheme, Unobserved, Upstream};
-pub use framing::{Body, ChunkScanner, FieldSpan, Head, Limits as HeadLimits, RequestScanner, Violation};
+pub use framing::{Body, ChunkScanner, Head, Limits as HeadLimits, RequestScanner, Violation};
 
 use crate::limits::Limits;
 use crate::listener::ClientStream;

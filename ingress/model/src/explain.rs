@@ -13,6 +13,7 @@ use crate::backend::Target;
 use crate::compiler::Compiler;
 use crate::compiler::ingress::ParsedIngress;
 use crate::compiler::link::Linked;
+use crate::fields::Fields;
 use crate::host::{HostName, HostPattern};
 use crate::path::CanonicalPath;
 use crate::pipeline::{Answer, Ask, Connection, Decision, Forward, Live, PipelineSettings, RequestHead, Tls, decide};
@@ -229,7 +230,13 @@ fn decision(compiler: &Compiler, request: &Request) -> Decision {
         headers.insert(HOST, host);
     }
     let version = if request.host.is_empty() { Version::HTTP_10 } else { Version::HTTP_11 };
-    let head = RequestHead { method: &Method::GET, version, target: &request.path, authority: None, headers: &headers };
+    let head = RequestHead {
+        method: &Method::GET,
+        version,
+        target: &request.path,
+        authority: None,
+        headers: &Fields::from(&headers),
+    };
     let id = headers.get("x-request-id").cloned().unwrap_or(HeaderValue::from_static("(generated)"));
     let live = Live { dice: u64::MAX, now: 0, instant: std::time::Instant::now(), limiter: &Unlimited };
     decide(&head, &connection, &compiler.table, &PipelineSettings::default(), &id, &live)

@@ -12,6 +12,7 @@ pub mod backend;
 pub mod balance;
 pub mod compiler;
 pub mod explain;
+pub mod fields;
 pub mod host;
 pub mod input;
 pub mod path;

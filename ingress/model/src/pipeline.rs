@@ -25,9 +25,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use http::header::HOST;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderValue, Method, StatusCode, Version};
 use ipnet::IpNet;
 
+use crate::fields::{FieldValue, Fields};
 use crate::host::HostName;
 use crate::path::CanonicalPath;
 use crate::policy::Limiter;
@@ -93,7 +94,7 @@ pub struct RequestHead<'a> {
     /// The host of an absolute-form target or the `:authority` of HTTP/2.
     pub authority: Option<&'a str>,
     /// The fields.
-    pub headers: &'a HeaderMap,
+    pub headers: &'a Fields,
 }
 
 /// What a decision goes by that is no part of the request.
@@ -107,39 +108,6 @@ pub struct Live<'a> {
     pub instant: std::time::Instant,
     /// Counts requests against limits.
     pub limiter: &'a dyn Limiter,
-}
-
-/// Changes to a header section: first the removals, then the settings, then the additions.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct HeaderEdits {
-    /// Fields to remove from every message of a kind.
-    pub always: &'static [HeaderName],
-    /// Further fields to remove.
-    pub remove: Vec<HeaderName>,
-    /// Fields to set, each replacing all former values.
-    pub set: Vec<(HeaderName, HeaderValue)>,
-    /// Fields to add.
-    pub add: Vec<(HeaderName, HeaderValue)>,
-}
-
-impl HeaderEdits {
-    /// All fields to remove.
-    pub fn removed(&self) -> impl Iterator<Item = &HeaderName> {
-        self.always.iter().chain(&self.remove)
-    }
-
-    /// Carries the edits out on a plain header map.
-    pub fn apply(&self, headers: &mut HeaderMap) {
-        for name in self.removed() {
-            headers.remove(name);
-        }
-        for (name, value) in &self.set {
-            headers.insert(name.clone(), value.clone());
-        }
-        for (name, value) in &self.add {
-            headers.append(name.clone(), value.clone());
-        }
-    }
 }
 
 /// What happens to a request.
@@ -196,25 +164,25 @@ pub fn decide(
 
 /// The request id to use: the client's own where it can be passed on, else a fresh one of 32 hexadecimal digits
 /// made from `random`.
-pub fn request_id(headers: &HeaderMap, random: u128) -> HeaderValue {
-    let usable = |value: &&HeaderValue| {
+pub fn request_id(headers: &Fields, random: u128) -> HeaderValue {
+    let usable = |value: &FieldValue<'_>| {
         let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:=+/@".contains(byte);
         (1..=128).contains(&value.len()) && value.as_bytes().iter().all(plain)
     };
     match headers.get(fields::X_REQUEST_ID).filter(usable) {
-        Some(value) => value.clone(),
+        Some(value) => value.to_value(),
         None => text::hexadecimal(random),
     }
 }
 
 /// The host that is asked for, parsed and as it was written.
 fn request_host<'a>(head: &RequestHead<'a>) -> Result<(Option<HostName>, Option<&'a str>), String> {
-    let mut fields = head.headers.get_all(HOST).iter();
+    let mut fields = head.headers.get_all(HOST);
     let field = fields.next();
     if fields.next().is_some() {
         return Err("the request has more than one Host field".into());
     }
-    let Ok(field) = field.map(HeaderValue::to_str).transpose() else {
+    let Ok(field) = field.map(|field| field.to_str()).transpose() else {
         return Err("the Host field is not ASCII".into());
     };
     // RFC 9113 section 8.3.1: an :authority and a Host that differ are malformed. In HTTP/1.1 the host of an

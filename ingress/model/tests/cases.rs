@@ -28,6 +28,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 use landfall_ingress_model::backend::{BackendState, Target};
 use landfall_ingress_model::compiler::Compiler;
+use landfall_ingress_model::fields::Fields;
 use landfall_ingress_model::input::Input;
 use landfall_ingress_model::pipeline::{Connection, Decision, Live, PipelineSettings, RequestHead, Tls, decide};
 use landfall_ingress_model::policy::Unlimited;
@@ -233,7 +234,7 @@ fn answer(table: &Table, asked: &Asked, with: &With) -> (String, Option<Arc<Back
         version: Version::HTTP_11,
         target: uri.path_and_query().unwrap().as_str(),
         authority: None,
-        headers: &headers,
+        headers: &Fields::from(&headers),
     };
     let address = SocketAddr::new(asked.from.unwrap_or_else(|| "192.0.2.1".parse().unwrap()), 80);
     let tls = (uri.scheme_str() == Some("https")).then_some(Tls { server_name: None, client: None });

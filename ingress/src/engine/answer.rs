@@ -2,14 +2,15 @@
 
 use std::fmt::Write;
 
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
+use landfall_ingress_model::fields::Fields;
 use landfall_ingress_model::pipeline::{Answer, error_page};
 
 use super::framing::Violation;
 
 /// The page for a breach of framing, ready to be sent.
 pub(crate) fn violation_page(violation: &Violation, request_id: &HeaderValue) -> Answer {
-    error_page(violation.status, violation.reason, &HeaderMap::new(), request_id)
+    error_page(violation.status, violation.reason, &Fields::default(), request_id)
 }
 
 /// An answer as HTTP/1.1 bytes that say the connection will be closed.

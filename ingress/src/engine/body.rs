@@ -2,10 +2,10 @@
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
+use landfall_ingress_model::fields::write_field;
 use landfall_ingress_model::pipeline::may_trail;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::framing::write_field;
 use super::wire::Wire;
 
 /// What comes next of a body.

@@ -7,10 +7,10 @@ use std::io;
 use std::task::{Context, Poll};
 
 use http::StatusCode;
-use landfall_ingress_model::pipeline::HeaderEdits;
+use landfall_ingress_model::fields::{Fields, HeaderEdits};
 
 use super::body::{Length, Part};
-use super::framing::{Fields, Violation};
+use super::framing::Violation;
 
 pub(super) use http1::{Http1Client, content_length, linger};
 pub(super) use http2::Http2Client;

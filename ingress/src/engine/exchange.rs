@@ -14,8 +14,9 @@ mod transfer;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderName, Method, StatusCode, Version};
+use http::{HeaderName, Method, StatusCode, Version};
 use landfall_ingress_model::backend::BackendKey;
+use landfall_ingress_model::fields::Fields;
 use landfall_ingress_model::pipeline::{
     Connection, Decision, Forward, RequestHead, Trailers, Upgraded, decide, error_page, request_id, response_edits,
 };
@@ -26,10 +27,10 @@ use super::Shared;
 use super::body::Length;
 use super::client::{Client, ClientError, Reply};
 use super::coding::Encoder;
-use super::framing::{Fields, Violation};
+use super::framing::Violation;
 use super::timer::Timer;
 use super::tunnel::tunnel;
-use super::upstream::{AnswerHead, Care, ConnectError, Idle, Origin, Upstream, UpstreamError};
+use super::upstream::{AnswerHead, Care, ConnectError, Idle, Upstream, UpstreamError};
 use super::websocket;
 use attempt::Attempts;
 use service::Services;
@@ -57,7 +58,7 @@ pub(super) struct Request {
 pub(super) struct Peer {
     pub(super) connection: Connection,
     /// Connections to endpoints that no other client may use, since they are authenticated as this one.
-    own: Mutex<Vec<(BackendKey, Origin, Idle)>>,
+    own: Mutex<Vec<(BackendKey, Idle)>>,
 }
 
 impl Peer {
@@ -68,14 +69,16 @@ impl Peer {
     /// The client's own connection to a backend, if it has one that was made in the way that is asked for.
     fn take_own(&self, backend: &BackendKey, tls: Option<&Arc<UpstreamTls>>, care: Care) -> Option<Upstream> {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = own.iter().position(|(key, origin, _)| key == backend && origin.tls.as_ref() == tls)?;
-        let (_, origin, idle) = own.swap_remove(index);
+        let index = own.iter().position(|(key, idle)| key == backend && idle.origin().tls.as_ref() == tls)?;
+        let (_, idle) = own.swap_remove(index);
         drop(own);
-        idle.resume(origin, care).map(|upstream| Upstream::Http1(Box::new(upstream.own())))
+        let mut upstream = idle.resume(care)?;
+        upstream.own();
+        Some(Upstream::Http1(upstream))
     }
 
-    fn keep_own(&self, backend: BackendKey, origin: Origin, idle: Idle) {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner).push((backend, origin, idle));
+    fn keep_own(&self, backend: BackendKey, idle: Idle) {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner).push((backend, idle));
     }
 }
 
@@ -119,7 +122,7 @@ impl From<UpstreamError> for Failure {
 
 /// Carries one exchange out.
 pub(super) async fn run(engine: &Shared, request: &Request, client: &mut Client<'_>, peer: &Peer, timer: &mut Timer) {
-    let headers = &request.fields.map;
+    let headers = &request.fields;
     let id = request_id(headers, rand::random());
     let mut record = Record::new(request, peer, &id);
     let decision = if let Some(violation) = request.violation {
@@ -231,15 +234,15 @@ async fn pass_on(
     let AnswerHead { status, fields, declared, body } = &head;
     let body = if request.method == Method::HEAD { Length::None } else { *body };
     let trailers = if matches!(body, Length::None | Length::Known(_)) { Trailers::Drop } else { Trailers::Pass };
-    let mut edits = response_edits(*status, &fields.map, Upgraded::No, trailers);
-    forward.respond(*status, &fields.map, &mut edits);
+    let mut edits = response_edits(*status, fields, Upgraded::No, trailers);
+    forward.respond(*status, fields, &mut edits);
     let coding = match &policy.compression {
         Some(compression) if !matches!(body, Length::None | Length::Known(0)) => compression.choose(
             &Encodable {
                 version: request.version,
-                request: &request.fields.map,
+                request: &request.fields,
                 status: *status,
-                response: &fields.map,
+                response: fields,
                 length: *declared,
             },
             &mut edits,
@@ -253,7 +256,7 @@ async fn pass_on(
     let passed = transfer.body(body, coding.map(|coding| Box::new(Encoder::new(coding)))).await;
     record.received = upload.received();
     passed?;
-    keep(engine, request, forward, peer, upstream, &head.fields.map, record.end());
+    keep(engine, request, forward, peer, upstream, &head.fields, record.end());
     Ok(None)
 }
 
@@ -264,25 +267,25 @@ fn keep(
     forward: &Forward,
     peer: &Peer,
     upstream: Upstream,
-    response: &HeaderMap,
+    response: &Fields,
     now: Instant,
 ) {
     let Upstream::Http1(upstream) = upstream else { return };
     let own = upstream.is_own()
-        || authenticates_connection(&request.fields.map, &AUTHORIZATION)
+        || authenticates_connection(&request.fields, &AUTHORIZATION)
         || authenticates_connection(response, &WWW_AUTHENTICATE);
-    let Some((origin, idle)) = upstream.into_idle(now) else { return };
+    let Some(idle) = upstream.into_idle(now) else { return };
     if own {
-        peer.keep_own(forward.backend.key.clone(), origin, idle);
+        peer.keep_own(forward.backend.key.clone(), idle);
     } else {
-        engine.pool.put(origin, idle);
+        engine.pool.put(idle);
     }
 }
 
 /// Whether a message is about NTLM or Negotiate, which authenticate the connection and not the request
 /// (RFC 4559 section 6).
-fn authenticates_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
-    headers.get_all(name).iter().any(|value| {
+fn authenticates_connection(headers: &Fields, name: &HeaderName) -> bool {
+    headers.get_all(name).any(|value| {
         let scheme = value.as_bytes().split(|byte| *byte == b' ').next().unwrap_or_default();
         scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")
     })
@@ -300,9 +303,9 @@ async fn switch(
     let (Client::Http1(client), Upstream::Http1(upstream)) = (client, upstream) else {
         return Err(Failure::Upstream(UpstreamError::NoResponse));
     };
-    let edits = response_edits(head.status, &head.fields.map, Upgraded::Yes, Trailers::Drop);
+    let edits = response_edits(head.status, &head.fields, Upgraded::Yes, Trailers::Drop);
     client.switch(&head.fields, &edits);
-    let websocket = websocket::is_websocket(head.fields.map.get(http::header::UPGRADE));
+    let websocket = websocket::is_websocket(head.fields.get(http::header::UPGRADE).map(|protocol| protocol.as_bytes()));
     let away = websocket.then(|| websocket::Away::behind_head(engine.drain.clone()));
     let limit = forward.route.policy.upgrade_idle;
     let mut wire = upstream.into_wire();

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{StatusCode, Version};
+use landfall_ingress_model::fields::Fields;
 use landfall_ingress_model::pipeline::{Answer, Connection, request_id};
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 
@@ -183,11 +184,11 @@ impl Carry for Exchanges<'_> {
         let Head { method, version, target, authority, body, .. } = head;
         let length = match &body {
             // A length of 0 that is not declared is no body at all.
-            Body::Length(0) if !fields.map.contains_key(http::header::CONTENT_LENGTH) => Length::None,
+            Body::Length(0) if !fields.contains(http::header::CONTENT_LENGTH) => Length::None,
             Body::Length(length) => Length::Known(*length),
             Body::Chunked(_) | Body::UntilEnd => Length::Unknown,
         };
-        let mut client = Http1Client::new(wire, body, version, &method, &fields.map, engine.clock.clone());
+        let mut client = Http1Client::new(wire, body, version, &method, &fields, engine.clock.clone());
         let request = Request { method, version, target, authority, fields, body: length, violation: None };
         run(engine, &request, &mut Client::Http1(&mut client), self.peer, timer).await;
         if client.goes_on() {
@@ -204,7 +205,7 @@ impl Carry for Exchanges<'_> {
 /// Answers what is no sound request.
 async fn refuse(engine: &Shared, wire: &mut Wire<ClientStream>, connection: &Connection, violation: &Violation) {
     let start = Instant::now();
-    let id = request_id(&http::HeaderMap::new(), rand::random());
+    let id = request_id(&Fields::default(), rand::random());
     let answer = violation_page(violation, &id);
     let bytes = render(&answer);
     if timeout(REFUSAL, wire.send(&bytes)).await.is_ok_and(|sent| sent.is_ok()) {

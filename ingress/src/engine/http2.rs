@@ -14,13 +14,14 @@ use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream};
 use http::header::CONTENT_LENGTH;
 use http::{Method, StatusCode, Version};
+use landfall_ingress_model::fields::Fields;
 use landfall_ingress_model::pipeline::field_count;
 use tokio::time::{Instant, timeout};
 
 use super::body::Length;
 use super::client::{Client, Http2Client};
 use super::exchange::{Peer, Request, run};
-use super::framing::{Fields, Violation, parse_length};
+use super::framing::{Violation, parse_length};
 use super::timer::{Timer, Timers};
 use super::wire::Wire;
 use super::{EngineLimits, Shared};
@@ -175,8 +176,8 @@ fn understand(parts: http::request::Parts, ended: bool, limits: &EngineLimits) -
         _ => Length::Unknown,
     };
     // The fields of a refused request are not needed to answer it.
-    let headers = if violation.is_some() { http::HeaderMap::new() } else { headers };
-    let (version, fields) = (Version::HTTP_2, Fields::of_map(headers));
+    let fields = if violation.is_some() { Fields::default() } else { Fields::from(&headers) };
+    let version = Version::HTTP_2;
     Request { method, version, target, authority, fields, body, violation }
 }
 

@@ -11,11 +11,11 @@ use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
 use http::{Method, StatusCode};
-use landfall_ingress_model::pipeline::HeaderEdits;
+use landfall_ingress_model::fields::{Fields, HeaderEdits};
 use thiserror::Error;
 
 use super::body::{Length, Part};
-use super::framing::{Body, Fields, Malformed, Violation};
+use super::framing::{Body, Malformed, Violation};
 
 pub(super) use connect::{ConnectError, server_name};
 pub(super) use http1::Http1Upstream;

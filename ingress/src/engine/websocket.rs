@@ -194,8 +194,8 @@ impl Frames {
 }
 
 /// Whether an upgrade to `protocol` makes a WebSocket.
-pub(super) fn is_websocket(protocol: Option<&http::HeaderValue>) -> bool {
-    protocol.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+pub(super) fn is_websocket(protocol: Option<&[u8]>) -> bool {
+    protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
 }
 
 #[cfg(test)]

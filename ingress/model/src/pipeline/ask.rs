@@ -14,6 +14,7 @@ use super::fields::{
 use super::hops::is_about_certificate;
 use super::page::{Answer, error_page};
 use super::{Forward, RequestHead};
+use crate::fields::Fields;
 use crate::policy::{Auth, ExternalAuth, Facts};
 use crate::table::Route;
 
@@ -121,7 +122,7 @@ impl Ask {
         self,
         password_is_right: bool,
         opinion: Option<&Opinion>,
-        headers: &HeaderMap,
+        headers: &Fields,
         request_id: &HeaderValue,
     ) -> Result<Box<Forward>, Answer> {
         let own = self.forward.on_error.is_some().then(|| self.forward.clone());
@@ -139,7 +140,7 @@ impl Ask {
         self,
         password_is_right: bool,
         opinion: Option<&Opinion>,
-        headers: &HeaderMap,
+        headers: &Fields,
         request_id: &HeaderValue,
     ) -> Result<Box<Forward>, Answer> {
         let asked = self.question(password_is_right).is_some();
@@ -215,7 +216,7 @@ fn refused(
 }
 
 /// Name and password of `Authorization: Basic` (RFC 7617 section 2).
-fn credentials(headers: &HeaderMap) -> Option<(String, Vec<u8>)> {
+fn credentials(headers: &Fields) -> Option<(String, Vec<u8>)> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, encoded) = value.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
@@ -270,12 +271,13 @@ fn question(
 }
 
 /// The fields of a client that another service may see, without those of one hop and those that frame the body.
-pub(super) fn passed_on(headers: &HeaderMap) -> HeaderMap {
+pub(super) fn passed_on(headers: &Fields) -> HeaderMap {
     let mut fields = HeaderMap::with_capacity(headers.len() + 8);
-    for (name, value) in headers {
-        let passes = !NOT_ASKED.contains(&name.as_str()) && !is_about_certificate(name);
-        if passes && *name != CONTENT_LENGTH {
-            fields.append(name.clone(), value.clone());
+    for (name, value) in headers.iter() {
+        let Ok(name) = HeaderName::from_bytes(name) else { continue };
+        let passes = !NOT_ASKED.contains(&name.as_str()) && !is_about_certificate(name.as_str().as_bytes());
+        if passes && name != CONTENT_LENGTH {
+            fields.append(name, value.to_value());
         }
     }
     fields

@@ -3,6 +3,8 @@
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
 
+use crate::fields::Fields;
+
 /// One `Cookie` field for those of the request, where there are several.
 ///
 /// > If there are multiple Cookie header fields after decompression, these MUST be concatenated into a single octet
@@ -11,8 +13,8 @@ use http::{HeaderMap, HeaderValue};
 ///
 /// (RFC 9113 section 8.2.3.) It is done for every version, since a client over HTTP/1.1 must send one field
 /// (RFC 6265 section 5.4), and backends differ in which of several they read.
-pub(super) fn joined(headers: &HeaderMap) -> Option<HeaderValue> {
-    let fields = || headers.get_all(COOKIE).iter();
+pub(super) fn joined(headers: &Fields) -> Option<HeaderValue> {
+    let fields = || headers.get_all(COOKIE);
     fields().nth(1)?;
     let mut list = Vec::with_capacity(fields().map(|value| value.len() + 2).sum());
     for value in fields().filter(|value| !value.is_empty()) {
@@ -49,7 +51,7 @@ mod tests {
             (&["a=1", "", "c=3"], Some("a=1; c=3")),
         ];
         for (crumbs, expected) in cases {
-            assert_eq!(joined(&cookies(crumbs)), expected.map(HeaderValue::from_static), "{crumbs:?}");
+            assert_eq!(joined(&Fields::from(&cookies(crumbs))), expected.map(HeaderValue::from_static), "{crumbs:?}");
         }
     }
 

@@ -4,11 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use http::header::SET_COOKIE;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 
+use super::Question;
 use super::fields::X_CODE;
-use super::{HeaderEdits, Question};
 use crate::backend::{Backend, BackendState};
+use crate::fields::{Fields, HeaderEdits};
 use crate::policy::{Facts, Permit, UpstreamTls};
 use crate::table::{Action, Route};
 
@@ -94,9 +95,9 @@ impl Forward {
     }
 
     /// Adds to the edits of a response what the route asks for.
-    pub fn respond(&self, status: StatusCode, response: &HeaderMap, edits: &mut HeaderEdits) {
+    pub fn respond(&self, status: StatusCode, response: &Fields, edits: &mut HeaderEdits) {
         if let Some(rules) = &self.route.policy.respond {
-            edits.remove.extend(rules.hide.iter().filter(|name| response.contains_key(*name)).cloned());
+            edits.remove.extend(rules.hide.iter().filter(|name| response.contains(*name)).cloned());
             if rules.changes_values() {
                 let scheme = if self.secure { "https" } else { "http" };
                 let facts =

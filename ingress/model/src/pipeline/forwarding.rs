@@ -1,6 +1,7 @@
 //! Header edits on the way to a backend: forwarding headers, and what ends here.
 
 use std::net::IpAddr;
+use std::sync::LazyLock;
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, HOST, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -15,7 +16,8 @@ use super::hops::{KEEP_ALIVE, PROXY_CONNECTION, remove_aliases, remove_nominated
 use super::origin::{self, Origin};
 use super::text;
 use super::tokens::{has_token, tokens};
-use super::{Connection, HeaderEdits, PipelineSettings, RequestHead, cookies};
+use super::{Connection, PipelineSettings, RequestHead, cookies};
+use crate::fields::{FieldValue, HeaderEdits, Names};
 use crate::policy::{Forwarding, scheme_of};
 use crate::table::{Dialect, Route};
 
@@ -23,8 +25,19 @@ use crate::table::{Dialect, Route};
 const PROXY: HeaderName = HeaderName::from_static("proxy");
 
 /// What no backend gets as it came: fields of one hop, and those that are set here or not at all.
-static NEVER_SENT: [HeaderName; 9] =
-    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, UPGRADE, PROXY_AUTHORIZATION, X_FORWARDED_SCHEME, X_SCHEME, PROXY];
+static NEVER_SENT: LazyLock<Names> = LazyLock::new(|| {
+    Names::new([
+        CONNECTION,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        TE,
+        UPGRADE,
+        PROXY_AUTHORIZATION,
+        X_FORWARDED_SCHEME,
+        X_SCHEME,
+        PROXY,
+    ])
+});
 /// Fields that are set for one request at most.
 const MOST_SET: usize = 13;
 
@@ -66,7 +79,7 @@ impl Facts<'_> {
     }
 
     /// A forwarding field that a trusted proxy sent.
-    fn given(&self, name: &HeaderName) -> Option<&HeaderValue> {
+    fn given(&self, name: &HeaderName) -> Option<FieldValue<'_>> {
         let believed = self.nginx.is_some_and(|nginx| nginx.believes_fields) || self.trusted();
         if believed { self.head.headers.get(name).filter(|value| !value.is_empty()) } else { None }
     }
@@ -98,7 +111,7 @@ impl Facts<'_> {
         let direct = self.connection.client.ip().to_canonical();
         if let Some(nginx) = self.nginx.filter(|nginx| nginx.trusts(direct)) {
             let values = self.head.headers.get_all(&nginx.address_field);
-            let list: Vec<&str> = values.iter().filter_map(|value| value.to_str().ok()).collect();
+            let list: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
             let mut client = direct;
             for hop in list.iter().rev().flat_map(|value| value.rsplit(',')) {
                 let Some(address) = parse_hop(hop.trim()) else { break };
@@ -112,7 +125,7 @@ impl Facts<'_> {
         if !self.trusted() {
             return direct;
         }
-        let values = self.head.headers.get_all(X_FORWARDED_FOR).iter().rev();
+        let values = self.head.headers.get_all(X_FORWARDED_FOR).rev();
         let hops = values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.rsplit(','));
         let mut client = direct;
         for hop in hops {
@@ -126,7 +139,7 @@ impl Facts<'_> {
     }
 
     /// The protocol the client may switch to. `h2c` is refused: it would carry requests past the table.
-    pub(super) fn upgrade(&self) -> Option<&HeaderValue> {
+    pub(super) fn upgrade(&self) -> Option<FieldValue<'_>> {
         let headers = self.head.headers;
         // Few requests have the field, so it is looked for first.
         let token = headers.get(UPGRADE)?;
@@ -165,7 +178,7 @@ impl Facts<'_> {
         remove_aliases(headers, &mut edits);
         if let Some(token) = self.upgrade() {
             edits.set.push((CONNECTION, HeaderValue::from_static("upgrade")));
-            edits.set.push((UPGRADE, token.clone()));
+            edits.set.push((UPGRADE, token.to_value()));
         }
         // RFC 9110 section 10.1.4: only the willingness to take trailers is passed on, which gRPC insists on.
         if headers.get(TE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers")) {
@@ -188,13 +201,21 @@ impl Facts<'_> {
     fn may_have_trailers(&self) -> bool {
         let headers = self.head.headers;
         match self.head.version {
-            Version::HTTP_2 => !headers.contains_key(CONTENT_LENGTH),
-            _ => headers.contains_key(TRANSFER_ENCODING),
+            Version::HTTP_2 => !headers.contains(CONTENT_LENGTH),
+            _ => headers.contains(TRANSFER_ENCODING),
         }
     }
 
+    /// The host as the client wrote it.
+    fn authority_value(&self) -> Option<HeaderValue> {
+        let authority = self.authority?;
+        let field = self.head.headers.get(HOST).filter(|field| field.as_bytes() == authority.as_bytes());
+        // The bytes of a field are shared, not copied.
+        field.map(|field| field.to_value()).or_else(|| HeaderValue::from_str(authority).ok())
+    }
+
     fn forwarding_fields(&self, dialect: Dialect, edits: &mut HeaderEdits) {
-        let authority = self.authority.and_then(|authority| HeaderValue::from_str(authority).ok());
+        let authority = self.authority_value();
         let origin = self.origin(authority.clone());
         edits.set.extend(authority.map(|host| (HOST, host)));
         match origin.host {
@@ -203,7 +224,7 @@ impl Facts<'_> {
         }
         let scheme = HeaderValue::from_static(if self.secure() { "https" } else { "http" });
         if dialect == Dialect::IngressNginx {
-            let scheme = self.given(&X_FORWARDED_PROTO).cloned().unwrap_or(scheme);
+            let scheme = self.given(&X_FORWARDED_PROTO).map_or(scheme, |given| given.to_value());
             edits.set.push((X_FORWARDED_SCHEME, scheme.clone()));
             edits.set.push((X_SCHEME, scheme.clone()));
             edits.set.push((X_FORWARDED_PROTO, scheme));
@@ -230,25 +251,26 @@ impl Facts<'_> {
     /// What ingress-nginx adds, and what it drops.
     fn nginx_fields(&self, nginx: &Forwarding, edits: &mut HeaderEdits) {
         let headers = self.head.headers;
-        edits.remove.extend(headers.keys().filter(|name| nginx.drops(name)).cloned());
+        let dropped = headers.names().filter(|name| nginx.drops(name));
+        edits.remove.extend(dropped.filter_map(|name| HeaderName::from_bytes(name).ok()));
         let originals =
             [(X_ORIGINAL_FORWARDED_FOR, &nginx.address_field), (X_ORIGINAL_FORWARDED_HOST, &X_FORWARDED_HOST)];
         for (original, field) in originals {
             match headers.get(field) {
-                Some(value) => edits.set.push((original, value.clone())),
+                Some(value) => edits.set.push((original, value.to_value())),
                 None => edits.remove.push(original),
             }
         }
         if let Some(host) = self.given(&X_FORWARDED_HOST).filter(|_| nginx.believes_fields) {
             edits.set.retain(|(name, _)| name != HOST);
-            edits.set.push((HOST, host.clone()));
+            edits.set.push((HOST, host.to_value()));
         }
         if nginx.original_uri
             && let Ok(target) = HeaderValue::from_str(self.head.target)
         {
             edits.set.push((X_ORIGINAL_URI, target));
         }
-        if !nginx.request_id && !headers.contains_key(X_REQUEST_ID) {
+        if !nginx.request_id && !headers.contains(X_REQUEST_ID) {
             edits.set.retain(|(name, _)| name != X_REQUEST_ID);
         }
     }

@@ -1,14 +1,14 @@
 //! Fields that end here: those of one hop, and those that the next server would take for ours.
 
+use http::HeaderName;
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, PROXY_AUTHORIZATION,
     SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, HeaderName};
 
-use super::HeaderEdits;
 use super::forwarding::SET;
 use super::tokens::tokens;
+use crate::fields::{Fields, HeaderEdits};
 
 pub(super) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 pub(super) const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -24,10 +24,13 @@ const NEVER_NOMINATED: [HeaderName; 6] = [HOST, CONTENT_LENGTH, TRANSFER_ENCODIN
 const FRAMING: [HeaderName; 3] = [CONTENT_LENGTH, TRANSFER_ENCODING, TRAILER];
 
 /// Removes the fields that `Connection` names.
-pub(super) fn remove_nominated(headers: &HeaderMap, edits: &mut HeaderEdits) {
-    for token in tokens(headers, CONNECTION) {
+pub(super) fn remove_nominated(headers: &Fields, edits: &mut HeaderEdits) {
+    // What nearly everybody says names no field, or one that is removed anyhow.
+    let is_usual =
+        |token: &[u8]| [&b"keep-alive"[..], b"close", b"upgrade"].iter().any(|usual| token.eq_ignore_ascii_case(usual));
+    for token in tokens(headers, CONNECTION).filter(|token| !is_usual(token)) {
         if let Ok(name) = HeaderName::from_bytes(token)
-            && headers.contains_key(&name)
+            && headers.contains(&name)
             && !NEVER_NOMINATED.contains(&name)
         {
             edits.remove.push(name);
@@ -40,33 +43,36 @@ pub(super) fn remove_nominated(headers: &HeaderMap, edits: &mut HeaderEdits) {
 /// `X_Forwarded_For` and `X.Forwarded.For` are `X-Forwarded-For`.
 ///
 /// RFC 3875 section 4.1.18 changes `-` to `_`; common servers do so with every character that is no letter or digit.
-pub(super) fn remove_aliases(headers: &HeaderMap, edits: &mut HeaderEdits) {
-    edits.remove.extend(headers.keys().filter(|name| is_alias(name)).cloned());
+pub(super) fn remove_aliases(headers: &Fields, edits: &mut HeaderEdits) {
+    let aliases = headers.names().filter(|name| is_alias(name));
+    edits.remove.extend(aliases.filter_map(|name| HeaderName::from_bytes(name).ok()));
 }
 
 /// What begins like this is about a client's certificate, and said by us alone.
 const CLIENT_CERTIFICATE: &[u8] = b"ssl-client-";
 
 /// Whether a field says something of a client's certificate, or becomes the same variable as one that does.
-pub(super) fn is_about_certificate(name: &HeaderName) -> bool {
-    let same = |(byte, other): (&u8, &u8)| byte == other || (!byte.is_ascii_alphanumeric() && *other == b'-');
-    let begin = name.as_str().as_bytes().get(..CLIENT_CERTIFICATE.len());
-    begin.is_some_and(|begin| begin.iter().zip(CLIENT_CERTIFICATE).all(same))
+pub(super) fn is_about_certificate(name: &[u8]) -> bool {
+    let begin = name.get(..CLIENT_CERTIFICATE.len());
+    begin.is_some_and(|begin| begin.iter().zip(CLIENT_CERTIFICATE).all(is_variable_byte_of))
 }
 
-fn is_alias(name: &HeaderName) -> bool {
+/// Whether a byte of a name becomes the same one of a variable's name as the other, which is in lower case.
+fn is_variable_byte_of((byte, other): (&u8, &u8)) -> bool {
+    byte.eq_ignore_ascii_case(other) || (!byte.is_ascii_alphanumeric() && *other == b'-')
+}
+
+fn is_alias(name: &[u8]) -> bool {
     if is_about_certificate(name) {
         return true;
     }
-    let name = name.as_str().as_bytes();
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
     if name.iter().all(plain) {
         return false;
     }
     let is_variable_of = |other: &HeaderName| {
         let other = other.as_str().as_bytes();
-        let same = |(byte, other): (&u8, &u8)| byte == other || (!byte.is_ascii_alphanumeric() && *other == b'-');
-        name.len() == other.len() && name.iter().zip(other).all(same)
+        name.len() == other.len() && name.iter().zip(other).all(is_variable_byte_of)
     };
     SET.iter().chain(&FRAMING).any(is_variable_of)
 }
@@ -78,7 +84,7 @@ fn is_alias(name: &HeaderName) -> bool {
 pub fn may_trail(name: &HeaderName) -> bool {
     let others = [HOST, AUTHORIZATION, COOKIE, SET_COOKIE, CONTENT_ENCODING, CONTENT_TYPE, PROXY_AUTHORIZATION];
     let never = HOP_BY_HOP.iter().chain(&FRAMING).chain(&SET).chain(&others).any(|other| other == name);
-    !never && !is_alias(name)
+    !never && !is_alias(name.as_str().as_bytes())
 }
 
 #[cfg(test)]
@@ -106,7 +112,7 @@ mod tests {
             "ssl_client_cert",
             "ssl-client_s-dn",
         ] {
-            assert!(is_alias(&HeaderName::from_static(alias)), "{alias}");
+            assert!(is_alias(alias.as_bytes()) && is_alias(alias.to_uppercase().as_bytes()), "{alias}");
         }
         for other in [
             "x-forwarded-for",
@@ -120,7 +126,7 @@ mod tests {
             "ssl-clients",
             "x-ssl-client-verify",
         ] {
-            assert!(!is_alias(&HeaderName::from_static(other)), "{other}");
+            assert!(!is_alias(other.as_bytes()) && !is_alias(other.to_uppercase().as_bytes()), "{other}");
         }
     }
 

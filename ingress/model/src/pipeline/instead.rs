@@ -5,13 +5,14 @@ use std::sync::Arc;
 use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, HOST};
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use super::Forward;
 use super::fields::{
     X_FORMAT, X_FORWARDED_FOR, X_INGRESS_NAME, X_NAMESPACE, X_ORIGINAL_URI, X_REQUEST_ID, X_SERVICE_NAME,
     X_SERVICE_PORT,
 };
 use super::steps::Request;
-use super::{Forward, HeaderEdits};
 use crate::backend::Backend;
+use crate::fields::HeaderEdits;
 use crate::table::{Action, Route, Table};
 
 /// Whether another backend answers in the place of our own answer.
@@ -67,13 +68,13 @@ impl Request<'_> {
             edits.set.iter().map(|(name, _)| name).filter(|name| !shown.contains(name)).cloned().collect();
         edits.set.retain(|(name, _)| shown.contains(name));
         edits.remove.extend(dropped);
-        let mut set = |name: HeaderName, value: Option<&HeaderValue>| match value {
-            Some(value) => edits.set.push((name, value.clone())),
+        let mut set = |name: HeaderName, value: Option<HeaderValue>| match value {
+            Some(value) => edits.set.push((name, value)),
             None => edits.remove.push(name),
         };
-        set(X_FORMAT, head.headers.get(ACCEPT));
-        set(X_ORIGINAL_URI, HeaderValue::from_str(head.target).ok().as_ref());
-        set(CONNECTION, Some(&HeaderValue::from_static("close")));
+        set(X_FORMAT, head.headers.get(ACCEPT).map(|value| value.to_value()));
+        set(X_ORIGINAL_URI, HeaderValue::from_str(head.target).ok());
+        set(CONNECTION, Some(HeaderValue::from_static("close")));
         name_backend(route, backend, &mut edits);
         let target = self.query.map_or_else(|| "/".to_owned(), |query| format!("/?{query}"));
         Some(Box::new(Forward {

@@ -2,6 +2,8 @@
 
 use http::HeaderValue;
 
+use crate::fields::FieldValue;
+
 /// What they are made from.
 pub(super) struct Facts<'a> {
     /// Whether the client came by HTTPS, here or at a trusted proxy.
@@ -9,9 +11,9 @@ pub(super) struct Facts<'a> {
     /// The `Host` or `:authority` as it was written.
     pub(super) authority: Option<&'a str>,
     /// `X-Forwarded-Host` of a trusted proxy.
-    pub(super) given_host: Option<&'a HeaderValue>,
+    pub(super) given_host: Option<FieldValue<'a>>,
     /// `X-Forwarded-Port` of a trusted proxy.
-    pub(super) given_port: Option<&'a HeaderValue>,
+    pub(super) given_port: Option<FieldValue<'a>>,
     /// The destination port in the PROXY header.
     pub(super) destination: Option<u16>,
 }
@@ -39,7 +41,7 @@ impl Facts<'_> {
             None => self.stated_port().or_else(|| self.authority.and_then(port_in)),
         };
         let port = stated.or(self.destination).unwrap_or(default);
-        let host = self.given_host.cloned().or(written);
+        let host = self.given_host.map(|host| host.to_value()).or(written);
         Origin { host: host.map(|host| agreeing(host, port, default)), port }
     }
 
@@ -50,7 +52,7 @@ impl Facts<'_> {
 
 /// The host with `port` in the place of another one.
 fn agreeing(host: HeaderValue, port: u16, default: u16) -> HeaderValue {
-    let Some(text) = first(&host) else { return host };
+    let Some(text) = host.to_str().ok().and_then(first_of) else { return host };
     if port_in(text).is_none_or(|written| written == port) {
         return host;
     }
@@ -66,23 +68,33 @@ fn port_in(authority: &str) -> Option<u16> {
 }
 
 /// The first entry of a list: a chain of proxies puts the client's side first.
-pub(super) fn first(value: &HeaderValue) -> Option<&str> {
-    value.to_str().ok()?.split(',').next().map(str::trim)
+pub(super) fn first(value: FieldValue<'_>) -> Option<&str> {
+    first_of(value.to_str().ok()?)
+}
+
+fn first_of(list: &str) -> Option<&str> {
+    list.split(',').next().map(str::trim)
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::*;
+    use crate::fields::Fields;
 
     /// `Host; X-Forwarded-Host; X-Forwarded-Port; PROXY port`, by scheme, gives `host port`.
     fn check(scheme: &str, facts: [&'static str; 4], expected: &str) {
         let given = |text: &'static str| (!text.is_empty()).then(|| HeaderValue::from_static(text));
-        let (host, port) = (given(facts[1]), given(facts[2]));
+        let (host, port) = (HeaderName::from_static("h"), HeaderName::from_static("p"));
+        let fields = [(host.clone(), facts[1]), (port.clone(), facts[2])];
+        let fields = fields.into_iter().filter_map(|(name, text)| Some((name, given(text)?)));
+        let fields: Fields = fields.collect();
         let origin = Facts {
             secure: scheme == "https",
             authority: (!facts[0].is_empty()).then_some(facts[0]),
-            given_host: host.as_ref(),
-            given_port: port.as_ref(),
+            given_host: fields.get(host),
+            given_port: fields.get(port),
             destination: facts[3].parse().ok(),
         }
         .origin((!facts[0].is_empty()).then(|| HeaderValue::from_static(facts[0])));

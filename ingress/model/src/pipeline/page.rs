@@ -1,10 +1,11 @@
 //! Answers of our own: error pages in the format the client accepts.
 
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, SERVER};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::fields::X_REQUEST_ID;
 use super::response::SERVER_NAME;
+use crate::fields::Fields;
 
 /// A whole answer made here.
 #[derive(Clone, PartialEq, Debug)]
@@ -36,7 +37,7 @@ enum Format {
 /// The page for `status` in the format that `headers` accept, with the reason in words and the request id.
 ///
 /// `reason` must not name anything inside the cluster: the page is for whoever asks.
-pub fn error_page(status: StatusCode, reason: &str, headers: &HeaderMap, request_id: &HeaderValue) -> Answer {
+pub fn error_page(status: StatusCode, reason: &str, headers: &Fields, request_id: &HeaderValue) -> Answer {
     let title = status.canonical_reason().unwrap_or("Error");
     let code = status.as_u16();
     // The id is visible ASCII; one that a client chose holds no character that either format gives a meaning to.
@@ -71,9 +72,9 @@ fn json(code: u16, title: &str, reason: &str, id: &str) -> String {
 }
 
 /// The format with the highest weight in `Accept` (RFC 9110 section 12.5.1); among equals the first.
-fn accepted(headers: &HeaderMap) -> Format {
+fn accepted(headers: &Fields) -> Format {
     let mut best = (0.0, Format::Text);
-    let ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let ranges = headers.get_all(ACCEPT).filter_map(|value| value.to_str().ok());
     for range in ranges.flat_map(|value| value.split(',')) {
         let mut parts = range.split(';').map(str::trim);
         let format = match parts.next().map(str::to_ascii_lowercase).as_deref() {
@@ -107,8 +108,7 @@ mod tests {
         ];
         let id = HeaderValue::from_static("7");
         for (accept, kind) in cases {
-            let mut headers = HeaderMap::new();
-            headers.insert(ACCEPT, HeaderValue::from_static(accept));
+            let headers = Fields::from_iter([(ACCEPT, HeaderValue::from_static(accept))]);
             let page = error_page(StatusCode::NOT_FOUND, "nothing here", &headers, &id);
             let found = page.headers.iter().find(|(name, _)| name == CONTENT_TYPE).map(|(_, value)| value.clone());
             assert_eq!(found, Some(HeaderValue::from_static(kind)), "{accept}");

@@ -1,18 +1,21 @@
 //! Header edits on the way back to the client, and how the body of a response is delimited.
 
+use std::sync::LazyLock;
+
 use http::header::{
     CONNECTION, CONTENT_LENGTH, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SERVER, TE, TRAILER, TRANSFER_ENCODING,
     UPGRADE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 
-use super::HeaderEdits;
 use super::hops::{KEEP_ALIVE, PROXY_CONNECTION, remove_nominated};
 use super::tokens::members;
+use crate::fields::{Fields, HeaderEdits, Names};
 
 /// What no client gets as it came: fields of one hop.
-static NEVER_SENT: [HeaderName; 7] =
-    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, UPGRADE, PROXY_AUTHORIZATION, PROXY_AUTHENTICATE];
+static NEVER_SENT: LazyLock<Names> = LazyLock::new(|| {
+    Names::new([CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, UPGRADE, PROXY_AUTHORIZATION, PROXY_AUTHENTICATE])
+});
 
 /// What an answer without a `Server` field gets.
 pub(super) const SERVER_NAME: HeaderValue = HeaderValue::from_static("landfall");
@@ -41,19 +44,19 @@ pub enum Trailers {
 /// - Framing fields are left as [`response_body`] reads them: none where there may be none, else one of each.
 /// - `Trailer` stays only where trailers pass.
 /// - A final response without `Server` gets ours.
-pub fn response_edits(status: StatusCode, headers: &HeaderMap, upgraded: Upgraded, trailers: Trailers) -> HeaderEdits {
+pub fn response_edits(status: StatusCode, headers: &Fields, upgraded: Upgraded, trailers: Trailers) -> HeaderEdits {
     let mut edits = HeaderEdits { always: &NEVER_SENT, ..HeaderEdits::default() };
     remove_nominated(headers, &mut edits);
     if upgraded == Upgraded::Yes
         && let Some(token) = headers.get(UPGRADE)
     {
         edits.set.push((CONNECTION, HeaderValue::from_static("upgrade")));
-        edits.set.push((UPGRADE, token.clone()));
+        edits.set.push((UPGRADE, token.to_value()));
     }
     if trailers == Trailers::Drop {
         edits.remove.push(TRAILER);
     }
-    if !status.is_informational() && !headers.contains_key(SERVER) {
+    if !status.is_informational() && !headers.contains(SERVER) {
         edits.set.push((SERVER, SERVER_NAME));
     }
     edit_framing(status, headers, &mut edits);
@@ -63,7 +66,7 @@ pub fn response_edits(status: StatusCode, headers: &HeaderMap, upgraded: Upgrade
 /// RFC 9112 section 6.1: "A server MUST NOT send a Transfer-Encoding header field in any response with a status code
 /// of 1xx (Informational) or 204 (No Content)"; RFC 9110 section 8.6 says the same of `Content-Length`. A 304 may have
 /// the length of what it stands for. Its `Transfer-Encoding` could only announce chunks that never come.
-fn edit_framing(status: StatusCode, headers: &HeaderMap, edits: &mut HeaderEdits) {
+fn edit_framing(status: StatusCode, headers: &Fields, edits: &mut HeaderEdits) {
     let (lengthless, chunkless) = (is_lengthless(status), is_bodiless(status));
     if lengthless {
         edits.remove.push(CONTENT_LENGTH);
@@ -74,14 +77,14 @@ fn edit_framing(status: StatusCode, headers: &HeaderMap, edits: &mut HeaderEdits
     }
     if chunkless {
         edits.remove.push(TRANSFER_ENCODING);
-    } else if headers.get_all(TRANSFER_ENCODING).iter().nth(1).is_some() && is_chunked(headers) == Ok(true) {
+    } else if headers.get_all(TRANSFER_ENCODING).nth(1).is_some() && is_chunked(headers) == Ok(true) {
         edits.set.push((TRANSFER_ENCODING, HeaderValue::from_static("chunked")));
     }
 }
 
 /// Whether there is more than one length, in one field or in several.
-fn is_repeated(headers: &HeaderMap) -> bool {
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+fn is_repeated(headers: &Fields) -> bool {
+    let mut lengths = headers.get_all(CONTENT_LENGTH);
     lengths.next().is_some_and(|first| first.as_bytes().contains(&b',')) || lengths.next().is_some()
 }
 
@@ -125,7 +128,7 @@ pub enum BadFraming {
 
 /// How the body of the response to a request with this method is delimited (RFC 9112 section 6.3). Equal lengths are
 /// one, and so is `chunked` said twice.
-pub fn response_body(method: &Method, status: StatusCode, headers: &HeaderMap) -> Result<ResponseBody, BadFraming> {
+pub fn response_body(method: &Method, status: StatusCode, headers: &Fields) -> Result<ResponseBody, BadFraming> {
     if is_lengthless(status) {
         return Ok(ResponseBody::Nothing);
     }
@@ -140,13 +143,16 @@ pub fn response_body(method: &Method, status: StatusCode, headers: &HeaderMap) -
 }
 
 /// The declared length of a body; equal lengths are one.
-pub fn declared_length(headers: &HeaderMap) -> Result<Option<u64>, BadFraming> {
+pub fn declared_length(headers: &Fields) -> Result<Option<u64>, BadFraming> {
     let mut declared = None;
+    let mut values = headers.get_all(CONTENT_LENGTH);
+    if let (Some(only), None) = (values.next(), values.next())
+        && let Some(length) = number(only.as_bytes())
+    {
+        return Ok(Some(length));
+    }
     for value in members(headers, CONTENT_LENGTH) {
-        let digits = std::str::from_utf8(value).unwrap_or_default();
-        let number = if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None };
-        // More than 2^63 - 1 bytes is what no backend can mean.
-        let length = number.filter(|length| i64::try_from(*length).is_ok()).ok_or(BadFraming::NotALength)?;
+        let length = number(value).ok_or(BadFraming::NotALength)?;
         if declared.is_some_and(|declared| declared != length) {
             return Err(BadFraming::Lengths);
         }
@@ -155,7 +161,19 @@ pub fn declared_length(headers: &HeaderMap) -> Result<Option<u64>, BadFraming> {
     Ok(declared)
 }
 
-fn is_chunked(headers: &HeaderMap) -> Result<bool, BadFraming> {
+/// A number in digits alone. More than 2^63 - 1 bytes is what no backend can mean.
+fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    let length = digits.iter().try_fold(0_u64, |length, byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        length.checked_mul(10)?.checked_add(digit)
+    });
+    length.filter(|length| i64::try_from(*length).is_ok())
+}
+
+fn is_chunked(headers: &Fields) -> Result<bool, BadFraming> {
     let mut chunked = false;
     for value in headers.get_all(TRANSFER_ENCODING) {
         if !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") {
@@ -168,9 +186,11 @@ fn is_chunked(headers: &HeaderMap) -> Result<bool, BadFraming> {
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderMap, HeaderName};
+
     use super::*;
 
-    type Fields = &'static [(&'static str, &'static str)];
+    type Texts = &'static [(&'static str, &'static str)];
 
     fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let field = |(name, value): &(&'static str, &'static str)| {
@@ -183,7 +203,7 @@ mod tests {
     fn passed(status: u16, fields: &[(&'static str, &'static str)], trailers: Trailers) -> Vec<String> {
         let mut headers = headers(fields);
         let status = StatusCode::from_u16(status).unwrap();
-        response_edits(status, &headers, Upgraded::No, trailers).apply(&mut headers);
+        response_edits(status, &Fields::from(&headers), Upgraded::No, trailers).apply(&mut headers);
         let mut lines: Vec<_> =
             headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         lines.sort();
@@ -228,7 +248,7 @@ mod tests {
     #[test]
     fn a_body_ends_where_the_head_says() {
         use ResponseBody::{Chunked, Length, Nothing, UntilClose};
-        let cases: &[(&str, u16, Fields, Result<ResponseBody, BadFraming>)] = &[
+        let cases: &[(&str, u16, Texts, Result<ResponseBody, BadFraming>)] = &[
             ("GET", 200, &[LENGTH], Ok(Length(5))),
             ("GET", 200, &[LENGTH, LENGTH], Ok(Length(5))),
             ("GET", 200, &[("Content-Length", "5, 5")], Ok(Length(5))),
@@ -253,7 +273,11 @@ mod tests {
         ];
         for (method, status, fields, expected) in cases {
             let (method, status) = (method.parse().unwrap(), StatusCode::from_u16(*status).unwrap());
-            assert_eq!(response_body(&method, status, &headers(fields)), *expected, "{method} {status} {fields:?}");
+            assert_eq!(
+                response_body(&method, status, &Fields::from(&headers(fields))),
+                *expected,
+                "{method} {status} {fields:?}"
+            );
         }
     }
 }

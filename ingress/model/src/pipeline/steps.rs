@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, ORIGIN, TE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::ask::{self, Question, parts};
 use super::fields::{X_CODE, X_FORWARDED_PREFIX};
@@ -14,6 +14,7 @@ use super::instead::{is_replaced, name_backend};
 use super::page::{Answer, error_page};
 use super::{Ask, Decision, Forward, Key, Live, client_certificate};
 use crate::backend::{Backend, BackendState, Protocol, Target};
+use crate::fields::{Fields, HeaderEdits};
 use crate::host::HostName;
 use crate::path::CanonicalPath;
 use crate::policy::{
@@ -315,7 +316,7 @@ impl Request<'_> {
     }
 
     /// Path and query for the backend: in the dialect of ingress-nginx as they were sent, else in canonical form.
-    fn target(&self, route: &Route, backend: &Backend, client: IpAddr, edits: &mut super::HeaderEdits) -> Step<String> {
+    fn target(&self, route: &Route, backend: &Backend, client: IpAddr, edits: &mut HeaderEdits) -> Step<String> {
         if let Some(rewrite) = &route.policy.rewrite {
             let facts = self.template_facts(route, Some(backend), client);
             let with_query = |path: String| match self.query {
@@ -403,6 +404,6 @@ impl Request<'_> {
 }
 
 /// The declared length of the body.
-fn content_length(headers: &HeaderMap) -> Option<u64> {
+fn content_length(headers: &Fields) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

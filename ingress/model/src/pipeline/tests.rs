@@ -3,6 +3,7 @@
 mod certificates;
 
 use http::header::LOCATION;
+use http::{HeaderMap, HeaderName};
 
 use super::*;
 use crate::backend::{Affinity, Backend, BackendKey, BackendState, PortRef, Protocol, Target};
@@ -66,7 +67,8 @@ fn request(text: &str) -> Request {
 /// What `client` gets, over TLS if `secure`, with 10.9.0.0/16 trusted.
 fn ask(table: &Table, client: &str, tls: Option<Tls>, text: &str) -> Decision {
     let Request { method, target, version, headers } = request(text);
-    let head = RequestHead { method: &method, version, target: &target, authority: None, headers: &headers };
+    let head =
+        RequestHead { method: &method, version, target: &target, authority: None, headers: &Fields::from(&headers) };
     let client: SocketAddr = format!("{client}:4711").parse().unwrap();
     // The ports that a pod listens on, which no client knows.
     let local = if tls.is_some() { "192.0.2.1:8443" } else { "192.0.2.1:8080" }.parse().unwrap();
@@ -306,8 +308,7 @@ fn a_plain_request_is_sent_to_https_where_the_route_asks_for_it() {
 #[test]
 fn a_clients_request_id_is_kept_only_if_it_can_be_passed_on() {
     let id = |value: &'static str| {
-        let headers =
-            HeaderMap::from_iter([(HeaderName::from_static("x-request-id"), HeaderValue::from_static(value))]);
+        let headers = Fields::from_iter([(HeaderName::from_static("x-request-id"), HeaderValue::from_static(value))]);
         request_id(&headers, 255).to_str().unwrap().to_owned()
     };
     assert_eq!(id("abc-123"), "abc-123");

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use bytes::Bytes;
 use http::HeaderValue;
 
 /// `192.0.2.1`, at most 15 characters.
@@ -14,19 +15,32 @@ pub(super) fn address(address: IpAddr) -> HeaderValue {
 }
 
 fn ipv4(address: Ipv4Addr) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
-    let mut text = [b'.'; 15];
-    let mut at = 0;
+    let mut text = Short { bytes: [b'.'; 15], length: 0 };
+    let (bytes, at) = (&mut text.bytes, &mut text.length);
     for (index, octet) in address.octets().into_iter().enumerate() {
         // The dots are there already.
-        at += usize::from(index > 0);
+        *at += usize::from(index > 0);
         for (least, unit) in [(100, 100), (10, 10), (0, 1)] {
             if octet >= least {
-                text[at] = b'0' + octet / unit % 10;
-                at += 1;
+                bytes[*at] = b'0' + octet / unit % 10;
+                *at += 1;
             }
         }
     }
-    HeaderValue::from_bytes(&text[..at])
+    // Owned, so that the fields that name the client share it.
+    HeaderValue::from_maybe_shared(Bytes::from_owner(text))
+}
+
+/// An IPv4 address in words.
+struct Short {
+    bytes: [u8; 15],
+    length: usize,
+}
+
+impl AsRef<[u8]> for Short {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
 }
 
 /// A port; those that nearly every request has are at hand.
@@ -54,7 +68,8 @@ pub(super) fn hexadecimal(number: u128) -> HeaderValue {
     for (pair, byte) in text.chunks_exact_mut(2).zip(number.to_be_bytes()) {
         pair.copy_from_slice(&PAIRS[usize::from(byte)]);
     }
-    HeaderValue::from_bytes(&text).expect("hexadecimal digits are visible ASCII")
+    // Owned, so that the copies for the log and the answer share it.
+    HeaderValue::from_maybe_shared(Bytes::from_owner(text)).expect("hexadecimal digits are visible ASCII")
 }
 
 #[cfg(test)]

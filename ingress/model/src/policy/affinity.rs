@@ -4,10 +4,11 @@ use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderValue, header};
 use k8s_openapi::jiff::Timestamp;
 
 use super::template::{Template, cookie};
+use crate::fields::Fields;
 
 /// A cookie that keeps a client at its endpoint.
 #[derive(Clone, PartialEq, Debug)]
@@ -38,19 +39,12 @@ pub struct HashBy(pub Template);
 
 impl CookieAffinity {
     /// The value that the client sends.
-    pub fn value<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
+    pub fn value<'a>(&self, headers: &'a Fields) -> Option<&'a str> {
         cookie(headers, &self.name).filter(|value| !value.is_empty())
     }
 
     /// `Set-Cookie`, for a rule's path, at `now` seconds since the epoch.
-    pub fn set(
-        &self,
-        value: &str,
-        rule_path: &str,
-        secure: bool,
-        headers: &HeaderMap,
-        now: u64,
-    ) -> Option<HeaderValue> {
+    pub fn set(&self, value: &str, rule_path: &str, secure: bool, headers: &Fields, now: u64) -> Option<HeaderValue> {
         let mut text = format!("{}={value}", self.name);
         // The order is that of ingress-nginx. Writing to a text can't fail.
         if let Some(expires) = self.expires {

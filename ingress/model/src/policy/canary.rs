@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 use regex::Regex;
 
 use super::template::cookie;
 use crate::backend::Backend;
+use crate::fields::Fields;
 
 /// The backend of a canary, and which requests it gets.
 #[derive(Clone, Debug)]
@@ -48,14 +49,14 @@ impl PartialEq for CanaryRule {
 
 impl CanaryRule {
     /// Whether a request is the canary's. `dice` is a random number.
-    pub fn takes(&self, headers: &HeaderMap, dice: u64) -> bool {
+    pub fn takes(&self, headers: &Fields, dice: u64) -> bool {
         let by_header = self.header.as_ref().and_then(|name| self.by_header(headers, name));
         let by_cookie = || self.cookie.as_ref().and_then(|name| word(cookie(headers, name)?));
         by_header.or_else(by_cookie).unwrap_or_else(|| dice % self.total.max(1) < self.weight)
     }
 
-    fn by_header(&self, headers: &HeaderMap, name: &HeaderName) -> Option<bool> {
-        let mut values = headers.get_all(name).iter();
+    fn by_header(&self, headers: &Fields, name: &HeaderName) -> Option<bool> {
+        let mut values = headers.get_all(name);
         let value = values.next()?.to_str().ok()?;
         if values.next().is_some() {
             return None;
@@ -78,7 +79,7 @@ fn word(text: &str) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderMap, HeaderValue};
 
     use super::*;
 
@@ -99,7 +100,7 @@ mod tests {
             if !cookie.is_empty() {
                 headers.insert("cookie", HeaderValue::from_static(cookie));
             }
-            headers
+            Fields::from(&headers)
         };
         for (field, cookie, dice, expected) in [
             ("always", "cc=never", 99, true),

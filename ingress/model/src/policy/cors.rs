@@ -2,6 +2,8 @@
 
 use http::{HeaderName, HeaderValue};
 
+use crate::fields::FieldValue;
+
 const ALLOW_ORIGIN: HeaderName = HeaderName::from_static("access-control-allow-origin");
 const ALLOW_CREDENTIALS: HeaderName = HeaderName::from_static("access-control-allow-credentials");
 
@@ -43,13 +45,13 @@ impl OriginPattern {
 
 impl Cors {
     /// The fields of an answer to a request of this origin; `None` where the origin is not allowed.
-    pub fn fields(&self, origin: Option<&HeaderValue>) -> Option<Vec<(HeaderName, HeaderValue)>> {
+    pub fn fields(&self, origin: Option<FieldValue<'_>>) -> Option<Vec<(HeaderName, HeaderValue)>> {
         let allowed = match &self.origins {
             None => HeaderValue::from_static("*"),
             Some(patterns) => {
                 let origin = origin?;
                 let text = origin.to_str().ok()?;
-                patterns.iter().any(|pattern| pattern.matches(text)).then(|| origin.clone())?
+                patterns.iter().any(|pattern| pattern.matches(text)).then(|| origin.to_value())?
             }
         };
         let mut fields = vec![(ALLOW_ORIGIN, allowed)];

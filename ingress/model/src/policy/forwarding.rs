@@ -1,10 +1,12 @@
 //! What a backend of the ingress-nginx dialect is told of the client, and whose word about that is believed.
 
-use http::{HeaderName, HeaderValue};
-use ipnet::IpNet;
 use std::net::IpAddr;
 
+use http::HeaderName;
+use ipnet::IpNet;
+
 use super::template::Template;
+use crate::fields::FieldValue;
 
 /// The options of ingress-nginx about forwarded fields.
 #[derive(Clone, PartialEq, Debug)]
@@ -54,13 +56,12 @@ impl Forwarding {
     }
 
     /// Whether nginx drops a field with this name.
-    pub fn drops(&self, name: &HeaderName) -> bool {
-        let name = name.as_str();
-        name.contains('.') || (!self.underscores && name.contains('_'))
+    pub fn drops(&self, name: &[u8]) -> bool {
+        name.contains(&b'.') || (!self.underscores && name.contains(&b'_'))
     }
 }
 
 /// The scheme as a field says it.
-pub fn scheme_of(value: &HeaderValue) -> Option<&str> {
+pub fn scheme_of(value: FieldValue<'_>) -> Option<&str> {
     value.to_str().ok()?.split(',').next().map(str::trim).filter(|scheme| !scheme.is_empty())
 }

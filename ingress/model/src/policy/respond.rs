@@ -1,9 +1,10 @@
 //! Changes to the head of a response on its way to the client.
 
 use http::header::{LOCATION, REFRESH, SET_COOKIE};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
 use super::template::{Facts, Template};
+use crate::fields::Fields;
 
 /// `Strict-Transport-Security` (RFC 6797), for answers over TLS.
 pub type Hsts = HeaderValue;
@@ -46,7 +47,7 @@ impl ResponseRules {
     }
 
     /// The fields of a response that are other than the backend sent them; several of one name stand together.
-    pub fn rewritten(&self, headers: &HeaderMap, facts: &Facts<'_>) -> Vec<(HeaderName, Vec<HeaderValue>)> {
+    pub fn rewritten(&self, headers: &Fields, facts: &Facts<'_>) -> Vec<(HeaderName, Vec<HeaderValue>)> {
         let mut changed = Vec::new();
         if let Some(replace) = &self.location {
             for name in [LOCATION, REFRESH] {
@@ -57,9 +58,9 @@ impl ResponseRules {
             }
         }
         if self.cookie_domain.is_some() || self.cookie_path.is_some() {
-            let cookies: Vec<&HeaderValue> = headers.get_all(SET_COOKIE).iter().collect();
+            let cookies: Vec<HeaderValue> = headers.get_all(SET_COOKIE).map(|cookie| cookie.to_value()).collect();
             let rewritten: Vec<HeaderValue> = cookies.iter().map(|cookie| self.cookie(cookie, facts)).collect();
-            if cookies.iter().zip(&rewritten).any(|(before, after)| *before != after) {
+            if cookies != rewritten {
                 changed.push((SET_COOKIE, rewritten));
             }
         }

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderName, Method};
 use thiserror::Error;
+
+use crate::fields::{FieldValue, Fields};
 
 /// What variables stand for in one request.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,7 +28,7 @@ pub struct Facts<'a> {
     /// The client.
     pub client: Option<IpAddr>,
     /// The fields of the request.
-    pub headers: Option<&'a HeaderMap>,
+    pub headers: Option<&'a Fields>,
     /// The request id.
     pub request_id: &'a str,
     /// Whether `$arg_NAME` is empty.
@@ -201,7 +203,7 @@ impl Variable {
             Self::ServicePort => facts.place[3],
             Self::Header(name) => {
                 let value = facts.headers.and_then(|headers| headers.get(name));
-                return text.extend_from_slice(value.map(http::HeaderValue::as_bytes).unwrap_or_default());
+                return text.extend_from_slice(value.as_ref().map(FieldValue::as_bytes).unwrap_or_default());
             }
             Self::Cookie(name) => facts.headers.and_then(|headers| cookie(headers, name)).unwrap_or_default(),
             Self::Argument(_) if facts.no_arguments => "",
@@ -215,8 +217,8 @@ impl Variable {
 }
 
 /// The value of a cookie that the client sends.
-pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let lines = headers.get_all(http::header::COOKIE).iter().filter_map(|line| line.to_str().ok());
+pub(crate) fn cookie<'a>(headers: &'a Fields, name: &str) -> Option<&'a str> {
+    let lines = headers.get_all(http::header::COOKIE).filter_map(|line| line.to_str().ok());
     let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
 }
@@ -256,9 +258,10 @@ mod tests {
 
     #[test]
     fn variables_stand_for_what_the_request_says() {
-        let mut headers = HeaderMap::new();
-        headers.insert("x-tenant", HeaderValue::from_static("acme"));
-        headers.insert("cookie", HeaderValue::from_static("a=1; session=s"));
+        let headers = Fields::from_iter([
+            (HeaderName::from_static("x-tenant"), HeaderValue::from_static("acme")),
+            (http::header::COOKIE, HeaderValue::from_static("a=1; session=s")),
+        ]);
         let facts = Facts {
             host: "h.test",
             authority: "h.test:81",

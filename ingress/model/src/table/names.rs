@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::header::{REFERER, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 
+use crate::fields::Fields;
 use crate::host::{HostName, HostPattern};
 use crate::policy::Forwarding;
 
@@ -106,8 +107,8 @@ impl PartialEq for TextPattern {
 
 impl Blocked {
     /// Whether a request is refused.
-    pub fn blocks(&self, headers: &HeaderMap) -> bool {
-        let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
+    pub fn blocks(&self, headers: &Fields) -> bool {
+        let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let among = |patterns: &[TextPattern], text: &str| {
             patterns.iter().any(|pattern| match pattern {
                 TextPattern::Exact(exact) => exact.eq_ignore_ascii_case(text),

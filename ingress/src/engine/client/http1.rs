@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use http::header::DATE;
-use http::{HeaderMap, Method, StatusCode, Version};
-use landfall_ingress_model::pipeline::HeaderEdits;
+use http::{Method, StatusCode, Version};
+use landfall_ingress_model::fields::{Fields, HeaderEdits};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::SockRef;
 use tokio::net::TcpStream;
@@ -16,12 +16,15 @@ use tokio::net::TcpStream;
 use super::{ClientError, Presence, Reply};
 use crate::engine::body::{BodyWriter, Length, Part, WrongLength, decimal};
 use crate::engine::clock::Clock;
-use crate::engine::framing::{Body, Fields, keeps_alive};
+use crate::engine::framing::{Body, keeps_alive};
 use crate::engine::wire::Wire;
 use crate::listener::ClientStream;
 
 /// Requests that were sent ahead are read up to here while an answer is awaited.
 const MAX_AHEAD: usize = 16 * 1024;
+
+/// Bytes that the head of nearly every answer has room in.
+const USUAL_HEAD: usize = 1024;
 
 /// The other end has closed its sending side: `poll(2)` of Linux, which nix has no name for.
 const POLLRDHUP: i16 = 0x2000;
@@ -61,7 +64,7 @@ impl Http1Client {
         body: Body,
         version: Version,
         method: &Method,
-        headers: &HeaderMap,
+        headers: &Fields,
         clock: Clock,
     ) -> Self {
         let expects = headers.get(http::header::EXPECT).is_some_and(|value| is_word(value.as_bytes(), b"100-continue"));
@@ -163,9 +166,10 @@ impl Http1Client {
         let switching = reply.status == StatusCode::SWITCHING_PROTOCOLS;
         self.keeps_alive &= self.writer != BodyWriter::UntilEnd && !switching;
         let out = self.wire.output();
+        out.reserve(USUAL_HEAD);
         status_line(reply.status, out);
         reply.fields.write(reply.edits, out);
-        if !reply.fields.map.contains_key(DATE) {
+        if !reply.fields.contains(DATE) {
             out.extend_from_slice(b"Date: ");
             self.clock.date(out);
             out.extend_from_slice(b"\r\n");

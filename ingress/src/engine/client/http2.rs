@@ -8,12 +8,11 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::header::{CONTENT_LENGTH, DATE};
 use http::{HeaderMap, Response, StatusCode};
-use landfall_ingress_model::pipeline::HeaderEdits;
+use landfall_ingress_model::fields::{Fields, HeaderEdits};
 
 use super::{ClientError, Presence, Reply};
 use crate::engine::body::{Length, Part};
 use crate::engine::clock::Clock;
-use crate::engine::framing::Fields;
 use crate::engine::h2_stream::{Outgoing, poll_incoming};
 
 /// The client of one HTTP/2 exchange.
@@ -59,7 +58,6 @@ impl Http2Client {
         let mut response = Response::new(());
         *response.status_mut() = status;
         *response.headers_mut() = fields.edited(edits);
-        response.headers_mut().remove(CONTENT_LENGTH);
         // Whoever can't get it is told of it by the final response.
         let _ = self.respond.send_informational(response);
     }
@@ -68,7 +66,6 @@ impl Http2Client {
         let mut response = Response::new(());
         *response.status_mut() = reply.status;
         let mut fields = reply.fields.edited(reply.edits);
-        fields.remove(CONTENT_LENGTH);
         if let Some(length) = reply.declared {
             fields.insert(CONTENT_LENGTH, length.into());
         }

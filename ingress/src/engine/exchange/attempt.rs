@@ -175,12 +175,14 @@ impl<'a> Attempts<'a> {
 
     fn origin(&self, address: SocketAddr) -> Origin {
         let protocol = self.forward.state.protocol;
-        let host = self.request.authority.as_deref().or_else(|| {
-            let host = self.request.fields.map.get(http::header::HOST)?;
-            host.to_str().ok()
-        });
         let tls = self.tls();
-        let server_name = server_name(protocol, host.unwrap_or_default(), address, tls.as_deref());
+        let host = || {
+            let field = || self.request.fields.get(http::header::HOST)?.to_str().ok();
+            self.request.authority.as_deref().or_else(field).unwrap_or_default()
+        };
+        // Few backends are asked by TLS.
+        let host = if protocol == Protocol::Https { host() } else { "" };
+        let server_name = server_name(protocol, host, address, tls.as_deref());
         let protocol = match protocol {
             Protocol::Http => Protocols::Http1,
             Protocol::H2c => Protocols::Http2,

@@ -57,7 +57,7 @@ pub(super) async fn authorize(
         None => None,
     };
     let route = ask.route().clone();
-    ask.conclude(right, opinion.as_deref(), &request.fields.map, id).map_err(|page| (page, Some(route)))
+    ask.conclude(right, opinion.as_deref(), &request.fields, id).map_err(|page| (page, Some(route)))
 }
 
 /// Whether a password has this hash; what takes that long must not hold other requests up.

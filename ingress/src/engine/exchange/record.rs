@@ -129,7 +129,7 @@ impl<'a> Record<'a> {
     /// Tells the observer.
     pub(super) fn tell(self, engine: &Shared, sent: u64) {
         let Self { request, peer, id, .. } = self;
-        let headers = if engine.observer.reads() { Some(&request.fields.map) } else { None };
+        let headers = if engine.observer.reads() { Some(&request.fields) } else { None };
         let text = |name: HeaderName| Some(String::from_utf8_lossy(headers?.get(name)?.as_bytes()));
         let host = request.authority.as_deref().map(Cow::Borrowed).or_else(|| text(header::HOST));
         engine.observer.exchange(&Exchange {

@@ -8,14 +8,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, SERVER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use landfall_ingress_model::pipeline::{Answer, Forward, HeaderEdits, error_page};
+use landfall_ingress_model::fields::{FieldValue, Fields, HeaderEdits};
+use landfall_ingress_model::pipeline::{Answer, Forward, error_page};
 use landfall_shared::drain::Phase;
 use tokio::time::Instant;
 
 use super::{Failure, Record, Request, Shared};
 use crate::engine::body::{Length, Part};
 use crate::engine::client::{Client, Reply};
-use crate::engine::framing::Fields;
 use crate::engine::timer::Timer;
 
 /// What a call's answer says of its server.
@@ -48,17 +48,17 @@ pub(in crate::engine) async fn answer(
     record: &mut Record<'_>,
 ) -> Result<(), Failure> {
     record.status = page.status.as_u16();
-    if client.is_http2() && is_grpc(&request.fields.map) {
+    if client.is_http2() && is_grpc(&request.fields) {
         return answer_grpc(client, page.status, page_reason(page), record.id);
     }
-    let map: HeaderMap = page.headers.iter().cloned().collect();
     let bodiless = page.status == StatusCode::NO_CONTENT;
     let body = if bodiless || request.method == Method::HEAD || page.body.is_empty() {
         Length::None
     } else {
         Length::Known(page.body.len() as u64)
     };
-    let (fields, edits) = (Fields::of_map(map), HeaderEdits::default());
+    let fields: Fields = page.headers.iter().map(|(name, value)| (name, value)).collect();
+    let edits = HeaderEdits::default();
     let declared = (!bodiless).then_some(page.body.len() as u64);
     begin(engine, client, &Reply { status: page.status, fields: &fields, edits: &edits, declared, body })?;
     if body != Length::None {
@@ -90,7 +90,7 @@ fn answer_grpc(client: &mut Client<'_>, status: StatusCode, reason: &str, id: &H
     map.insert(CONTENT_TYPE, GRPC);
     map.insert(SERVER, OURS);
     map.insert(HeaderName::from_static("x-request-id"), id.clone());
-    let (fields, edits) = (Fields::of_map(map), HeaderEdits::default());
+    let (fields, edits) = (Fields::from(&map), HeaderEdits::default());
     let reply = Reply { status: StatusCode::OK, fields: &fields, edits: &edits, declared: None, body: Length::None };
     Ok(client.reply(&reply)?)
 }
@@ -118,8 +118,8 @@ fn grpc_status(status: StatusCode, reason: &str) -> HeaderMap {
     map
 }
 
-fn is_grpc(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+fn is_grpc(headers: &Fields) -> bool {
+    let kind = headers.get(CONTENT_TYPE).as_ref().map(FieldValue::as_bytes).unwrap_or_default();
     kind.starts_with(b"application/grpc") && matches!(kind.get(16), None | Some(b'+' | b';'))
 }
 
@@ -142,11 +142,11 @@ pub(super) async fn fail(
         return Ok(());
     };
     if !client.has_answer() {
-        let mut page = error_page(status, reason, &request.fields.map, record.id);
+        let mut page = error_page(status, reason, &request.fields, record.id);
         page.headers.extend(forward.reply.iter().cloned());
         return answer(engine, request, client, &page, timer, record).await;
     }
-    if let (Client::Http2(stream), true) = (&mut *client, is_grpc(&request.fields.map))
+    if let (Client::Http2(stream), true) = (&mut *client, is_grpc(&request.fields))
         && stream.end_with(grpc_status(status, reason))
     {
         return Ok(());

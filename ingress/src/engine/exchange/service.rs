@@ -6,17 +6,16 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
 use landfall_ingress_model::address::usable;
 use landfall_ingress_model::backend::{Affinity, Protocol};
 use landfall_ingress_model::balance::{Balance, Choice};
-use landfall_ingress_model::pipeline::{HeaderEdits, Opinion, Question, parts};
+use landfall_ingress_model::fields::{Fields, HeaderEdits};
+use landfall_ingress_model::pipeline::{Opinion, Question, parts};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::Shared;
 use crate::engine::body::{Length, Part};
-use crate::engine::framing::Fields;
 use crate::engine::upstream::{Answer, Care, Origin, Outbound, Pool, Protocols, Upstream, server_name};
 use crate::resolve::Resolver;
 
@@ -62,10 +61,8 @@ impl Services {
         let address = self.address(host.trim_matches(['[', ']']), port).await?;
         let protocol = if tls { Protocol::Https } else { Protocol::Http };
         let target = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
-        let mut map = question.fields.clone();
-        map.remove(CONTENT_LENGTH);
         let length = body.as_ref().map_or(Length::None, |body| Length::Known(body.len() as u64));
-        let fields = Fields::of_map(map);
+        let fields = Fields::from(&question.fields);
         loop {
             let server_name = server_name(protocol, host, address, None);
             let origin = Origin { address, server_name, tls: None, protocol: Protocols::Http1 };
@@ -83,9 +80,9 @@ impl Services {
             match answer_of(&mut upstream, &outbound, body.clone()).await {
                 Some((opinion, whole)) => {
                     if let (true, Upstream::Http1(upstream)) = (whole, upstream)
-                        && let Some((origin, idle)) = upstream.into_idle(Instant::now())
+                        && let Some(idle) = upstream.into_idle(Instant::now())
                     {
-                        self.pool.put(origin, idle);
+                        self.pool.put(idle);
                     }
                     return Some(opinion);
                 }
@@ -128,7 +125,7 @@ async fn answer_of(upstream: &mut Upstream, outbound: &Outbound<'_>, body: Optio
             Answer::Head(head) => break head,
         }
     };
-    let opinion = Opinion { status: head.status, fields: head.fields.map };
+    let opinion = Opinion { status: head.status, fields: head.fields.to_map() };
     let mut over = matches!(head.body, Length::None | Length::Known(0));
     let mut read = 0;
     while !over && read < BODY {

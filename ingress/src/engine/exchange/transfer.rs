@@ -256,7 +256,7 @@ impl<'t, 'c> Transfer<'t, 'c> {
         loop {
             match self.upstream.poll_answer(cx) {
                 Poll::Ready(Ok(Answer::Interim(status, fields))) => {
-                    let edits = response_edits(status, &fields.map, Upgraded::No, Trailers::Drop);
+                    let edits = response_edits(status, &fields, Upgraded::No, Trailers::Drop);
                     self.client.inform(status, &fields, &edits);
                     self.down_moved = true;
                 }

@@ -1,9 +1,11 @@
 //! The head of an HTTP/1 request: request line and fields (RFC 9112 sections 2 to 5).
 
 use http::{Method, StatusCode, Version};
+use landfall_ingress_model::fields::{FieldLine, Fields};
 use memchr::memchr;
 
-use super::{Body, FieldSpan, USUAL_FIELDS, Violation, is_token_byte};
+use super::fields::field_line;
+use super::{Body, USUAL_FIELDS, Violation, is_token_byte};
 
 /// Limits of a request head.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,7 +47,7 @@ pub struct Head {
     /// The framing of the body.
     pub body: Body,
     /// Where the fields are.
-    pub spans: Vec<FieldSpan>,
+    pub lines: Vec<FieldLine>,
 }
 
 /// Finds and checks a request head in bytes that come in pieces.
@@ -59,7 +61,7 @@ pub struct RequestScanner {
     searched: usize,
     line: Option<RequestLine>,
     fields_start: usize,
-    spans: Vec<FieldSpan>,
+    lines: Vec<FieldLine>,
     framing: FramingFields,
 }
 
@@ -83,8 +85,8 @@ struct FramingFields {
 
 impl Head {
     /// The fields; `bytes` are those of the head.
-    pub(crate) fn fields(&mut self, bytes: bytes::Bytes) -> super::Fields {
-        super::Fields::of_head(bytes, std::mem::take(&mut self.spans))
+    pub(crate) fn fields(&mut self, bytes: bytes::Bytes) -> Fields {
+        Fields::new(bytes, std::mem::take(&mut self.lines))
     }
 }
 
@@ -145,21 +147,21 @@ impl RequestScanner {
         if line.is_empty() {
             let body = self.framing.body(request)?;
             let RequestLine { method, version, target, authority } = std::mem::take(request);
-            let (fields_start, spans) = (self.fields_start, std::mem::take(&mut self.spans));
-            return Ok(Some(Head { length: end, fields_start, method, version, target, authority, body, spans }));
+            let (fields_start, lines) = (self.fields_start, std::mem::take(&mut self.lines));
+            return Ok(Some(Head { length: end, fields_start, method, version, target, authority, body, lines }));
         }
-        if self.spans.len() == limits.fields {
+        if self.lines.len() == limits.fields {
             return Err(Violation::new(
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "the request has too many header fields",
             ));
         }
-        let (span, name, value) = FieldSpan::of(line, start)?;
+        let (place, name, value) = field_line(line, start, true)?;
         self.framing.note(name, value)?;
-        if self.spans.is_empty() {
-            self.spans.reserve(USUAL_FIELDS);
+        if self.lines.is_empty() {
+            self.lines.reserve(USUAL_FIELDS);
         }
-        self.spans.push(span);
+        self.lines.push(place);
         Ok(None)
     }
 }

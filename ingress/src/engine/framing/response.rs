@@ -4,11 +4,13 @@
 //! nobody else reads these bytes.
 
 use bytes::BytesMut;
-use http::{HeaderValue, Method, StatusCode, Version, header};
+use http::{Method, StatusCode, Version, header};
+use landfall_ingress_model::fields::{FieldLine, FieldValue, Fields};
 use landfall_ingress_model::pipeline::{BadFraming, declared_length};
 use memchr::memchr;
 
-use super::{Body, FieldSpan, Fields, USUAL_FIELDS, keeps_alive};
+use super::fields::field_line;
+use super::{Body, USUAL_FIELDS, keeps_alive};
 
 /// Bytes of the head of a response.
 const MAX_HEAD: usize = 256 * 1024;
@@ -46,7 +48,7 @@ pub(crate) struct ResponseHead {
 impl ResponseHead {
     /// Whether the server would take another request on the connection.
     pub(crate) fn keeps_alive(&self) -> bool {
-        self.body != Body::UntilEnd && keeps_alive(self.version, &self.fields.map)
+        self.body != Body::UntilEnd && keeps_alive(self.version, &self.fields)
     }
 }
 
@@ -58,7 +60,7 @@ pub(crate) struct ResponseScanner {
     /// Up to here there is no line feed behind `line_start`.
     searched: usize,
     line: Option<(Version, StatusCode)>,
-    spans: Vec<FieldSpan>,
+    lines: Vec<FieldLine>,
 }
 
 impl ResponseScanner {
@@ -81,23 +83,23 @@ impl ResponseScanner {
             self.line_start = end;
             self.searched = end;
             let line = input.get(start..line_feed).unwrap_or_default();
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            let (line, crlf) = line.strip_suffix(b"\r").map_or((line, false), |line| (line, true));
             let Some((version, status)) = self.line else {
                 self.line = Some(status_line(line)?);
                 continue;
             };
             if line.is_empty() {
-                let spans = std::mem::take(&mut self.spans);
+                let lines = std::mem::take(&mut self.lines);
                 *self = Self::default();
-                let fields = Fields::of_head(input.split_to(end).freeze(), spans);
+                let fields = Fields::new(input.split_to(end).freeze(), lines);
                 return head(version, status, fields, method).map(Some);
             }
-            let span = FieldSpan::of(line, start).map_err(|violation| Malformed(violation.reason))?.0;
-            if self.spans.is_empty() {
-                self.spans.reserve(USUAL_FIELDS);
+            let place = field_line(line, start, crlf).map_err(|violation| Malformed(violation.reason))?.0;
+            if self.lines.is_empty() {
+                self.lines.reserve(USUAL_FIELDS);
             }
-            self.spans.push(span);
-            if self.spans.len() > MAX_FIELDS {
+            self.lines.push(place);
+            if self.lines.len() > MAX_FIELDS {
                 return Err(Malformed("the response has too many header fields"));
             }
         }
@@ -122,7 +124,7 @@ fn status_line(line: &[u8]) -> Result<(Version, StatusCode), Malformed> {
 fn head(version: Version, status: StatusCode, fields: Fields, method: &Method) -> Result<ResponseHead, Malformed> {
     let bodiless = status.is_informational() || matches!(status.as_u16(), 204 | 304) || method == Method::HEAD;
     // Where there is no body, nothing that is said of one can lead anybody astray.
-    let length = match declared_length(&fields.map) {
+    let length = match declared_length(&fields) {
         Err(error) if !bodiless => return Err(Malformed::from(error)),
         declared => declared.unwrap_or_default(),
     };
@@ -142,7 +144,7 @@ fn head(version: Version, status: StatusCode, fields: Fields, method: &Method) -
 
 fn is_chunked(fields: &Fields) -> Result<bool, Malformed> {
     let mut chunked = false;
-    for value in fields.map.get_all(header::TRANSFER_ENCODING) {
+    for value in fields.get_all(header::TRANSFER_ENCODING) {
         if !is_word(value, b"chunked") {
             return Err(Malformed("the response has a transfer coding other than chunked"));
         }
@@ -151,7 +153,7 @@ fn is_chunked(fields: &Fields) -> Result<bool, Malformed> {
     Ok(chunked)
 }
 
-fn is_word(value: &HeaderValue, word: &[u8]) -> bool {
+fn is_word(value: FieldValue<'_>, word: &[u8]) -> bool {
     value.as_bytes().trim_ascii().eq_ignore_ascii_case(word)
 }
 

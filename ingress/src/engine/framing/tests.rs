@@ -197,3 +197,18 @@ proptest! {
         prop_assert_eq!(outcome(&pieces), whole(&request));
     }
 }
+
+#[test]
+fn a_value_is_judged_alike_wherever_its_bytes_stand() {
+    for byte in 0..=u8::MAX {
+        for other in [b'a', b' ', 0xff] {
+            for length in 1..20 {
+                for at in 0..length {
+                    let mut value = vec![other; length];
+                    value[at] = byte;
+                    assert_eq!(is_value(&value), is_value_byte(byte), "{value:?}");
+                }
+            }
+        }
+    }
+}

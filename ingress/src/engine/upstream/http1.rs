@@ -42,11 +42,11 @@ enum Owner {
 }
 
 impl Http1Upstream {
-    pub(super) fn new(wire: Wire<UpstreamStream>, origin: Origin, reused: bool) -> Self {
+    pub(super) fn new(wire: Wire<UpstreamStream>, origin: Origin) -> Self {
         Self {
             wire,
             origin,
-            reused,
+            reused: false,
             method: Method::GET,
             writer: BodyWriter::Length(0),
             written: false,
@@ -58,10 +58,20 @@ impl Http1Upstream {
         }
     }
 
-    /// The same, as a connection of one client alone.
-    pub(in crate::engine) fn own(mut self) -> Self {
+    /// Makes a connection that stands behind a response ready for its next request.
+    pub(super) fn renew(&mut self) {
+        self.reused = true;
+        self.written = false;
+        self.scanner = ResponseScanner::default();
+        self.interim = 0;
+        self.body = None;
+        self.keeps_alive = false;
+        self.owner = Owner::Anybody;
+    }
+
+    /// Makes it the connection of one client alone.
+    pub(in crate::engine) fn own(&mut self) {
         self.owner = Owner::Client;
-        self
     }
 
     /// Whether it belongs to one client.
@@ -71,7 +81,7 @@ impl Http1Upstream {
 
     pub(super) fn request(&mut self, request: &Outbound<'_>) {
         self.method = request.method.clone();
-        let announces_trailers = request.fields.map.contains_key(TRAILER);
+        let announces_trailers = request.fields.contains(TRAILER);
         self.writer = match request.body {
             Length::None => BodyWriter::Length(0),
             // Only chunks can have trailers behind them.
@@ -147,7 +157,7 @@ impl Http1Upstream {
     }
 
     /// The connection for its next request, if it stands exactly behind this one's response.
-    pub(in crate::engine) fn into_idle(mut self, now: Instant) -> Option<(Origin, Idle)> {
+    pub(in crate::engine) fn into_idle(mut self: Box<Self>, now: Instant) -> Option<Idle> {
         let boundary = self.keeps_alive
             && self.written
             && self.body.as_ref().is_some_and(Body::is_done)
@@ -158,11 +168,11 @@ impl Http1Upstream {
             return None;
         }
         self.wire.shrink();
-        Some((self.origin, Idle::new(self.wire, now)))
+        Some(Idle::new(self, now))
     }
 
     /// The bare connection, after a switch of protocols.
-    pub(in crate::engine) fn into_wire(self) -> Wire<UpstreamStream> {
+    pub(in crate::engine) fn into_wire(self: Box<Self>) -> Wire<UpstreamStream> {
         self.wire
     }
 }

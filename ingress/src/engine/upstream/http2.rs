@@ -11,13 +11,14 @@ use h2::client::{ResponseFuture, SendRequest};
 use http::header::{CONTENT_LENGTH, HOST};
 use http::uri::{PathAndQuery, Scheme};
 use http::{Method, Request, StatusCode, Uri};
+use landfall_ingress_model::fields::Fields;
 use tokio::time::Instant;
 
 use super::pool::Origin;
 use super::stream::UpstreamStream;
 use super::{Answer, AnswerHead, MAX_INTERIM, Outbound, UpstreamError};
 use crate::engine::body::{Length, Part};
-use crate::engine::framing::{Fields, Malformed};
+use crate::engine::framing::Malformed;
 use crate::engine::h2_stream::{Outgoing, poll_incoming};
 
 /// Streams on one connection: what most servers allow.
@@ -133,8 +134,6 @@ impl Http2Upstream {
         let host = fields.remove(HOST);
         if let Length::Known(length) = request.body {
             fields.insert(CONTENT_LENGTH, length.into());
-        } else {
-            fields.remove(CONTENT_LENGTH);
         }
         let unfit = |_| UpstreamError::Malformed(Malformed("the request target can't be sent over HTTP/2"));
         let target = PathAndQuery::try_from(request.target)
@@ -194,7 +193,7 @@ impl Http2Upstream {
             if self.interim > MAX_INTERIM {
                 return Poll::Ready(Err(Malformed("the endpoint sends too many interim responses").into()));
             }
-            return Poll::Ready(Ok(Answer::Interim(parts.status, Fields::of_map(parts.headers))));
+            return Poll::Ready(Ok(Answer::Interim(parts.status, Fields::from(&parts.headers))));
         }
         let (parts, body) = ready!(std::pin::Pin::new(response).poll(cx))?.into_parts();
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -213,7 +212,7 @@ impl Http2Upstream {
         };
         let declared = declared.filter(|_| length != Length::Unknown);
         self.body = Some(body);
-        let (status, fields) = (parts.status, Fields::of_map(parts.headers));
+        let (status, fields) = (parts.status, Fields::from(&parts.headers));
         Poll::Ready(Ok(Answer::Head(AnswerHead { status, fields, declared, body: length })))
     }
 

@@ -56,38 +56,43 @@ pub(in crate::engine) enum Care {
     Once,
 }
 
-/// A connection that waits.
+/// A connection that waits. It stays where it is in memory, from one request to the next.
 pub(in crate::engine) struct Idle {
-    wire: Wire<UpstreamStream>,
+    upstream: Box<Http1Upstream>,
     since: Instant,
 }
 
 impl Idle {
-    pub(super) fn new(wire: Wire<UpstreamStream>, since: Instant) -> Self {
-        Self { wire, since }
+    pub(super) fn new(upstream: Box<Http1Upstream>, since: Instant) -> Self {
+        Self { upstream, since }
+    }
+
+    /// Where it leads to.
+    pub(in crate::engine) fn origin(&self) -> &Origin {
+        &self.upstream.origin
     }
 
     /// The connection for another request, unless the endpoint has closed it or said something that nobody asked for.
-    pub(in crate::engine) fn resume(self, origin: Origin, care: Care) -> Option<Http1Upstream> {
-        Some(Http1Upstream::new(self.into_wire(care)?, origin, true))
-    }
-
-    fn into_wire(mut self, care: Care) -> Option<Wire<UpstreamStream>> {
-        let quiet = self.wire.is_quiet() && (care == Care::Repeatable || is_open(&self.wire));
-        quiet.then_some(self.wire)
+    pub(in crate::engine) fn resume(mut self, care: Care) -> Option<Box<Http1Upstream>> {
+        let wire = &mut self.upstream.wire;
+        if !wire.is_quiet() || (care == Care::Once && !is_open(wire)) {
+            return None;
+        }
+        self.upstream.renew();
+        Some(self.upstream)
     }
 }
 
 /// What a request can go out on at once.
 enum Found {
-    Idle(Wire<UpstreamStream>),
+    Idle(Box<Http1Upstream>),
     Shared(Multiplexed),
 }
 
 impl Found {
     fn into_upstream(self, origin: Origin) -> Upstream {
         match self {
-            Self::Idle(wire) => Upstream::Http1(Box::new(Http1Upstream::new(wire, origin, true))),
+            Self::Idle(upstream) => Upstream::Http1(upstream),
             Self::Shared(shared) => Upstream::Http2(Box::new(Http2Upstream::new(shared, origin, true))),
         }
     }
@@ -149,7 +154,7 @@ impl Pool {
         }
         if origin.protocol == Protocols::Http1 {
             let stream = self.connector.connect(&origin, limit).await?;
-            return Ok(Upstream::Http1(Box::new(Http1Upstream::new(Wire::new(stream), origin, false))));
+            return Ok(Upstream::Http1(Box::new(Http1Upstream::new(Wire::new(stream), origin))));
         }
         self.connect_shared(origin, care, limit).await
     }
@@ -170,7 +175,7 @@ impl Pool {
         }
         let stream = self.connector.connect(&origin, limit).await?;
         if origin.protocol == Protocols::Either && !speaks_h2(&stream) {
-            return Ok(Upstream::Http1(Box::new(Http1Upstream::new(Wire::new(stream), origin, false))));
+            return Ok(Upstream::Http1(Box::new(Http1Upstream::new(Wire::new(stream), origin))));
         }
         let begun = timeout_at(deadline, Multiplexed::begin(stream)).await.map_err(|_| ConnectError::TimedOut)?;
         let shared = begun.map_err(ConnectError::Http2)?;
@@ -186,8 +191,8 @@ impl Pool {
             while let Some(idle) = waiting.idle.get_mut(origin).and_then(VecDeque::pop_back) {
                 waiting.count -= 1;
                 let young = now.saturating_duration_since(idle.since) < self.timeout;
-                if let Some(wire) = young.then(|| idle.into_wire(care)).flatten() {
-                    return Some(Found::Idle(wire));
+                if let Some(upstream) = young.then(|| idle.resume(care)).flatten() {
+                    return Some(Found::Idle(upstream));
                 }
             }
         }
@@ -201,7 +206,7 @@ impl Pool {
     }
 
     /// Takes a connection back that stands exactly behind a response.
-    pub(in crate::engine) fn put(&self, origin: Origin, idle: Idle) {
+    pub(in crate::engine) fn put(&self, idle: Idle) {
         let mut waiting = self.lock();
         if self.limit == 0 {
             return;
@@ -210,7 +215,11 @@ impl Pool {
             waiting.drop_oldest();
         }
         waiting.count += 1;
-        waiting.idle.entry(origin).or_default().push_back(idle);
+        if let Some(others) = waiting.idle.get_mut(idle.origin()) {
+            others.push_back(idle);
+        } else {
+            waiting.idle.insert(idle.origin().clone(), VecDeque::from([idle]));
+        }
     }
 
     /// Gives all waiting connections up, when there is no room for new ones.
@@ -229,7 +238,7 @@ impl Pool {
         let mut waiting = self.lock();
         let mut count = 0;
         waiting.idle.retain(|_, idle| {
-            idle.retain_mut(|idle| idle.since.elapsed() < self.timeout && idle.wire.is_quiet());
+            idle.retain_mut(|idle| idle.since.elapsed() < self.timeout && idle.upstream.wire.is_quiet());
             count += idle.len();
             !idle.is_empty()
         });

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{StatusCode, Version, header};
+use http::{HeaderValue, StatusCode, Version, header};
 use landfall_ingress_model::backend::{Protocol, Target};
 use landfall_ingress_model::balance::{Balancer, Choice, Pick};
+use landfall_ingress_model::fields::Fields;
 use landfall_ingress_model::pipeline::{
     Decision, Forward, Trailers, Upgraded, error_page, response_body, response_edits,
 };
@@ -55,8 +56,8 @@ impl Hooks {
 
     /// Answers a request that can't be served in pingora's way.
     async fn refuse(&self, session: &mut Session, context: &Context, reason: &str) -> Result<()> {
-        let headers = &session.req_header().headers;
-        let page = error_page(StatusCode::SERVICE_UNAVAILABLE, reason, headers, &context.request_id());
+        let headers = Fields::from(&session.req_header().headers);
+        let page = error_page(StatusCode::SERVICE_UNAVAILABLE, reason, &headers, &context.request_id());
         self.answer(session, page).await
     }
 
@@ -235,12 +236,13 @@ impl ProxyHttp for Hooks {
         let upgrade = context.forward.as_ref().is_some_and(|forward| forward.upgrade);
         let switching = response.status == StatusCode::SWITCHING_PROTOCOLS;
         let upgraded = if switching && upgrade { Upgraded::Yes } else { Upgraded::No };
-        if let Err(error) = response_body(&session.req_header().method, response.status, &response.headers) {
+        let fields = Fields::from(&response.headers);
+        if let Err(error) = response_body(&session.req_header().method, response.status, &fields) {
             return Error::e_explain(ErrorType::InvalidHTTPHeader, error.to_string());
         }
-        let mut edits = response_edits(response.status, &response.headers, upgraded, Trailers::Pass);
+        let mut edits = response_edits(response.status, &fields, upgraded, Trailers::Pass);
         if let Some(forward) = &context.forward {
-            forward.respond(response.status, &response.headers, &mut edits);
+            forward.respond(response.status, &fields, &mut edits);
         }
         for name in edits.removed() {
             response.remove_header(name);
@@ -255,7 +257,7 @@ impl ProxyHttp for Hooks {
             session.set_read_timeout(None);
             if let Some(stream) = exchange_stream(session) {
                 stream.upgrade();
-                if websocket::is_websocket(response.headers.get(header::UPGRADE)) {
+                if websocket::is_websocket(response.headers.get(header::UPGRADE).map(HeaderValue::as_bytes)) {
                     stream.send_away(websocket::Away::new(self.drain.clone()));
                 }
             }
@@ -325,7 +327,8 @@ impl ProxyHttp for Hooks {
             }
             Failure::Page(status, reason) => {
                 context.unsent_status = Some(status.as_u16());
-                let page = error_page(status, reason, &session.req_header().headers, &context.request_id());
+                let fields = Fields::from(&session.req_header().headers);
+                let page = error_page(status, reason, &fields, &context.request_id());
                 // A page that can't be sent has nobody to read it.
                 let sent = self.answer(session, page).await.is_ok();
                 if sent

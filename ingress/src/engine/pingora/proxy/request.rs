@@ -4,6 +4,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Version, header};
+use landfall_ingress_model::fields::Fields;
 use landfall_ingress_model::pipeline::{
     Answer, Connection, Decision, Live, RequestHead, decide, error_page, field_count, request_id,
 };
@@ -56,13 +57,14 @@ impl Hooks {
         let seen = seen(session)?;
         let header = session.req_header();
         let headers = &header.headers;
-        let id = request_id(headers, rand::random());
+        let fields = Fields::from(headers);
+        let id = request_id(&fields, rand::random());
         let decision = if let Some(violation) = self.h2_limits(&seen, headers) {
             context.error = Some(violation.reason.to_owned());
-            Decision::Answer(error_page(violation.status, violation.reason, headers, &id), None)
+            Decision::Answer(error_page(violation.status, violation.reason, &fields, &id), None)
         } else {
             let Seen { target, authority, version, connection } = seen;
-            let head = RequestHead { method: &header.method, version, target, authority, headers };
+            let head = RequestHead { method: &header.method, version, target, authority, headers: &fields };
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
             let live = Live { dice: rand::random(), now, instant: Instant::now(), limiter: &self.clients };
             decide(&head, connection, &self.table.load(), &self.pipeline, &id, &live)
