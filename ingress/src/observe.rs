@@ -9,7 +9,7 @@ mod nginx;
 mod series;
 mod traffic;
 
-pub use access::log_exchange;
+pub use access::AccessLog;
 pub use control::ControlMetrics;
 pub use nginx::Identity;
-pub use traffic::{AccessLog, Traffic};
+pub use traffic::Traffic;

@@ -61,7 +61,8 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
 
     let registry = SharedRegistry::default();
     let table = Arc::new(ArcSwap::from_pointee(Table::default()));
-    let (control_metrics, traffic) = register(&registry, args, table.clone());
+    let access_log = (!args.traffic.no_access_log).then(|| AccessLog::new(args.log.log_format));
+    let (control_metrics, traffic) = register(&registry, args, table.clone(), access_log.clone());
     let board = Arc::new(StatusBoard::default());
     let uids = Arc::new(Uids::default());
     let origin = Origin::of(args).await?;
@@ -92,6 +93,9 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     tokio::spawn(control.run(Source { batches, view }, Compiler::new(model)));
     drainer.on_signals(plane.idle()).await.context("cannot wait for signals")?;
     plane.stop();
+    if let Some(log) = access_log {
+        log.flush();
+    }
     tracing::info!("stopped");
     Ok(())
 }
@@ -178,10 +182,14 @@ fn data_plane(defaults: DataPlaneConfig, args: &ServeArgs, origin: settings::Ori
     }
 }
 
-fn register(registry: &SharedRegistry, args: &ServeArgs, table: Arc<ArcSwap<Table>>) -> (ControlMetrics, Traffic) {
+fn register(
+    registry: &SharedRegistry,
+    args: &ServeArgs,
+    table: Arc<ArcSwap<Table>>,
+    access_log: Option<AccessLog>,
+) -> (ControlMetrics, Traffic) {
     let mut registry = registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     telemetry::register_build_info(&mut registry);
-    let access_log = if args.traffic.no_access_log { AccessLog::Off } else { AccessLog::On };
     let control = ControlMetrics::register(&mut registry);
     let mut traffic = Traffic::register(&mut registry, access_log, table.clone());
     if args.metrics_compatibility == MetricNames::Nginx {

@@ -67,6 +67,7 @@ impl FieldLine {
 }
 
 /// One of 64 numbers, the same for names that are equal but for the case of their letters.
+#[expect(clippy::cast_possible_truncation, reason = "it is less than 64")]
 fn mark(name: &[u8]) -> u8 {
     let first = name.first().map_or(0, u8::to_ascii_lowercase);
     ((name.len() * 5 + usize::from(first)) % 64) as u8

@@ -1,47 +1,47 @@
-//! The access log: one event for each request.
+//! The access log: one line for each request.
 
-use http::Version;
+mod line;
+mod lines;
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use landfall_shared::telemetry::LogFormat;
+use prometheus_client::metrics::counter::Counter;
 
 use crate::engine::Exchange;
+use line::Line;
+use lines::Lines;
 
-/// Writes the access line; its target is `access`, so that `--log access=off` silences it.
-pub fn log_exchange(exchange: &Exchange<'_>) {
-    let upstream = exchange.upstream;
-    let millis = |duration: std::time::Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
-    tracing::info!(
-        target: "access",
-        {
-            client.addr = %exchange.client,
-            method = &*exchange.method,
-            scheme = exchange.scheme.as_str(),
-            host = &*exchange.host,
-            path = &*exchange.target,
-            protocol = protocol(exchange.version),
-            status = exchange.status,
-            duration_ms = millis(exchange.duration),
-            received = exchange.received,
-            sent = exchange.sent,
-            namespace = exchange.route.as_ref().map(|route| route.id.ingress.namespace()),
-            ingress = exchange.route.as_ref().map(|route| route.id.ingress.name()),
-            backend = exchange.backend().map(tracing::field::display),
-            upstream.addr = upstream.map(|upstream| tracing::field::display(upstream.address)),
-            upstream.duration_ms = upstream.and_then(|upstream| upstream.first_byte).map(millis),
-            tries = exchange.tries,
-            request_id = &*exchange.request_id,
-            user_agent = exchange.user_agent.as_deref(),
-            referer = exchange.referer.as_deref(),
-            error = exchange.error.as_deref()
-        },
-        "request"
-    );
+/// The access log. Requests wait for nobody who reads it: lines are gathered, and a thread writes them.
+#[derive(Clone, Debug)]
+pub struct AccessLog {
+    format: LogFormat,
+    lines: Arc<Lines>,
 }
 
-fn protocol(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_09 => "HTTP/0.9",
-        Version::HTTP_10 => "HTTP/1.0",
-        Version::HTTP_2 => "HTTP/2.0",
-        Version::HTTP_3 => "HTTP/3.0",
-        _ => "HTTP/1.1",
+impl AccessLog {
+    /// A log on standard output.
+    pub fn new(format: LogFormat) -> Self {
+        Self { format, lines: Lines::start(std::io::stdout()) }
+    }
+
+    /// Counts the lines that were left out since nobody read the others.
+    pub(super) fn dropped(&self) -> Counter {
+        self.lines.dropped()
+    }
+
+    /// Writes what waits; for the end of the program.
+    pub fn flush(&self) {
+        self.lines.flush();
+    }
+
+    /// Writes the line of an exchange, unless the filter of the log silences its target, `access`.
+    pub(super) fn write(&self, exchange: &Exchange<'_>) {
+        thread_local!(static LINE: RefCell<Line> = RefCell::default());
+        if !tracing::enabled!(target: "access", tracing::Level::INFO) {
+            return;
+        }
+        LINE.with_borrow_mut(|line| self.lines.push(line.of(exchange, self.format)));
     }
 }

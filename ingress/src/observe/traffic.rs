@@ -17,9 +17,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::access::AccessLog;
 use super::control::ControlMetrics;
 use super::limited::Limited;
-use super::log_exchange;
 use super::nginx::{Identity, Nginx};
 use super::series::Series;
 use crate::engine::{Exchange, Handshake, Observer, Rejected, Scheme};
@@ -54,15 +54,6 @@ pub(super) fn latency() -> Histogram {
     Histogram::new(LATENCY_BUCKETS)
 }
 
-/// Whether each request gives a line in the access log.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AccessLog {
-    /// It does.
-    On,
-    /// It does not.
-    Off,
-}
-
 type Connections = Family<ListenerLabels, Gauge<i64, AtomicI64>>;
 
 /// How many connections there are, and were.
@@ -88,7 +79,7 @@ const EITHER: [ListenerLabels; 2] =
 /// Metrics of the traffic, and the access log.
 #[derive(Debug)]
 pub struct Traffic {
-    access_log: AccessLog,
+    access_log: Option<AccessLog>,
     series: Arc<Series>,
     /// The same by the names of ingress-nginx, where they are asked for.
     nginx: Option<Arc<Nginx>>,
@@ -103,7 +94,7 @@ pub struct Traffic {
 
 impl Traffic {
     /// Registers the metrics. Rules and backends that `table` has no more lose theirs.
-    pub fn register(registry: &mut Registry, access_log: AccessLog, table: Arc<ArcSwap<Table>>) -> Self {
+    pub fn register(registry: &mut Registry, access_log: Option<AccessLog>, table: Arc<ArcSwap<Table>>) -> Self {
         let traffic = Self {
             access_log,
             series: Arc::new(Series::new(table)),
@@ -130,6 +121,10 @@ impl Traffic {
         );
         let help = "What failed because this process had no file descriptor, port or memory left";
         r.register("lacks", help, traffic.lacks.clone());
+        if let Some(log) = &traffic.access_log {
+            let help = "Lines of the access log that were left out, since nobody read the others";
+            r.register("access_log_lines_dropped", help, log.dropped());
+        }
         traffic
     }
 
@@ -157,13 +152,13 @@ impl Observer for Traffic {
             nginx.count(exchange);
         }
         let is_unlogged = exchange.route.as_ref().is_some_and(|route| route.policy.is_unlogged);
-        if self.access_log == AccessLog::On && !is_unlogged {
-            log_exchange(exchange);
+        if let Some(log) = self.access_log.as_ref().filter(|_| !is_unlogged) {
+            log.write(exchange);
         }
     }
 
     fn reads(&self) -> bool {
-        self.access_log == AccessLog::On
+        self.access_log.is_some()
     }
 
     fn opened(&self, scheme: Scheme) {

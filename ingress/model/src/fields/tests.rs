@@ -85,7 +85,7 @@ fn a_map_and_its_fields_are_the_same() {
 
 #[test]
 fn what_has_no_place_is_refused() {
-    assert_eq!(FieldLine::new(0, &[b'a'; 1 << 16], 0, 0, true), Err(TooLong));
+    assert_eq!(FieldLine::new(0, &vec![b'a'; 1 << 16], 0, 0, true), Err(TooLong));
     assert_eq!(FieldLine::new(usize::MAX, b"a", 0, 0, true), Err(TooLong));
     assert_eq!(FieldLine::new(0, b"a", u32::MAX as usize - 1, 0, true), Err(TooLong));
 }
