@@ -166,3 +166,40 @@ async fn an_ingress_can_be_left_out_of_the_access_log() -> Result<()> {
     ensure!(!ingress.log().contains("/quiet"), "{}", ingress.log());
     Ok(())
 }
+
+#[tokio::test]
+async fn the_access_log_has_the_form_that_the_config_map_gives() -> Result<()> {
+    let echo = Echo::local("web").await?;
+    let folder = Folder::new()?;
+    let options =
+        |data: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: options}}\ndata:\n{data}---\n");
+    let form = "  log-format-upstream: '$remote_addr \"$request\" $status [$proxy_upstream_name] $http_x_tenant;'\n";
+    let shop = manifests::ingress("shop", HOST, &[("/", "web")]) + &manifests::service("web", &[echo.addr]);
+    folder.write("shop.yaml", &(manifests::class() + &shop))?;
+    folder.write("options.yaml", &options(&format!("{form}  skip-access-log-urls: /silent\n")))?;
+    let ingress = Launch::manifests(folder.path()).args(&["--config-map", "default/options"]).start().await?;
+    for path in ["/silent", "/a?b"] {
+        let request = Request::get(path).header("x-tenant", "acme");
+        let mut client = Client::http1(ingress.http).await?;
+        ensure!(client.send(HOST, request.body(empty())?).await?.status == 200);
+    }
+    let has = async |line: &str| {
+        landfall_e2e::wait::until(std::time::Duration::from_secs(10), line, || async {
+            ensure!(ingress.log().lines().any(|said| said.contains(line)), "{}", ingress.log());
+            Ok(())
+        })
+        .await
+    };
+    has("127.0.0.1 \"GET /a?b HTTP/1.1\" 200 [default-web-80] acme;").await?;
+    ensure!(!ingress.log().contains("/silent"), "{}", ingress.log());
+
+    // An edit counts at once; a name that is none is said, and the log keeps its own form.
+    folder.write("options.yaml", &options("  log-format-upstream: '$nothing'\n"))?;
+    landfall_e2e::wait::until(std::time::Duration::from_secs(10), "a line in our own form", || async {
+        ingress.get(HOST, "/b").await?;
+        ensure!(ingress.log().contains("path=\"/b\""), "{}", ingress.log());
+        Ok(())
+    })
+    .await?;
+    has("$nothing is no variable that is known here").await
+}

@@ -61,7 +61,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
 
     let registry = SharedRegistry::default();
     let table = Arc::new(ArcSwap::from_pointee(Table::default()));
-    let access_log = (!args.traffic.no_access_log).then(|| AccessLog::new(args.log.log_format));
+    let access_log = (!args.traffic.no_access_log).then(|| AccessLog::new(args.log.log_format, table.clone()));
     let (control_metrics, traffic) = register(&registry, args, table.clone(), access_log.clone());
     let board = Arc::new(StatusBoard::default());
     let uids = Arc::new(Uids::default());

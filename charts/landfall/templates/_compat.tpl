@@ -183,7 +183,7 @@ HostPort
 
 {{/* Options of ingress-nginx's ConfigMap: some are values of this chart, and all are passed on. */}}
 {{- define "landfall.compat.config" -}}
-{{- with omit (deepCopy (dig "config" dict .old)) "use-proxy-protocol" "log-format-escape-json" -}}
+{{- with omit (deepCopy (dig "config" dict .old)) "use-proxy-protocol" -}}
 {{- include "landfall.put" (dict "into" $.new "path" "ingress.config" "value" .) -}}
 {{- end -}}
 {{- $from := include "landfall.take" (dict "from" .old "path" "config.proxy-real-ip-cidr") -}}

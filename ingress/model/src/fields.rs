@@ -106,6 +106,11 @@ impl Fields {
         self.lines.len()
     }
 
+    /// The bytes of the message that the fields came in.
+    pub fn size(&self) -> usize {
+        self.raw.len()
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()

@@ -34,7 +34,7 @@ use crate::path::CanonicalPath;
 use crate::policy::Limiter;
 use crate::table::{Route, Table};
 
-pub use ask::{Ask, Opinion, Question, parts};
+pub use ask::{Ask, Opinion, Question, credentials, parts};
 pub use client_certificate::ClientCertificate;
 pub use cookies::field_count;
 pub use forward::{Forward, Key};

@@ -14,6 +14,7 @@ use landfall_model::ObjectKey;
 use crate::backend::Backend;
 use crate::host::{HostName, HostPattern};
 use crate::path::CanonicalPath;
+use crate::policy::Logging;
 pub use crate::policy::{HttpsRedirect, RoutePolicy};
 use crate::tls::CertificateTable;
 
@@ -189,6 +190,8 @@ pub struct Table {
     pub connections: Arc<ConnectionRules>,
     /// Clients that are refused.
     pub blocked: Option<Arc<Blocked>>,
+    /// What is asked of the access log.
+    pub logging: Option<Arc<Logging>>,
     /// Certificates by server name.
     pub certificates: Arc<CertificateTable>,
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use http::Version;
 use landfall_ingress_model::backend::{Backend, BackendKey};
+use landfall_ingress_model::fields::Fields;
 use landfall_ingress_model::pipeline::Connection;
 use landfall_ingress_model::table::{Action, Route};
 
@@ -76,6 +77,8 @@ pub struct Exchange<'a> {
     pub user_agent: Option<Cow<'a, str>>,
     /// `Referer`.
     pub referer: Option<Cow<'a, str>>,
+    /// All fields of the request, where somebody reads them.
+    pub fields: Option<Cow<'a, Fields>>,
     /// What went wrong, in words.
     pub error: Option<Cow<'a, str>>,
 }
@@ -99,6 +102,7 @@ impl Exchange<'_> {
             target: owned(self.target),
             user_agent: self.user_agent.map(owned),
             referer: self.referer.map(owned),
+            fields: self.fields.map(|fields| Cow::Owned(fields.into_owned())),
             error: self.error.map(owned),
             ..self
         }

@@ -237,6 +237,7 @@ fn refused<'a>(connection: &Connection, answer: &'a Answer, violation: &Violatio
         tries: 0,
         user_agent: None,
         referer: None,
+        fields: None,
         error: Some(violation.reason.into()),
     }
 }

@@ -2,10 +2,13 @@
 
 mod line;
 mod lines;
+mod nginx;
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+use landfall_ingress_model::table::Table;
 use landfall_shared::telemetry::LogFormat;
 use prometheus_client::metrics::counter::Counter;
 
@@ -17,13 +20,15 @@ use lines::Lines;
 #[derive(Clone, Debug)]
 pub struct AccessLog {
     format: LogFormat,
+    /// What is asked of the log stands in it.
+    table: Arc<ArcSwap<Table>>,
     lines: Arc<Lines>,
 }
 
 impl AccessLog {
     /// A log on standard output.
-    pub fn new(format: LogFormat) -> Self {
-        Self { format, lines: Lines::start(std::io::stdout()) }
+    pub fn new(format: LogFormat, table: Arc<ArcSwap<Table>>) -> Self {
+        Self { format, table, lines: Lines::start(std::io::stdout()) }
     }
 
     /// Counts the lines that were left out since nobody read the others.
@@ -42,6 +47,15 @@ impl AccessLog {
         if !tracing::enabled!(target: "access", tracing::Level::INFO) {
             return;
         }
-        LINE.with_borrow_mut(|line| self.lines.push(line.of(exchange, self.format)));
+        let logging = self.table.load().logging.clone();
+        if logging.as_ref().is_some_and(|logging| !logging.has(&exchange.target)) {
+            return;
+        }
+        LINE.with_borrow_mut(|line| {
+            self.lines.push(match logging.as_ref().and_then(|logging| logging.format.as_ref()) {
+                Some(format) => line.as_nginx(exchange, format),
+                None => line.of(exchange, self.format),
+            });
+        });
     }
 }

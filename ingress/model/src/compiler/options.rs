@@ -16,7 +16,9 @@ use super::annotations::upstream::tries;
 use super::annotations::value::{BodyLimit, body_size, boolean, number, seconds};
 use super::annotations::{Read, Risk};
 use crate::access::{self, Access};
-use crate::policy::{CodingRule, Compression, ExternalAuth, Forwarding, ResponseRules};
+use crate::policy::{
+    CodingRule, Compression, ExternalAuth, Forwarding, LogEscape, LogFormat, Logging, ResponseRules, UnknownVariable,
+};
 use crate::reason;
 use crate::table::{ACME_CHALLENGE, Blocked, ConnectionRules, Dialect, TextPattern};
 
@@ -45,6 +47,8 @@ pub(crate) struct Options {
     compression: Option<Arc<Compression>>,
     /// Clients that are refused.
     pub(crate) blocked: Option<Arc<Blocked>>,
+    /// What is asked of the access log.
+    pub(crate) logging: Option<Arc<Logging>>,
     /// Statuses whose answers are replaced, where an Ingress names none.
     pub(crate) errors: Vec<u16>,
     /// `annotations-risk-level`: the highest risk of an annotation that is served.
@@ -165,6 +169,7 @@ impl Options {
             rejects_unknown: false,
             compression: None,
             blocked: None,
+            logging: None,
             errors: Vec::new(),
             risk: Risk::High,
             allowed_fields: Vec::new(),
@@ -173,6 +178,7 @@ impl Options {
         };
         let (mut forwarding, mut blocked) = (Forwarding::default(), Blocked::default());
         let mut auth = AuthAnnotations::default();
+        let (mut logging, mut log_format, mut escape) = (Logging::default(), None, LogEscape::Default);
         let mut hsts = Some((HSTS_MAX_AGE, true, false));
         let (mut enabled, mut access, mut rules) = (true, Access::default(), ResponseRules::default());
         let rule = |level, min_length| (false, CodingRule { level, min_length, types: types(CODED_TYPES) });
@@ -214,6 +220,15 @@ impl Options {
                     }
                     "block-user-agents" => blocked.agents = patterns(value)?,
                     "block-referers" => blocked.referers = patterns(value)?,
+                    "disable-access-log" | "disable-http-access-log" => logging.is_off |= boolean(value)?,
+                    "skip-access-log-urls" => logging.skipped = list(value).into(),
+                    "log-format-escape-json" if boolean(value)? => escape = LogEscape::Json,
+                    "log-format-escape-none" if boolean(value)? => escape = LogEscape::None,
+                    "log-format-escape-json" | "log-format-escape-none" => {}
+                    "log-format-upstream" => {
+                        LogFormat::parse(value, escape).map_err(|UnknownVariable(name)| Fault::Variable(name))?;
+                        log_format = Some(value);
+                    }
                     "use-forwarded-headers" => {
                         forwarding.believes_fields = boolean(value)?;
                         forwarding.believes_address |= forwarding.believes_fields;
@@ -284,6 +299,9 @@ impl Options {
             options.compression = Some(Arc::new(Compression { gzip, brotli, disabled }));
         }
         options.blocked = (blocked != Blocked::default()).then(|| Arc::new(blocked));
+        // The escape is known when all keys are.
+        logging.format = log_format.and_then(|text| LogFormat::parse(text, escape).ok());
+        options.logging = (logging != Logging::default()).then(|| Arc::new(logging));
         options.global_auth = auth.external(Box::default());
         rules.hsts = hsts.filter(|_| enabled).and_then(|settings| hsts_value(settings).ok());
         options.respond = Arc::new(rules);
@@ -362,6 +380,10 @@ fn problem(fault: Fault, key: &ObjectKey, name: &str, value: &str) -> Problem {
         Fault::Range(entry) => (
             format!("{entry:?} is neither a network nor an address, so the list is not used"),
             "write networks or addresses separated by commas",
+        ),
+        Fault::Variable(name) => (
+            format!("${name} is no variable that is known here, so the log keeps its own form"),
+            "use the variables that docs/ingress.md lists",
         ),
         _ => ("this key has no effect here".to_owned(), "remove it to silence this warning"),
     };

@@ -39,6 +39,7 @@ impl Compiler {
             names: old.names.clone(),
             connections: old.connections.clone(),
             blocked: old.blocked.clone(),
+            logging: old.logging.clone(),
             certificates: old.certificates.clone(),
         };
         let mut hosts = std::mem::take(&mut effects.hosts);
@@ -108,6 +109,9 @@ impl Compiler {
         }
         if self.options.blocked != old.blocked {
             table.get_or_insert_with(copy).blocked.clone_from(&self.options.blocked);
+        }
+        if self.options.logging != old.logging {
+            table.get_or_insert_with(copy).logging.clone_from(&self.options.logging);
         }
         if let Some(mut table) = table {
             table.generation += 1;

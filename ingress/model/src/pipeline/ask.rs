@@ -216,7 +216,7 @@ fn refused(
 }
 
 /// Name and password of `Authorization: Basic` (RFC 7617 section 2).
-fn credentials(headers: &Fields) -> Option<(String, Vec<u8>)> {
+pub fn credentials(headers: &Fields) -> Option<(String, Vec<u8>)> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, encoded) = value.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {

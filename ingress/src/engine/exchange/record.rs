@@ -152,6 +152,7 @@ impl<'a> Record<'a> {
             tries: self.tries,
             user_agent: text(header::USER_AGENT),
             referer: text(header::REFERER),
+            fields: headers.map(Cow::Borrowed),
             error: self.error.map(Cow::Owned),
         });
     }

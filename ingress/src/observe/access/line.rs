@@ -12,11 +12,13 @@ use crate::engine::Exchange;
 /// A line, and what is kept for the next one.
 #[derive(Debug, Default)]
 pub(super) struct Line {
-    text: String,
+    pub(super) text: String,
     /// The second that `date` is about.
     second: u64,
     /// `2026-01-01T00:00:00`.
     date: String,
+    /// The same in nginx's `time_local`.
+    pub(super) local: String,
 }
 
 /// The fields of a line.
@@ -51,6 +53,13 @@ impl Line {
 
     /// Writes a moment as RFC 3339 has it, to the microsecond.
     fn time(&mut self, time: SystemTime) {
+        let since = self.look_at(time);
+        self.text.push_str(&self.date);
+        let _ = write!(self.text, ".{:06}Z", since.subsec_micros());
+    }
+
+    /// Makes `date` and `local` those of a moment; returns the time since the epoch.
+    pub(super) fn look_at(&mut self, time: SystemTime) -> Duration {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         if self.date.is_empty() || self.second != since.as_secs() {
             self.second = since.as_secs();
@@ -59,9 +68,15 @@ impl Line {
             let time = jiff::Timestamp::from_second(second).unwrap_or(jiff::Timestamp::MAX);
             // Writing to a text can't fail, here and below.
             let _ = write!(self.date, "{}", time.strftime("%Y-%m-%dT%H:%M:%S"));
+            self.local.clear();
+            let _ = write!(self.local, "{}", time.strftime("%d/%b/%Y:%H:%M:%S +0000"));
         }
-        self.text.push_str(&self.date);
-        let _ = write!(self.text, ".{:06}Z", since.subsec_micros());
+        since
+    }
+
+    /// `2026-01-01T00:00:00` of the moment last looked at.
+    pub(super) fn date(&self) -> &str {
+        &self.date
     }
 }
 
@@ -218,7 +233,7 @@ impl Fields<'_> {
     }
 }
 
-fn protocol(version: Version) -> &'static str {
+pub(super) fn protocol(version: Version) -> &'static str {
     match version {
         Version::HTTP_09 => "HTTP/0.9",
         Version::HTTP_10 => "HTTP/1.0",
@@ -260,6 +275,7 @@ mod tests {
             tries: 1,
             user_agent: Some("curl".into()),
             referer: None,
+            fields: None,
             error: None,
         }
     }

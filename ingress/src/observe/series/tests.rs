@@ -70,6 +70,7 @@ fn exchange(route: Option<Arc<Route>>, status: u16) -> Exchange<'static> {
         tries: 2,
         user_agent: None,
         referer: None,
+        fields: None,
         error: None,
     }
 }

@@ -141,6 +141,7 @@ impl Context {
             tries: self.tries,
             user_agent: request.user_agent.as_deref().map(Into::into),
             referer: request.referer.as_deref().map(Into::into),
+            fields: None,
             error: self.error.as_deref().map(Into::into),
         })
     }
