@@ -21,6 +21,9 @@ pub enum BadHost {
     /// A character that no host name has (RFC 3986 section 3.2.2), user information, or a broken literal.
     #[error("the host has a character that no host name has")]
     Character,
+    /// An empty label (RFC 1035 section 3.1): two dots beside each other.
+    #[error("the host has two dots beside each other")]
+    Dots,
     /// What follows the colon is not a port number.
     #[error("the port is not a number from 0 to 65535")]
     Port,
@@ -58,6 +61,10 @@ impl HostName {
         };
         if !host.bytes().all(valid) {
             return Err(BadHost::Character);
+        }
+        // A name is told from another by its text, so it has one text only: "a.." would be neither "a." nor "a".
+        if host.ends_with('.') || host.as_bytes().windows(2).any(|pair| pair == b"..") {
+            return Err(BadHost::Dots);
         }
         Ok(if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
             Self(host.to_ascii_lowercase().into())
@@ -157,10 +164,10 @@ impl HostPattern {
         if name.contains('*') || text == "*." {
             return Err(BadHost::Wildcard);
         }
+        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
         if name.parse::<std::net::IpAddr>().is_ok() {
             return Err(BadHost::Address);
         }
-        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
         if name.len() > 253 {
             return Err(BadHost::TooLong);
         }
@@ -232,6 +239,9 @@ mod tests {
             ("a b", BadHost::Character),
             ("a/b", BadHost::Character),
             ("user@host", BadHost::Character),
+            ("..", BadHost::Dots),
+            ("a..:80", BadHost::Dots),
+            ("a..example", BadHost::Dots),
             ("[::1", BadHost::Character),
             ("[nonsense]", BadHost::Character),
             ("[::1]x", BadHost::Character),
@@ -264,6 +274,7 @@ mod tests {
             ("a*.com", BadHost::Wildcard),
             ("*.*.com", BadHost::Wildcard),
             ("10.0.0.1", BadHost::Address),
+            ("10.0.0.1.", BadHost::Address),
             ("a_b.com", BadHost::NotDns),
             ("-a.com", BadHost::NotDns),
             ("a..com", BadHost::NotDns),
