@@ -4,6 +4,7 @@ mod accept;
 mod limits;
 mod plane;
 mod proxy_protocol;
+mod server_name;
 mod socket;
 mod stream;
 mod tls;

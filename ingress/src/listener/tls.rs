@@ -25,6 +25,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::server_name::{Asked, asked_name};
 use super::stream::Socket;
 
 /// Why TLS can't be offered.
@@ -181,12 +182,10 @@ pub(super) fn version_text(version: Option<ProtocolVersion>) -> &'static str {
 /// where there is no such message: whoever shakes hands says what is wrong with it.
 pub(super) async fn server_name(tcp: &mut TcpStream, ahead: &mut BytesMut) -> Option<HostName> {
     loop {
-        let mut acceptor = Acceptor::default();
-        acceptor.read_tls(&mut &ahead[..]).ok()?;
-        match acceptor.accept() {
-            Ok(Some(accepted)) => return HostName::from_authority(accepted.client_hello().server_name()?).ok(),
-            Ok(None) if ahead.len() < MAX_HELLO && matches!(tcp.read_buf(ahead).await, Ok(1..)) => {}
-            Ok(None) | Err(_) => return None,
+        match asked_name(ahead) {
+            Asked::Name(name) => return name,
+            Asked::Unknown if ahead.len() < MAX_HELLO && matches!(tcp.read_buf(ahead).await, Ok(1..)) => {}
+            Asked::Unknown => return None,
         }
     }
 }

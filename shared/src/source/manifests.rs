@@ -34,7 +34,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-use folder::Folder;
+use folder::{Folder, Found, Scan, Signature};
 use state::State;
 use watch::Watch;
 
@@ -78,6 +78,15 @@ pub fn read<C: Send + 'static>(folder: impl Into<PathBuf>, plan: &Plan<C>) -> Re
     let mut state = State::new(plan.clone());
     let changes = state.update(folder.scan(&HashMap::new())).unwrap_or_default();
     Ok(Reading { changes, problems: state.problems(), locations: state.locations() })
+}
+
+/// Reads a text as the only file of a folder.
+pub fn read_text<C: Send + 'static>(file: &str, text: &str, plan: &Plan<C>) -> Reading<C> {
+    let mut state = State::new(plan.clone());
+    let found = Found::Text(Signature::default(), text.to_owned());
+    let scan = Scan { files: [(file.into(), found)].into(), ..Scan::default() };
+    let changes = state.update(scan).unwrap_or_default();
+    Reading { changes, problems: state.problems(), locations: state.locations() }
 }
 
 /// Reads the folder and then its changes, on a thread of its own.

@@ -16,7 +16,7 @@ const DEPTH: usize = 16;
 const LARGEST: u64 = 64 << 20;
 
 /// What tells one content of a file from another without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Signature {
     device: u64,
     inode: u64,
