@@ -85,6 +85,20 @@ fn a_client_that_asks_first_is_told_to_go_on() {
 }
 
 #[test]
+fn an_empty_body_that_was_to_be_asked_for_is_no_reason_to_close() {
+    let (plane, _backend) = echo_plane();
+    let mut client = Client::plain(plane.http());
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n";
+    client.send(format!("{head}0\r\n\r\n"));
+    let mut response = client.response();
+    if response.status == 100 {
+        response = client.response();
+    }
+    assert_eq!((response.status, response.field("connection")), (200, None), "{}", response.head);
+    assert_eq!(client.get("a", "/").status, 200);
+}
+
+#[test]
 fn hop_by_hop_fields_stop_here() {
     let (plane, _backend) = echo_plane();
     let mut client = Client::plain(plane.http());

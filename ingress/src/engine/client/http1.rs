@@ -109,6 +109,8 @@ impl Http1Client {
                 return Poll::Ready(Ok(if last { Part::Last(data) } else { Part::Data(data) }));
             }
             if self.body.is_done() {
+                // Nothing of it was waited for.
+                self.waits = false;
                 continue;
             }
             if self.wire.ended || ready!(self.wire.poll_fill_body(cx))? == 0 {

@@ -12,7 +12,7 @@ use landfall_ingress_model::backend::{Protocol, Target};
 use landfall_ingress_model::balance::{Balancer, Choice, Pick};
 use landfall_ingress_model::fields::Fields;
 use landfall_ingress_model::pipeline::{
-    Decision, Forward, Trailers, Upgraded, error_page, response_body, response_edits,
+    Decision, Forward, Trailers, Upgraded, error_page, has_token, response_body, response_edits,
 };
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -84,7 +84,10 @@ fn keep_alive(session: &mut Session, response: &mut ResponseHeader, context: &mu
         if response.remove_header(&header::TRANSFER_ENCODING).is_some() {
             session.set_keepalive(None);
         }
-    } else if context.informed && session.get_keepalive().is_none() {
+    } else if context.informed
+        && session.get_keepalive().is_none()
+        && !has_token(&Fields::from(&session.req_header().headers), header::CONNECTION, "close")
+    {
         // An interim response before the end of the body is taken for the final one, which would have to close.
         session.set_keepalive(Some(0));
     }
@@ -238,7 +241,7 @@ impl ProxyHttp for Hooks {
         let upgraded = if switching && upgrade { Upgraded::Yes } else { Upgraded::No };
         let fields = Fields::from(&response.headers);
         if let Err(error) = response_body(&session.req_header().method, response.status, &fields) {
-            return Error::e_explain(ErrorType::InvalidHTTPHeader, error.to_string());
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, error.to_string()).into_up());
         }
         let mut edits = response_edits(response.status, &fields, upgraded, Trailers::Pass);
         if let Some(forward) = &context.forward {
