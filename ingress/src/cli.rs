@@ -29,6 +29,9 @@ pub enum Command {
     Check(CheckArgs),
     /// Print which rule of a folder of manifests answers a URL, and why no other does.
     Explain(ExplainArgs),
+    /// Print what changes for the Ingresses of ingress-nginx when they are served from here; exit with 1 if anything is
+    /// refused or differs.
+    Migrate(Box<MigrateArgs>),
 }
 
 /// What decides which Ingresses are ours and what stands behind them.
@@ -304,6 +307,58 @@ pub struct ExplainArgs {
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     pub headers: Vec<String>,
     /// Which Ingresses are ours.
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// How `migrate` prints.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReportOutput {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+    /// For people, as one page that needs nothing else.
+    Html,
+}
+
+/// `migrate`.
+#[derive(Args, Debug)]
+pub struct MigrateArgs {
+    /// The folder; without it, the cluster of KUBECONFIG is read.
+    #[arg(long, env = "LANDFALL_MANIFESTS", value_name = "DIR")]
+    pub manifests: Option<PathBuf>,
+    /// Text, JSON or HTML.
+    #[arg(short, long, value_enum, default_value_t = ReportOutput::Text)]
+    pub output: ReportOutput,
+    /// The Deployment or `DaemonSet` that runs ingress-nginx; the oldest one that is found by default.
+    #[arg(long, env = "LANDFALL_NGINX_WORKLOAD", value_name = "NS/NAME", value_parser = object_key)]
+    pub nginx_workload: Option<ObjectKey>,
+    /// A flag that ingress-nginx runs with, such as --enable-ssl-passthrough; repeatable. Its workload's own ones are
+    /// found.
+    #[arg(long = "nginx-flag", env = "LANDFALL_NGINX_FLAG", value_name = "FLAG", allow_hyphen_values = true)]
+    pub nginx_flags: Vec<String>,
+    /// Ask ingress-nginx at this address and Landfall the same, and print where they differ: ADDRESS, or
+    /// http://ADDRESS:PORT,https://ADDRESS:PORT. Only GET, HEAD and OPTIONS are sent.
+    #[arg(long, env = "LANDFALL_COMPARE", value_name = "OLD-ADDRESS")]
+    pub compare: Option<String>,
+    /// Where Landfall is asked.
+    #[arg(long, env = "LANDFALL_NEW", value_name = "NEW-ADDRESS", default_value = "127.0.0.1", requires = "compare")]
+    pub new: String,
+    /// Requests to each at most; those that differ are sent twice.
+    #[arg(long, env = "LANDFALL_MAX_REQUESTS", value_name = "N", default_value_t = 1000, requires = "compare")]
+    pub max_requests: usize,
+    /// Requests to each in a second at most.
+    #[arg(long, env = "LANDFALL_RATE", value_name = "N", default_value_t = 20, requires = "compare",
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rate: u32,
+    /// How long one answer may take.
+    #[arg(long, env = "LANDFALL_TIMEOUT", value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    pub timeout: Duration,
+    /// How long all requests may take.
+    #[arg(long, env = "LANDFALL_TIME_LIMIT", value_name = "SECONDS", default_value = "300", value_parser = seconds)]
+    pub time_limit: Duration,
+    /// Which Ingresses are ours; what ingress-nginx was started with is added.
     #[command(flatten)]
     pub model: ModelArgs,
 }

@@ -22,7 +22,7 @@ pub(crate) fn folder() -> Plan<Input> {
 }
 
 /// Endpoints that no controller made; those of Services with a selector have slices anyway.
-const BY_HAND: &str = "endpoints.kubernetes.io/managed-by!=endpoint-controller";
+pub(crate) const BY_HAND: &str = "endpoints.kubernetes.io/managed-by!=endpoint-controller";
 
 /// What is read from an API server: no more than what is used, and of Secrets those of type `kubernetes.io/tls`;
 /// others are asked for by name ([`crate::named`]).

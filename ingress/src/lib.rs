@@ -16,6 +16,7 @@ mod inputs;
 mod lack;
 mod limits;
 pub mod listener;
+pub mod migrate;
 mod named;
 pub mod observe;
 mod publish;

@@ -28,7 +28,7 @@ mod routes;
 mod service;
 pub(crate) mod set;
 pub(crate) mod store;
-mod suggest;
+pub(crate) mod suggest;
 mod tables;
 mod tls_policies;
 mod users;

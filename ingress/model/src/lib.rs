@@ -15,6 +15,7 @@ pub mod explain;
 pub mod fields;
 pub mod host;
 pub mod input;
+pub mod migration;
 pub mod path;
 pub mod pipeline;
 pub mod policy;

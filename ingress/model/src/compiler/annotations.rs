@@ -52,7 +52,7 @@ use upstream_tls::UpstreamTlsAnnotations;
 pub use known::{KNOWN, Support};
 pub(crate) use risk::Risk;
 
-pub(super) const PREFIX: &str = "nginx.ingress.kubernetes.io/";
+pub(crate) const PREFIX: &str = "nginx.ingress.kubernetes.io/";
 
 /// Source ranges: those that are allowed, the same under its older name, and those that are denied.
 const ALLOW: &str = "allowlist-source-range";
