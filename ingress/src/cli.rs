@@ -65,6 +65,12 @@ pub struct ModelArgs {
     /// The `ConfigMap` with ingress-nginx's global options, for Ingresses of its dialect.
     #[arg(long, alias = "configmap", env = "LANDFALL_CONFIG_MAP", value_name = "NS/NAME", value_parser = object_key)]
     pub config_map: Option<ObjectKey>,
+    /// The `ConfigMap` that names TCP ports and the Services that they lead to, as ingress-nginx reads it.
+    #[arg(long, env = "LANDFALL_TCP_SERVICES_CONFIGMAP", value_name = "NS/NAME", value_parser = object_key)]
+    pub tcp_services_configmap: Option<ObjectKey>,
+    /// The same for UDP.
+    #[arg(long, env = "LANDFALL_UDP_SERVICES_CONFIGMAP", value_name = "NS/NAME", value_parser = object_key)]
+    pub udp_services_configmap: Option<ObjectKey>,
     /// Read Secrets of this namespace only; repeatable. Without it, those of all namespaces that are watched.
     #[arg(long = "secret-namespace", env = "LANDFALL_SECRET_NAMESPACE", value_name = "NAME", value_delimiter = ',')]
     pub secret_namespaces: Vec<String>,
@@ -84,6 +90,9 @@ pub struct ModelArgs {
     #[arg(long, env = "LANDFALL_CLUSTER_DOMAIN", value_name = "NAME")]
     pub cluster_domain: Option<String>,
 }
+
+/// TCP ports of the ingress itself, unless flags of `serve` say otherwise.
+const DEFAULT_PORTS: [u16; 3] = [80, 443, 10254];
 
 /// Whether a host belongs to somebody.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -115,6 +124,9 @@ impl ModelArgs {
             default_certificate: self.default_ssl_certificate.clone(),
             default_backend: self.default_backend_service.clone(),
             config_map: self.config_map.clone(),
+            tcp_services: self.tcp_services_configmap.clone(),
+            udp_services: self.udp_services_configmap.clone(),
+            reserved_ports: DEFAULT_PORTS.into(),
             disable_catch_all: self.disable_catch_all,
             ssl_passthrough: self.enable_ssl_passthrough,
             origin,

@@ -16,6 +16,7 @@ use landfall_shared::source::{Batch, Source, SourceView};
 use rustls_pki_types::UnixTime;
 use tokio::time::sleep;
 
+use crate::listener::{StreamPorts, Unopened};
 use crate::named::Named;
 use crate::observe::ControlMetrics;
 use crate::status::StatusBoard;
@@ -23,6 +24,9 @@ use crate::uids::Uids;
 
 /// The longest time without a build, so that the passing of time alone is noticed.
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
+
+/// How often a port is tried that can't be listened on.
+const PORT_RETRY: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether the first table may be served.
 const AWAITED: Duration = Duration::from_millis(200);
@@ -42,15 +46,18 @@ pub struct Control {
     pub(crate) secrets: Named<Secret>,
     /// `ConfigMap`s that are.
     pub(crate) config_maps: Named<ConfigMap>,
+    /// The ports of TCP and UDP services.
+    pub(crate) ports: StreamPorts,
     /// Dropped with the first complete table.
     pub block: Option<Block>,
 }
 
-/// The problems that were published last: those of the build and those of the source.
+/// The problems that were published last: those of the build, of the source, and of ports that can't be opened.
 #[derive(Default)]
 struct Told {
     built: Option<Arc<[Problem]>>,
     source: Vec<Problem>,
+    ports: Vec<Problem>,
 }
 
 impl Control {
@@ -90,7 +97,10 @@ impl Control {
                 pause = until(built.next_deadline);
                 compiler.apply(self.secrets.watch(&built.missing_secrets));
                 compiler.apply(self.config_maps.watch(&built.missing_config_maps));
-                self.publish(built, &view, received, &mut told);
+                self.publish(&compiler, built, &view, received, &mut told);
+                if !told.ports.is_empty() {
+                    pause = pause.min(PORT_RETRY);
+                }
                 if self.block.is_some() {
                     pause = pause.min(AWAITED);
                 }
@@ -102,7 +112,8 @@ impl Control {
     }
 
     /// Publishes a build: backends first, so that a new table never points to a backend without its endpoints.
-    fn publish(&mut self, built: Built, view: &SourceView, received: Instant, told: &mut Told) {
+    fn publish(&mut self, compiler: &Compiler, built: Built, view: &SourceView, received: Instant, told: &mut Told) {
+        let has_endpoints_changed = !built.backends.is_empty();
         for (backend, state) in built.backends {
             backend.publish(state);
         }
@@ -110,17 +121,25 @@ impl Control {
         if new_table {
             self.table.store(built.table.clone());
         }
+        // A port without endpoints is closed, and one that could not be opened is tried again.
+        let ports = if new_table || has_endpoints_changed || !told.ports.is_empty() {
+            let unopened = self.ports.follow(&built.table.streams);
+            unopened.iter().filter_map(|port| unopened_problem(compiler, port)).collect()
+        } else {
+            Vec::new()
+        };
         self.metrics.built(&built.table, received.elapsed(), new_table);
         // Most changes are of endpoints and change no problem; then nothing is told anew.
         let source = view.problems();
         let unchanged = told.built.as_ref().is_some_and(|last| Arc::ptr_eq(last, &built.problems));
-        let problems = (!unchanged || told.source != source).then(|| {
+        let problems = (!unchanged || told.source != source || told.ports != ports).then(|| {
             let located = built.problems.iter().cloned().map(|problem| locate(problem, view));
-            let problems: Vec<Problem> = source.iter().cloned().chain(located).collect();
+            let of_ports = ports.iter().cloned().map(|problem| locate(problem, view));
+            let problems: Vec<Problem> = source.iter().cloned().chain(located).chain(of_ports).collect();
             self.metrics.problems(&problems);
             problems
         });
-        *told = Told { built: Some(built.problems), source };
+        *told = Told { built: Some(built.problems), source, ports };
         self.board.publish(built.table.generation, built.statuses, built.ingresses, problems);
         if self.secrets.settled() && self.config_maps.settled() && self.block.take().is_some() {
             tracing::info!(generation = built.table.generation, "first complete table is live");
@@ -141,6 +160,24 @@ pub fn locate(problem: Problem, view: &SourceView) -> Problem {
         Some(location) if problem.location.is_none() => problem.in_file(location),
         _ => problem,
     }
+}
+
+/// A port that can't be listened on, in the words of the `ConfigMap` that asks for it.
+fn unopened_problem(compiler: &Compiler, unopened: &Unopened) -> Option<Problem> {
+    use std::io::ErrorKind::{AddrInUse, PermissionDenied};
+    let Unopened { port, cause } = unopened;
+    let (cause, remedy) = match cause.cause.kind() {
+        AddrInUse => {
+            (format!("another program has {port} of {}", cause.address.ip()), "free the port, or choose another one")
+        }
+        PermissionDenied => (
+            format!("this process may not listen on {port}, which is a privileged one"),
+            "give it the capability NET_BIND_SERVICE, set the sysctl net.ipv4.ip_unprivileged_port_start to 0 as the \
+             chart does, or choose a port from 1024 up",
+        ),
+        _ => (cause.to_string(), "choose another port"),
+    };
+    compiler.stream_problem(*port, cause, remedy.to_owned())
 }
 
 /// The wall clock, for the validity of certificates.

@@ -1,4 +1,4 @@
-//! `/debug/routes`: the table in force, a line for each route.
+//! `/debug/routes`: the table in force, a line for each route and for each port of a Service.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -17,6 +17,10 @@ pub(crate) fn routes(table: &Table) -> String {
     for route in routes {
         let path = route.id.path.as_ref().map_or_else(|| "default backend".to_owned(), ToString::to_string);
         let _ = writeln!(page, "{}\t{path}\t{}\t{}", route.id.host, route.id.ingress, action(&route.action));
+    }
+    for service in table.streams.ports.values() {
+        let backend = &service.backend;
+        let _ = writeln!(page, "{}\t\t\t{}\t{}", service.port, backend.key, endpoints(&backend.state()));
     }
     page
 }

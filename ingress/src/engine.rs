@@ -17,30 +17,31 @@ mod http1;
 mod http2;
 mod passthrough;
 mod pingora;
+mod reach;
 mod timer;
 mod tunnel;
 mod upstream;
 mod websocket;
 mod wire;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use landfall_ingress_model::backend::{BackendKey, Target};
+use landfall_ingress_model::backend::{Backend, BackendKey, Target};
 use landfall_ingress_model::balance::Balancer;
 use landfall_ingress_model::pipeline::{Connection, PipelineSettings};
-use landfall_ingress_model::table::{Route, Table};
+use landfall_ingress_model::table::{Route, StreamService, Table};
 use landfall_shared::drain::Drain;
 use thiserror::Error;
 
-pub use event::{Exchange, Handshake, Observer, Rejected, Scheme, Unobserved, Upstream};
+pub use event::{Exchange, Handshake, Observer, Rejected, Scheme, StreamCounts, StreamRecord, Unobserved, Upstream};
 pub use framing::{Body, ChunkScanner, Head, Limits as HeadLimits, RequestScanner, Violation};
 
 use crate::limits::Limits;
-use crate::listener::ClientStream;
+use crate::listener::{ClientStream, Socket, proxy_line};
 use crate::resolve::{ResolveError, Resolver};
 use clock::Clock;
 use event::SharedObserver;
@@ -50,6 +51,12 @@ use upstream::Pool;
 use wire::Wire;
 
 pub(crate) use answer::plain_on_tls;
+pub(crate) use passthrough::{Carried, Ends};
+pub(crate) use reach::Chosen;
+
+/// How long a TCP connection may take where another endpoint is left: long for a LAN, and shorter than the second
+/// after which a lost SYN is sent again.
+const HURRIED_CONNECT: Duration = Duration::from_millis(750);
 
 /// Limits of the engine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -213,6 +220,34 @@ impl Engine {
         route: &Route,
     ) -> Result<(), &'static str> {
         passthrough::pass_through(&self.shared, stream, connection.client.ip().to_canonical(), route).await
+    }
+
+    /// Hands the bytes of a client to an endpoint of a port's Service. What is known of it stands in `carried`, however
+    /// it ends.
+    pub(crate) async fn carry(
+        &self,
+        socket: Socket,
+        ends: Ends,
+        service: &StreamService,
+        counts: &StreamCounts,
+        carried: &mut Carried,
+    ) {
+        passthrough::carry(&self.shared, socket, ends, service, counts, carried).await;
+    }
+
+    /// An endpoint for datagrams of a client; says why where there is none.
+    pub(crate) async fn choose(
+        &self,
+        backend: &Backend,
+        client: IpAddr,
+        excluded: &[SocketAddr],
+    ) -> Result<Chosen, &'static str> {
+        reach::choose(&self.shared, backend, client, excluded).await
+    }
+
+    /// Notes that an endpoint takes no datagrams.
+    pub(crate) fn failed(&self, backend: &BackendKey, chosen: &Chosen) {
+        self.shared.failed(backend, &chosen.balancer, chosen.pick.addr);
     }
 
     /// Boxed, so that HTTP/1 connections do not hold the space for it.

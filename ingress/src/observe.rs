@@ -7,6 +7,7 @@ mod labels;
 mod limited;
 mod nginx;
 mod series;
+mod streams;
 mod traffic;
 
 pub use access::AccessLog;

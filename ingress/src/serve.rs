@@ -1,5 +1,6 @@
 //! `serve`: wires source, compiler, data plane and admin port together.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -66,7 +67,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let board = Arc::new(StatusBoard::default());
     let uids = Arc::new(Uids::default());
     let origin = Origin::of(args).await?;
-    let model = args.model.settings(origin.settings(), origin.publish(args));
+    let mut model = args.model.settings(origin.settings(), origin.publish(args));
     let Source { batches, view } = origin.start(args, &model.publish)?;
 
     let config = DataPlaneConfig::new(table.clone(), drain.clone(), Arc::new(traffic));
@@ -81,6 +82,8 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         .debug("routes", move || debug::routes(&in_force.load()));
     let address = admin.serve(args.admin).await.with_context(|| format!("cannot listen on {}", args.admin))?;
     tracing::info!(%address, "admin port is open");
+    let own = plane.http().iter().chain(plane.https()).chain([&address]);
+    model.reserved_ports = own.map(SocketAddr::port).collect();
 
     if let Origin::Cluster(client) = &origin
         && !args.no_status
@@ -89,7 +92,9 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     }
     let secrets = Named::new(origin.client(), Input::NamedSecret);
     let config_maps = Named::new(origin.client(), Input::NamedConfigMap);
-    let control = Control { table, board, uids, metrics: control_metrics, secrets, config_maps, block: Some(block) };
+    let ports = plane.stream_ports();
+    let control =
+        Control { table, board, uids, metrics: control_metrics, secrets, config_maps, ports, block: Some(block) };
     tokio::spawn(control.run(Source { batches, view }, Compiler::new(model)));
     drainer.on_signals(plane.idle()).await.context("cannot wait for signals")?;
     plane.stop();

@@ -49,6 +49,8 @@ service.ports.http: ingress.service.httpPort
 service.ports.https: ingress.service.httpsPort
 service.nodePorts.http: ingress.service.nodePorts.http
 service.nodePorts.https: ingress.service.nodePorts.https
+service.nodePorts.tcp: ingress.service.nodePorts.tcp
+service.nodePorts.udp: ingress.service.nodePorts.udp
 extraArgs.default-ssl-certificate: ingress.defaultCertificate
 extraArgs.default-backend-service: ingress.defaultBackend
 extraArgs.publish-service: ingress.publish.service
@@ -97,6 +99,10 @@ networkPolicy.enabled: networkPolicy.enabled
 - service.targetPorts
 - service.type
 - startupProbe
+- tcp.annotations
+- tcp.configMapNamespace
+- udp.annotations
+- udp.configMapNamespace
 - unhealthyPodEvictionPolicy
 {{- end -}}
 
@@ -108,8 +114,6 @@ autoscaling: set ingress.replicas, or create a HorizontalPodAutoscaler of your o
 keda: set ingress.replicas, or create a ScaledObject of your own
 minAvailable: use ingress.podDisruptionBudget.maxUnavailable
 maxUnavailable: use ingress.podDisruptionBudget.maxUnavailable
-tcp: create a Service of type LoadBalancer for that port; metallb.io/allow-shared-ip lets it share the address
-udp: create a Service of type LoadBalancer for that port; metallb.io/allow-shared-ip lets it share the address
 service.internal: create a second Service of type LoadBalancer with an address of another pool
 allowSnippetAnnotations: snippets are not supported
 opentelemetry: tracing is not supported
@@ -211,6 +215,12 @@ HostPort
 {{- $new := deepCopy .Values -}}
 {{- $old := deepCopy (.Values.controller | default dict) -}}
 {{- $refused := list -}}
+{{- /* Ports of TCP and UDP services stand at the top there. */ -}}
+{{- range $protocol := list "tcp" "udp" -}}
+{{- range $port, $service := get $.Values $protocol | default dict -}}
+{{- include "landfall.put" (dict "into" (get $new.ingress $protocol) "path" $port "value" $service) -}}
+{{- end -}}
+{{- end -}}
 {{- if $old -}}
 {{- /* Whoever brings values of ingress-nginx has Ingresses of its class. */ -}}
 {{- include "landfall.put" (dict "into" $new "path" "ingress.nginx.enabled" "value" true) -}}
@@ -267,7 +277,7 @@ HostPort
 {{- $_ := include "landfall.take" (dict "from" $old "path" .) -}}
 {{- end -}}
 {{- end -}}
-{{- $others := pick .Values "tcp" "udp" "defaultBackend" "dhParam" "speaker" -}}
+{{- $others := pick .Values "defaultBackend" "dhParam" "speaker" -}}
 {{- $left := include "landfall.leaves" (dict "map" $old "prefix" "controller.") -}}
 {{- range splitList "\n" (printf "%s\n%s" $left (include "landfall.leaves" (dict "map" $others "prefix" ""))) -}}
 {{- if . -}}

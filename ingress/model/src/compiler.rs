@@ -28,6 +28,7 @@ mod routes;
 mod service;
 pub(crate) mod set;
 pub(crate) mod store;
+mod streams;
 pub(crate) mod suggest;
 mod tables;
 mod tls_policies;
@@ -62,6 +63,7 @@ use ownership::Covered;
 use report::Reports;
 use set::SmallSet;
 use store::Store;
+use streams::StreamMaps;
 use users::Users;
 
 /// What a build gives.
@@ -95,6 +97,7 @@ pub struct Compiler {
     pub(crate) backends: Backends,
     secrets: Secrets,
     config_maps: ConfigMaps,
+    streams: StreamMaps,
     /// What the `ConfigMap` of ingress-nginx says, and what is wrong with it.
     options: Options,
     option_problems: Vec<Problem>,
@@ -175,7 +178,8 @@ impl Compiler {
             ingresses: Store::default(),
             backends: Backends::new(&settings),
             secrets: Secrets::new(&settings),
-            config_maps: ConfigMaps::default(),
+            config_maps: ConfigMaps::new(streams::named(&settings).map(|(_, map)| map.clone())),
+            streams: StreamMaps::default(),
             policies: plain_policies(&Options::default()),
             options: Options::default(),
             option_problems: Vec::new(),
@@ -250,6 +254,7 @@ impl Compiler {
     fn config_maps_changed(&mut self, changed: &[ObjectKey]) {
         for key in changed {
             self.dirty.ingresses.extend(self.config_maps.users(key).cloned());
+            self.streams.is_stale |= streams::named(&self.settings).any(|(_, map)| map == key);
         }
         let Some(key) = self.settings.config_map.clone() else { return };
         if changed.is_empty() {
@@ -268,6 +273,7 @@ impl Compiler {
         self.option_problems = problems;
         if options != self.options {
             self.dirty.classes = true;
+            self.streams.is_stale = true;
             self.policies = plain_policies(&options);
             self.options = options;
         }

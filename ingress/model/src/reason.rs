@@ -98,6 +98,12 @@ reasons! {
     CANARY_WITHOUT_MAIN = "CanaryWithoutMain";
     /// A key of ingress-nginx's `ConfigMap` that is unknown or whose value can't be used.
     INVALID_CONFIG_MAP = "InvalidConfigMap";
+    /// A `ConfigMap` that the command line names and that does not exist.
+    UNKNOWN_CONFIG_MAP = "UnknownConfigMap";
+    /// A port that is to lead to a Service, and that the ingress itself listens on.
+    PORT_CONFLICT = "PortConflict";
+    /// A port that can't be listened on.
+    PORT_UNAVAILABLE = "PortUnavailable";
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What the command line decides about the model.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use landfall_model::ObjectKey;
@@ -69,6 +70,12 @@ pub struct Settings {
     pub ssl_passthrough: bool,
     /// The `ConfigMap` with the options of ingress-nginx.
     pub config_map: Option<ObjectKey>,
+    /// The `ConfigMap` that names TCP ports and the Services that they lead to.
+    pub tcp_services: Option<ObjectKey>,
+    /// The same for UDP.
+    pub udp_services: Option<ObjectKey>,
+    /// TCP ports that the ingress needs for itself.
+    pub reserved_ports: BTreeSet<u16>,
     /// Where the objects come from.
     pub origin: Origin,
     /// The namespaces whose Secrets are read; empty: all.

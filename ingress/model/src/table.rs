@@ -4,6 +4,7 @@ mod connections;
 mod host;
 mod levels;
 mod names;
+mod streams;
 
 use std::any::Any;
 use std::fmt;
@@ -22,6 +23,7 @@ pub use connections::ConnectionRules;
 pub use host::{HostRoutes, Match, RegexRoute};
 pub use levels::HostLevels;
 pub use names::{Alias, Blocked, NamePattern, OtherNames, TextPattern, WwwRedirect};
+pub use streams::{ProxyHeaders, StreamPolicy, StreamPort, StreamService, Streams};
 
 /// A map on the way of a request, with a hash for short keys.
 pub type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
@@ -192,6 +194,8 @@ pub struct Table {
     pub blocked: Option<Arc<Blocked>>,
     /// What is asked of the access log.
     pub logging: Option<Arc<Logging>>,
+    /// Ports that carry TCP or UDP as it comes.
+    pub streams: Arc<Streams>,
     /// Certificates by server name.
     pub certificates: Arc<CertificateTable>,
 }

@@ -4,13 +4,14 @@ use std::borrow::Cow;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::{Duration, SystemTime};
 
 use http::Version;
 use landfall_ingress_model::backend::{Backend, BackendKey};
 use landfall_ingress_model::fields::Fields;
 use landfall_ingress_model::pipeline::Connection;
-use landfall_ingress_model::table::{Action, Route};
+use landfall_ingress_model::table::{Action, Route, StreamService};
 
 /// How a client reached us.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -139,6 +140,10 @@ pub enum Rejected {
     PlainOnTls,
     /// There is no endpoint for TLS that is not ended here.
     Passthrough,
+    /// There is no endpoint for the port of a Service.
+    NoEndpoint,
+    /// The port drains.
+    Draining,
 }
 
 impl Rejected {
@@ -152,8 +157,44 @@ impl Rejected {
             Self::HandshakeTimeout => "handshake_timeout",
             Self::PlainOnTls => "plain_http_on_tls_port",
             Self::Passthrough => "passthrough",
+            Self::NoEndpoint => "no_endpoint",
+            Self::Draining => "draining",
         }
     }
+}
+
+/// What moves over one port to a Service, counted while it moves.
+#[derive(Debug, Default)]
+pub struct StreamCounts {
+    /// Connections or sessions now.
+    pub open: AtomicI64,
+    /// Those there were.
+    pub opened: AtomicU64,
+    /// Bytes from clients.
+    pub received: AtomicU64,
+    /// Bytes to clients.
+    pub sent: AtomicU64,
+}
+
+/// A TCP connection or a UDP session that is over.
+#[derive(Clone, Debug)]
+pub struct StreamRecord<'a> {
+    /// Where it led to.
+    pub service: &'a StreamService,
+    /// The client, as a PROXY header says it.
+    pub client: SocketAddr,
+    /// How long it was.
+    pub duration: Duration,
+    /// Bytes from the client.
+    pub received: u64,
+    /// Bytes to the client.
+    pub sent: u64,
+    /// The last endpoint that was tried.
+    pub upstream: Option<SocketAddr>,
+    /// Endpoints that were tried.
+    pub tries: u32,
+    /// Why it came to nothing, if so.
+    pub rejected: Option<Rejected>,
 }
 
 /// A finished TLS handshake.
@@ -191,6 +232,17 @@ pub trait Observer: Send + Sync + 'static {
 
     /// This process has no file descriptor, port or memory left for what it was doing: `accept`, `connect`.
     fn lacks(&self, _doing: &'static str, _error: &io::Error) {}
+
+    /// A connection or session on the port of a Service has begun; what is returned is counted on.
+    fn stream_opened(&self, _service: &StreamService) -> Arc<StreamCounts> {
+        Arc::default()
+    }
+
+    /// It is over.
+    fn stream_closed(&self, _record: &StreamRecord<'_>) {}
+
+    /// One was turned away before it began.
+    fn stream_rejected(&self, _service: &StreamService, _why: Rejected, _peer: SocketAddr) {}
 
     /// An endpoint refused or failed and is left out for a while.
     fn ejected(&self, _backend: &BackendKey, _endpoint: SocketAddr) {}

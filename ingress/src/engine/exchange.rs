@@ -309,7 +309,7 @@ async fn switch(
     let away = websocket.then(|| websocket::Away::behind_head(engine.drain.clone()));
     let limit = forward.route.policy.upgrade_idle;
     let mut wire = upstream.into_wire();
-    let moved = tunnel(&mut client.wire, &mut wire, away, limit, timer).await;
+    let moved = tunnel(&mut client.wire, &mut wire, away, limit, timer, &mut |_, _| {}).await;
     client.passed(moved);
     Ok(())
 }

@@ -14,13 +14,14 @@ use super::websocket::Away;
 use super::wire::Wire;
 
 /// Passes bytes both ways until both directions have ended, one breaks, or nothing has moved for `idle`. Returns how
-/// many bytes went to the client.
+/// many bytes went to the client. `meter` is told what has moved since the last time, to the endpoint and to the client.
 pub(super) async fn tunnel<C, U>(
     client: &mut Wire<C>,
     upstream: &mut Wire<U>,
     mut away: Option<Away>,
     idle: Duration,
     timer: &mut Timer,
+    meter: &mut (dyn FnMut(u64, u64) + Send),
 ) -> u64
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -29,7 +30,7 @@ where
     let (mut up, mut down) = (Direction::default(), Direction::default());
     let mut moved_at = Instant::now();
     poll_fn(|cx| {
-        let before = up.moved + down.moved;
+        let before = (up.moved, down.moved);
         if let Some(away) = &mut away
             && !client.has_output()
             && let Some(frame) = away.poll(cx)
@@ -39,13 +40,17 @@ where
         }
         let upward = up.poll(client, upstream, None, cx);
         let downward = down.poll(upstream, client, away.as_mut(), cx);
+        let has_moved = (up.moved, down.moved) != before;
+        if has_moved {
+            meter(up.moved - before.0, down.moved - before.1);
+        }
         match (upward, downward) {
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) | (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => {
                 return Poll::Ready(());
             }
             _ => {}
         }
-        if up.moved + down.moved != before {
+        if has_moved {
             moved_at = Instant::now();
         }
         timer.poll_until(moved_at + idle, cx)

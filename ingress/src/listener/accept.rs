@@ -9,130 +9,63 @@ use bytes::BytesMut;
 use ipnet::IpNet;
 use landfall_ingress_model::pipeline::Connection;
 use landfall_ingress_model::table::{Route, Table};
-use landfall_shared::drain::Drain;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
-use super::limits::{Admission, ConnectionLimits, Live};
+use super::gate::Gate;
+use super::limits::{Admission, ConnectionLimits};
 use super::proxy_protocol::{Addresses, Progress, parse};
-use super::socket::{heed_all, ignore_newcomers};
 use super::stream::{ClientStream, Socket};
 use super::tls::{Tls, server_name, version_text};
-use crate::engine::{Engine, Handshake, Observer, Rejected, Scheme, plain_on_tls};
-use crate::lack::is_lack;
+use crate::engine::{Handshake, Observer, Rejected, Scheme, plain_on_tls};
 
 /// Total time for PROXY header and TLS handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// First byte of a TLS handshake record (RFC 8446 section 5.1).
 const HANDSHAKE_RECORD: u8 = 22;
 /// Where a client connected to whose PROXY header doesn't say.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-/// Pause after an accept that failed for want of file descriptors or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What the accept loops of one worker share.
 pub(super) struct Acceptor {
-    pub(super) engine: Engine,
+    pub(super) gate: Gate,
     pub(super) table: Arc<ArcSwap<Table>>,
     pub(super) tls: Arc<Tls>,
-    pub(super) live: Arc<Live>,
     pub(super) limits: ConnectionLimits,
     /// Peers that have to send a PROXY header.
     pub(super) proxies: Vec<IpNet>,
-    pub(super) drain: Drain,
-    pub(super) observer: Arc<dyn Observer>,
 }
 
 impl Acceptor {
     /// Accepts until the program drains.
     pub(super) async fn run(self: Arc<Self>, listener: TcpListener, scheme: Scheme) {
-        let _hold = self.live.hold();
-        let mut draining = std::pin::pin!(self.drain.draining());
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                () = &mut draining => break,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((tcp, peer)) => self.take(tcp, peer, scheme),
-                Err(error) => self.pause(&error).await,
-            }
-        }
-        if let Some(end) = self.drain.handover() {
-            self.leave_unanswered(&listener, scheme, end).await;
-        }
-        // Whoever is in the queue would be reset when the socket closes. The kernel is asked itself, since the runtime
-        // hears of new connections only when it next waits.
-        let Ok(listener) = listener.into_std() else { return };
-        while let Ok((tcp, peer)) = listener.accept() {
-            if let Ok(tcp) = tcp.set_nonblocking(true).and_then(|()| TcpStream::from_std(tcp)) {
-                self.take(tcp, peer, scheme);
-            }
-        }
-    }
-
-    /// Lets nobody else in and refuses nobody; whoever was being let in still is.
-    async fn leave_unanswered(self: &Arc<Self>, listener: &TcpListener, scheme: Scheme, end: Instant) {
-        if let Err(error) = ignore_newcomers(listener) {
-            tracing::warn!(%error, "new connections are refused from now on, since they can't be left unanswered");
-            return;
-        }
-        let mut over = std::pin::pin!(sleep_until(end));
-        loop {
-            tokio::select! {
-                () = &mut over => return,
-                accepted = listener.accept() => match accepted {
-                    // One that can't be told so ends like any other whose client is heard no more.
-                    Ok((tcp, peer)) => {
-                        let _ = heed_all(&tcp);
-                        self.take(tcp, peer, scheme);
-                    }
-                    Err(error) => self.pause(&error).await,
-                },
-            }
-        }
-    }
-
-    /// A client that left before it was accepted is nothing; a lack of anything is waited out.
-    async fn pause(&self, error: &std::io::Error) {
-        use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
-        if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
-            return;
-        }
-        if is_lack(error) {
-            self.observer.lacks("accept", error);
-            self.engine.make_room();
-        } else {
-            tracing::error!(%error, connections = self.live.connections(), "cannot accept a connection");
-        }
-        sleep(ACCEPT_PAUSE).await;
+        self.gate.run(listener, std::future::pending(), |tcp, peer| self.take(tcp, peer, scheme)).await;
     }
 
     fn take(self: &Arc<Self>, tcp: TcpStream, peer: SocketAddr, scheme: Scheme) {
-        let Some(admission) = self.live.admit(&self.limits) else {
-            self.observer.rejected(scheme, Rejected::TooMany, peer);
+        let Some(admission) = self.gate.live.admit(&self.limits) else {
+            self.gate.observer.rejected(scheme, Rejected::TooMany, peer);
             return;
         };
         let this = self.clone();
         tokio::spawn(async move {
             let mut admission = admission;
-            let _opened = Opened::new(&this.observer, scheme);
+            let _opened = Opened::new(&this.gate.observer, scheme);
             // Boxed, so that an idle connection does not hold the space that its handshake took.
             match Box::pin(this.prepare(tcp, peer, scheme, &mut admission)).await {
                 Ok(Some(Prepared { stream, connection, end: End::Here })) => {
-                    this.engine.serve(stream, connection).await;
+                    this.gate.engine.serve(stream, connection).await;
                 }
                 Ok(Some(Prepared { stream, connection, end: End::Endpoint(route) })) => {
-                    let passed = this.engine.pass_through(stream, &connection, &route).await;
+                    let passed = this.gate.engine.pass_through(stream, &connection, &route).await;
                     if let Err(reason) = passed {
                         tracing::debug!(client.addr = %connection.client, reason, "TLS is not passed through");
-                        this.observer.rejected(scheme, Rejected::Passthrough, peer);
+                        this.gate.observer.rejected(scheme, Rejected::Passthrough, peer);
                     }
                 }
                 Ok(None) => {}
-                Err(why) => this.observer.rejected(scheme, why, peer),
+                Err(why) => this.gate.observer.rejected(scheme, why, peer),
             }
         });
     }
@@ -215,7 +148,7 @@ impl Acceptor {
             Rejected::Handshake
         })?;
         let state = stream.get_ref().1;
-        self.observer.handshake(Handshake {
+        self.gate.observer.handshake(Handshake {
             duration: begun.elapsed(),
             resumed: state.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
             version: version_text(state.protocol_version()),
@@ -240,7 +173,10 @@ enum End {
 }
 
 /// Reads a whole header and leaves what follows it in `ahead`.
-async fn read_proxy_header(tcp: &mut TcpStream, ahead: &mut BytesMut) -> Result<Option<Addresses>, Rejected> {
+pub(super) async fn read_proxy_header(
+    tcp: &mut TcpStream,
+    ahead: &mut BytesMut,
+) -> Result<Option<Addresses>, Rejected> {
     loop {
         match parse(ahead) {
             Ok(Progress::Complete { length, addresses }) => {

@@ -11,10 +11,13 @@ use landfall_ingress_model::settings::Origin;
 use landfall_ingress_model::table::Table;
 use landfall_shared::drain::Drain;
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::accept::Acceptor;
+use super::datagrams;
+use super::gate::Gate;
 use super::limits::{ConnectionLimits, Live, idle_within};
+use super::ports::{Opened, StreamPorts};
 use super::socket::{BindError, Listener};
 use super::tls::{Tls, TlsError};
 use crate::engine::{Carrier, Engine, EngineConfig, EngineLimits, Observer, Opinions, Scheme};
@@ -92,6 +95,7 @@ pub struct DataPlane {
     live: Arc<Live>,
     stop: watch::Sender<bool>,
     workers: Vec<JoinHandle<()>>,
+    ports: Vec<mpsc::UnboundedSender<Opened>>,
 }
 
 impl DataPlane {
@@ -124,10 +128,13 @@ impl DataPlane {
         let http = bind(&config.http, Scheme::Http)?;
         let https = bind(&config.https, Scheme::Https)?;
         let (stop, stopped) = watch::channel(false);
-        let mut workers = Vec::with_capacity(count);
+        let (mut workers, mut ports) = (Vec::with_capacity(count), Vec::with_capacity(count));
         let (opinions, clients) = (Opinions::default(), Limits::default());
         for (index, sockets) in sockets.into_iter().enumerate() {
+            let (sender, opened) = mpsc::unbounded_channel();
+            ports.push(sender);
             let worker = Worker {
+                opened,
                 config: config.clone(),
                 tls: tls.clone(),
                 live: live.clone(),
@@ -137,7 +144,7 @@ impl DataPlane {
             };
             workers.push(worker.spawn(index, sockets)?);
         }
-        Ok(Self { http, https, live, stop, workers })
+        Ok(Self { http, https, live, stop, workers, ports })
     }
 
     /// The addresses of plain HTTP, with the ports that the kernel chose.
@@ -148,6 +155,11 @@ impl DataPlane {
     /// The addresses of HTTPS, with the ports that the kernel chose.
     pub fn https(&self) -> &[SocketAddr] {
         &self.https
+    }
+
+    /// What opens and closes the ports of TCP and UDP services, on the addresses of plain HTTP.
+    pub fn stream_ports(&self) -> StreamPorts {
+        StreamPorts::new(self.http.iter().map(SocketAddr::ip).collect(), self.ports.clone())
     }
 
     /// Connections now.
@@ -178,6 +190,7 @@ struct Worker {
     opinions: Opinions,
     clients: Limits,
     stopped: watch::Receiver<bool>,
+    opened: mpsc::UnboundedReceiver<Opened>,
 }
 
 impl Worker {
@@ -217,22 +230,34 @@ impl Worker {
         })
         .map_err(std::io::Error::other)?;
         let acceptor = Arc::new(Acceptor {
-            engine,
+            gate: Gate { engine, live: self.live, drain, observer },
             table,
             tls: self.tls,
-            live: self.live,
             limits: connections,
             proxies: proxy_protocol,
-            drain,
-            observer,
         });
         for (socket, scheme) in sockets {
             let listener = tokio::net::TcpListener::from_std(socket)?;
             tokio::spawn(acceptor.clone().run(listener, scheme));
         }
-        // Whoever holds the other end has gone when this fails, which is the end as well.
-        let _ = self.stopped.wait_for(|stopped| *stopped).await;
-        Ok(())
+        loop {
+            let opened = tokio::select! {
+                // Whoever holds the other end has gone when this fails, which is the end as well.
+                _ = self.stopped.wait_for(|stopped| *stopped) => return Ok(()),
+                Some(opened) = self.opened.recv() => opened,
+            };
+            let begun = match opened {
+                Opened::Tcp(socket, service) => tokio::net::TcpListener::from_std(socket).map(|listener| {
+                    tokio::spawn(acceptor.clone().run_port(listener, service));
+                }),
+                Opened::Udp(socket, service) => tokio::net::UdpSocket::from_std(socket).map(|socket| {
+                    tokio::spawn(datagrams::run(acceptor.clone(), socket, service));
+                }),
+            };
+            if let Err(error) = begun {
+                tracing::error!(%error, "a data worker cannot use a socket");
+            }
+        }
     }
 }
 

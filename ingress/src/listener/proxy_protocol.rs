@@ -1,4 +1,5 @@
-//! The PROXY protocol, versions 1 and 2, as a receiver: who the client of a load balancer before us is.
+//! The PROXY protocol: as a receiver versions 1 and 2, who the client of a load balancer before us is; as a sender
+//! version 1.
 //!
 //! Specification: <https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>. The parser has no input or output
 //! and takes nothing that the specification doesn't allow, since whoever gets a header past it chooses the address
@@ -65,6 +66,17 @@ pub fn parse(bytes: &[u8]) -> Result<Progress, Malformed> {
         return Ok(Progress::Partial);
     }
     Err(Malformed::Missing)
+}
+
+/// The line of version 1 that tells an endpoint of a client.
+pub(crate) fn line(client: SocketAddr, destination: SocketAddr) -> String {
+    let (from, to) = (client.ip().to_canonical(), destination.ip().to_canonical());
+    let family = match (from, to) {
+        (IpAddr::V4(_), IpAddr::V4(_)) => "TCP4",
+        (IpAddr::V6(_), IpAddr::V6(_)) => "TCP6",
+        _ => return "PROXY UNKNOWN\r\n".to_owned(),
+    };
+    format!("PROXY {family} {from} {to} {} {}\r\n", client.port(), destination.port())
 }
 
 fn parse_v1(bytes: &[u8]) -> Result<Progress, Malformed> {

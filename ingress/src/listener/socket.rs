@@ -1,11 +1,11 @@
 //! Listening sockets.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use nix::sys::socket::setsockopt;
+use nix::sys::socket::{setsockopt, sockopt};
 use nix::{libc, setsockopt_impl, sockopt_impl};
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type};
 use thiserror::Error;
@@ -40,21 +40,8 @@ impl Listener {
     ///
     /// `[::]` takes IPv4 as well. On a host without IPv6 it becomes `0.0.0.0`.
     pub fn bind(address: SocketAddr, count: usize) -> Result<Self, BindError> {
-        let failed = |cause| BindError { address, cause };
-        let first = match listen(address) {
-            Err(error) if address.is_ipv6() && address.ip().is_unspecified() && lacks_ipv6(&error) => {
-                tracing::warn!(%address, "this host has no IPv6, so only IPv4 is listened on");
-                listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()))).map_err(failed)?
-            }
-            other => other.map_err(failed)?,
-        };
-        // With port 0 the others have to follow the first.
-        let bound = first.local_addr().map_err(failed)?;
-        let mut sockets = vec![first];
-        for _ in 1..count {
-            sockets.push(listen(bound).map_err(failed)?);
-        }
-        Ok(Self { sockets, address: bound })
+        let (sockets, address) = bind_all(address, count, listen)?;
+        Ok(Self { sockets: sockets.into_iter().map(Into::into).collect(), address })
     }
 
     /// The address, with the port that the kernel chose where none was given.
@@ -68,12 +55,56 @@ impl Listener {
     }
 }
 
+/// UDP sockets of one address, one for each worker, at least one; the kernel spreads clients over them.
+pub(super) fn bind_datagrams(address: SocketAddr, count: usize) -> Result<Vec<UdpSocket>, BindError> {
+    let (sockets, _) = bind_all(address, count, take_datagrams)?;
+    Ok(sockets.into_iter().map(Into::into).collect())
+}
+
+/// Opens sockets of one address, which is returned as it came out.
+fn bind_all(
+    address: SocketAddr,
+    count: usize,
+    open: impl Fn(SocketAddr) -> io::Result<RawSocket>,
+) -> Result<(Vec<RawSocket>, SocketAddr), BindError> {
+    let failed = |cause| BindError { address, cause };
+    let first = match open(address) {
+        Err(error) if address.is_ipv6() && address.ip().is_unspecified() && lacks_ipv6(&error) => {
+            tracing::warn!(%address, "this host has no IPv6, so only IPv4 is listened on");
+            open(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()))).map_err(failed)?
+        }
+        other => other.map_err(failed)?,
+    };
+    // With port 0 the others have to follow the first.
+    let bound = first.local_addr().map_err(failed)?;
+    let bound = bound.as_socket().unwrap_or(address);
+    let mut sockets = vec![first];
+    for _ in 1..count {
+        sockets.push(open(bound).map_err(failed)?);
+    }
+    Ok((sockets, bound))
+}
+
+fn take_datagrams(address: SocketAddr) -> io::Result<RawSocket> {
+    let socket = RawSocket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+        setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+    } else {
+        setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+    }
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
 fn lacks_ipv6(error: &io::Error) -> bool {
     // EAFNOSUPPORT where the kernel has none, EADDRNOTAVAIL where it is switched off.
     matches!(error.raw_os_error(), Some(97 | 99))
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr) -> io::Result<RawSocket> {
     let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
@@ -88,7 +119,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 sockopt_impl!(

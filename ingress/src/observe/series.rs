@@ -151,11 +151,13 @@ impl Series {
 fn backends(table: &Table) -> HashSet<&BackendKey> {
     let hosts = table.exact.values().chain(table.wildcard.values()).chain([&table.any]);
     let routes = hosts.flat_map(|routes| all(routes)).chain(&table.default).chain(&table.fallback);
+    let ports = table.streams.ports.values().map(|service| &service.backend.key);
     routes
         .filter_map(|route| match &route.action {
             Action::Forward(backend) => Some(&backend.key),
             Action::Unavailable(_) | Action::NotFound => None,
         })
+        .chain(ports)
         .collect()
 }
 
@@ -215,7 +217,7 @@ fn requests(encoder: &mut DescriptorEncoder<'_>, series: &[(RouteLabels, Arc<Rou
 }
 
 /// Writes one metric of all owners that have it.
-fn family<L: EncodeLabelSet, S, M: EncodeMetric>(
+pub(super) fn family<L: EncodeLabelSet, S, M: EncodeMetric>(
     encoder: &mut DescriptorEncoder<'_>,
     (name, help, unit): (&str, &str, Option<&Unit>),
     series: &[(L, Arc<S>)],

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use landfall_ingress_model::backend::BackendKey;
-use landfall_ingress_model::table::Table;
+use landfall_ingress_model::table::{StreamService, Table};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -22,7 +22,8 @@ use super::control::ControlMetrics;
 use super::limited::Limited;
 use super::nginx::{Identity, Nginx};
 use super::series::Series;
-use crate::engine::{Exchange, Handshake, Observer, Rejected, Scheme};
+use super::streams::StreamSeries;
+use crate::engine::{Exchange, Handshake, Observer, Rejected, Scheme, StreamCounts, StreamRecord};
 
 /// Upper bounds of latencies in seconds, from a cached answer on a LAN to the default read time-out.
 const LATENCY_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0, 60.0];
@@ -81,6 +82,7 @@ const EITHER: [ListenerLabels; 2] =
 pub struct Traffic {
     access_log: Option<AccessLog>,
     series: Arc<Series>,
+    streams: Arc<StreamSeries>,
     /// The same by the names of ingress-nginx, where they are asked for.
     nginx: Option<Arc<Nginx>>,
     connections: Connections,
@@ -97,7 +99,8 @@ impl Traffic {
     pub fn register(registry: &mut Registry, access_log: Option<AccessLog>, table: Arc<ArcSwap<Table>>) -> Self {
         let traffic = Self {
             access_log,
-            series: Arc::new(Series::new(table)),
+            series: Arc::new(Series::new(table.clone())),
+            streams: Arc::new(StreamSeries::new(table)),
             nginx: None,
             connections: Family::default(),
             opened: Family::default(),
@@ -109,6 +112,7 @@ impl Traffic {
         };
         let r = registry.sub_registry_with_prefix("landfall_ingress");
         r.register_collector(Box::new(traffic.series.clone()));
+        r.register_collector(Box::new(traffic.streams.clone()));
         r.register("connections", "Connections open now", traffic.connections.clone());
         r.register("connections_opened", "Connections accepted", traffic.opened.clone());
         r.register("connections_rejected", "Connections turned away, by reason", traffic.rejected.clone());
@@ -192,6 +196,24 @@ impl Observer for Traffic {
                 "no file descriptor, port or memory is left; raise the limit of open files (ulimit -n)"
             );
         }
+    }
+
+    fn stream_opened(&self, service: &StreamService) -> Arc<StreamCounts> {
+        self.streams.counts(service)
+    }
+
+    fn stream_closed(&self, record: &StreamRecord<'_>) {
+        if let Some(why) = record.rejected {
+            self.streams.rejected(record.service, why);
+        }
+        if let Some(log) = self.access_log.as_ref().filter(|_| !record.service.policy.is_unlogged) {
+            log.write_stream(record);
+        }
+    }
+
+    fn stream_rejected(&self, service: &StreamService, why: Rejected, peer: SocketAddr) {
+        self.streams.rejected(service, why);
+        tracing::debug!(client.addr = %peer, port = %service.port, reason = why.as_str(), "connection rejected");
     }
 
     fn ejected(&self, backend: &BackendKey, endpoint: SocketAddr) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use landfall_ingress::engine::{Exchange, Handshake, Observer, Rejected, Scheme};
+use landfall_ingress::engine::{Exchange, Handshake, Observer, Rejected, Scheme, StreamRecord};
 use landfall_ingress::listener::{DataPlane, DataPlaneConfig};
 use landfall_ingress::resolve::Resolver;
 use landfall_ingress_model::backend::{Affinity, Backend, BackendKey, BackendState, PortRef, Protocol, Target};
@@ -29,9 +29,25 @@ pub struct Heard {
     pub rejected: Mutex<Vec<Rejected>>,
     pub handshakes: Mutex<Vec<Handshake>>,
     pub ejected: Mutex<Vec<SocketAddr>>,
+    pub streams: Mutex<Vec<Passed>>,
+}
+
+/// A connection or session on the port of a Service that is over.
+#[derive(Clone, Debug)]
+pub struct Passed {
+    pub client: SocketAddr,
+    pub received: u64,
+    pub sent: u64,
+    pub tries: u32,
+    pub rejected: Option<Rejected>,
 }
 
 impl Observer for Heard {
+    fn stream_closed(&self, record: &StreamRecord<'_>) {
+        let StreamRecord { client, received, sent, tries, rejected, .. } = *record;
+        self.streams.lock().unwrap().push(Passed { client, received, sent, tries, rejected });
+    }
+
     fn exchange(&self, exchange: &Exchange<'_>) {
         self.exchanges.lock().unwrap().push(exchange.clone().into_owned());
     }

@@ -58,8 +58,52 @@ yes
 {{- if eq .Values.ingress.expose "HostNetwork" -}}
 {{- .Values.ingress.hostPorts | toJson -}}
 {{- else -}}
-{"http": 8080, "https": 8443}
+{{- $ports := dict -}}
+{{- $taken := .Values.ingress.tcp -}}
+{{- range $name, $candidates := dict "http" (list 8080 18080 28080) "https" (list 8443 18443 28443) -}}
+{{- range $candidates -}}
+{{- if not (or (hasKey $ports $name) (hasKey $taken (toString .))) -}}{{- $_ := set $ports $name . -}}{{- end -}}
 {{- end -}}
+{{- end -}}
+{{- $ports | toJson -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The ports of TCP and UDP services, as a JSON list of {protocol, port, name}. */}}
+{{- define "landfall.ingress.streams" -}}
+{{- $v := .Values.ingress -}}
+{{- $own := dict "10254" "the admin port" -}}
+{{- if eq $v.expose "HostNetwork" -}}
+{{- range $name, $port := $v.hostPorts -}}{{- $_ := set $own ($port | int64 | toString) (printf "ingress.hostPorts.%s" $name) -}}{{- end -}}
+{{- else if eq $v.expose "HostPort" -}}
+{{- range $name, $port := $v.hostPorts -}}{{- $_ := set $own ($port | int64 | toString) (printf "ingress.hostPorts.%s" $name) -}}{{- end -}}
+{{- else -}}
+{{- $_ := set $own ($v.service.httpPort | int64 | toString) "ingress.service.httpPort" -}}
+{{- $_ := set $own ($v.service.httpsPort | int64 | toString) "ingress.service.httpsPort" -}}
+{{- end -}}
+{{- $all := list -}}
+{{- $prefix := ternary (printf "%s-" .Values.portNamePrefix) "" (ne .Values.portNamePrefix "") -}}
+{{- range $protocol := list "tcp" "udp" -}}
+{{- range $port, $service := get $v $protocol -}}
+{{- if gt (int64 $port) 65535 -}}{{- fail (printf "ingress.%s: %s is no port; use a number from 1 to 65535" $protocol $port) -}}{{- end -}}
+{{- if and (eq $protocol "tcp") (hasKey $own $port) -}}
+{{- fail (printf "ingress.tcp: port %s is %s already; choose another one" $port (get $own $port)) -}}
+{{- end -}}
+{{- $all = append $all (dict "protocol" (upper $protocol) "port" (int64 $port) "name" (printf "%s%s-%s" $prefix $port $protocol)) -}}
+{{- end -}}
+{{- end -}}
+{{- $all | toJson -}}
+{{- end -}}
+
+{{/* Lets anybody in the pod listen on ports below 1024, where such a port leads to a Service. */}}
+{{- define "landfall.ingress.podSecurity" -}}
+{{- $privileged := false -}}
+{{- range include "landfall.ingress.streams" . | fromJsonArray -}}
+{{- if lt (int64 .port) 1024 -}}{{- $privileged = true -}}{{- end -}}
+{{- end -}}
+{{- $sysctls := dict -}}
+{{- if $privileged -}}{{- $sysctls = dict "sysctls" (list (dict "name" "net.ipv4.ip_unprivileged_port_start" "value" "0")) -}}{{- end -}}
+{{- include "landfall.podSecurity" (mergeOverwrite $sysctls (deepCopy .Values.ingress.podSecurityContext)) -}}
 {{- end -}}
 
 {{/* A value as text; numbers come as floating-point ones. */}}
@@ -105,6 +149,12 @@ yes
 {{- end }}
 {{- if or $v.config $v.addHeaders $v.proxySetHeaders }}
 - --config-map={{ .Release.Namespace }}/{{ include "landfall.fullname" . }}-ingress-options
+{{- end }}
+{{- $root := . -}}
+{{- range list "tcp" "udp" }}
+{{- if get $v . }}
+- --{{ . }}-services-configmap={{ $root.Release.Namespace }}/{{ include "landfall.fullname" $root }}-ingress-{{ . }}
+{{- end }}
 {{- end }}
 {{- with include "landfall.ingress.secretNamespaces" . | fromYamlArray }}
 - --secret-namespace={{ join "," . }}
@@ -197,6 +247,14 @@ ports:
     {{- end }}
   - name: admin
     containerPort: 10254
+  {{- range include "landfall.ingress.streams" . | fromJsonArray }}
+  - name: {{ .name }}
+    containerPort: {{ .port | int64 }}
+    protocol: {{ .protocol }}
+    {{- if eq $v.expose "HostPort" }}
+    hostPort: {{ .port | int64 }}
+    {{- end }}
+  {{- end }}
 {{- /* Readiness is given up when the order to end comes, and the address leaves the node when the probe has failed often
 enough: just after the last client has been sent away, so that nobody waits for long. */}}
 {{ include "landfall.probes" (list "admin" "" (max 3 (add1 $v.drain.lameDuckSeconds))) }}
@@ -240,7 +298,7 @@ spec:
   {{- if $host }}
   securityContext: {{- include "landfall.podSecurityRoot" $v.podSecurityContext | nindent 4 }}
   {{- else }}
-  securityContext: {{- include "landfall.podSecurity" $v.podSecurityContext | nindent 4 }}
+  securityContext: {{- include "landfall.ingress.podSecurity" . | nindent 4 }}
   {{- end }}
   {{- with include "landfall.placement" (list . $v) | trim }}
   {{- . | nindent 2 }}

@@ -11,7 +11,7 @@ use super::service::{ParsedService, Port};
 use super::set::SmallSet;
 use super::store::Store;
 use super::suggest::{alternatives, nearest};
-use crate::backend::{Affinity, Backend, BackendKey, BackendState, PortRef, Protocol, Target};
+use crate::backend::{Affinity, Backend, BackendKey, BackendState, PortRef, Protocol, Target, Transport};
 use crate::balance::{Balance, Balancer};
 use crate::reason;
 use crate::settings::Settings;
@@ -21,6 +21,7 @@ use crate::table::Dialect;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct PoolKey {
     pub(crate) key: BackendKey,
+    pub(crate) transport: Transport,
     pub(crate) protocol: Option<Protocol>,
     /// It decides about the port of a Service of type ExternalName.
     pub(crate) dialect: Dialect,
@@ -153,14 +154,16 @@ impl Backends {
         if let Some(external) = &service.external_name {
             return self.external(key, service, external);
         }
-        let Some(port) = service.port(wanted) else { return unresolved(unknown_port(name, service, wanted)) };
-        if !port.is_tcp() {
+        let Some(port) = service.port(wanted, key.transport) else {
+            return unresolved(unknown_port(name, service, wanted));
+        };
+        if !port.is(key.transport) {
             return unresolved(Fault {
                 reason: reason::UNSUPPORTED_PROTOCOL,
                 field: port_field(wanted),
                 value: wanted.to_string(),
-                cause: format!("port {port} of service {name} is for {}, not for TCP", port.protocol),
-                remedy: "name a TCP port of the Service".into(),
+                cause: format!("port {port} of service {name} is for {}, not for {}", port.protocol, key.transport),
+                remedy: format!("name a {} port of the Service", key.transport),
             });
         }
         let mut problems = service.problems.to_vec();
@@ -216,7 +219,7 @@ impl Backends {
     /// A Service of type ExternalName needs no list of ports; where it has one, a name is looked up there.
     fn external(&self, key: &PoolKey, service: &ParsedService, external: &Arc<str>) -> Resolved {
         let BackendKey { service: name, port: wanted } = &key.key;
-        let listed = service.port(wanted);
+        let listed = service.port(wanted, key.transport);
         let number = match (wanted, listed) {
             // The specification knows no targetPort without pods; ingress-nginx connects to it.
             (_, Some(port)) if key.dialect == Dialect::IngressNginx => port.target.unwrap_or(port.number),
@@ -262,6 +265,7 @@ impl Backends {
 fn first_of(service: ObjectKey) -> PoolKey {
     PoolKey {
         key: BackendKey { service, port: PortRef::Number(0) },
+        transport: Transport::Tcp,
         protocol: None,
         dialect: Dialect::Kubernetes,
         via_service: false,

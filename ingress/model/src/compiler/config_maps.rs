@@ -20,14 +20,23 @@ pub(crate) struct ConfigMaps {
     named: Store<Data>,
     /// The Ingresses that name each.
     users: Users,
+    /// Those that were looked for by name, there or not.
+    answered: BTreeSet<ObjectKey>,
     /// Those that the options name.
     of_options: BTreeSet<ObjectKey>,
+    /// Those that the command line names.
+    of_settings: BTreeSet<ObjectKey>,
     missing: Arc<BTreeSet<ObjectKey>>,
     /// Whether `missing` is to be found out anew.
     stale: bool,
 }
 
 impl ConfigMaps {
+    /// No `ConfigMap`s yet; the given ones are asked for by name.
+    pub(crate) fn new(named: impl IntoIterator<Item = ObjectKey>) -> Self {
+        Self { of_settings: named.into_iter().collect(), stale: true, ..Self::default() }
+    }
+
     /// Applies a change and returns those that changed.
     pub(crate) fn apply(&mut self, change: Change<ConfigMap>) -> Vec<ObjectKey> {
         self.stale = true;
@@ -36,7 +45,20 @@ impl ConfigMaps {
 
     /// As [`ConfigMaps::apply`], for those that were asked for by name.
     pub(crate) fn apply_named(&mut self, change: Change<ConfigMap>) -> Vec<ObjectKey> {
-        Self::apply_to(&mut self.named, change)
+        // That it is not there is news, too, as long as nobody knew.
+        let absent = match &change {
+            Change::Delete(key) if self.answered.insert(key.clone()) => Some(key.clone()),
+            _ => None,
+        };
+        let mut changed = Self::apply_to(&mut self.named, change);
+        self.answered.extend(changed.iter().cloned());
+        changed.extend(absent.filter(|key| self.get(key).is_none()));
+        changed
+    }
+
+    /// Whether it was looked for by name and is not there.
+    pub(crate) fn is_absent(&self, key: &ObjectKey) -> bool {
+        self.answered.contains(key) && self.get(key).is_none()
     }
 
     fn apply_to(store: &mut Store<Data>, change: Change<ConfigMap>) -> Vec<ObjectKey> {
@@ -71,7 +93,7 @@ impl ConfigMaps {
     /// Those to ask for by name.
     pub(crate) fn missing(&mut self) -> Arc<BTreeSet<ObjectKey>> {
         if std::mem::take(&mut self.stale) {
-            let wanted = self.users.objects().chain(&self.of_options);
+            let wanted = self.users.objects().chain(&self.of_options).chain(&self.of_settings);
             self.missing = Arc::new(wanted.filter(|key| self.store.get(key).is_none()).cloned().collect());
         }
         self.missing.clone()

@@ -11,6 +11,7 @@ use super::service::{ParsedService, Port};
 use super::set::SmallSet;
 use super::store::Store;
 use crate::address::usable;
+use crate::backend::Transport;
 use crate::reason;
 use crate::settings::Origin;
 
@@ -38,6 +39,7 @@ struct Group {
 #[derive(PartialEq, Debug)]
 struct GroupPort {
     name: Box<str>,
+    transport: Transport,
     /// `None`: every port ("If this is not specified, ports are not restricted").
     number: Option<u16>,
 }
@@ -145,11 +147,11 @@ impl Group {
     /// The port's number here. Slices and Services are matched by the port's name; in a slice made by hand for a
     /// Service of one port the name is often forgotten.
     fn number(&self, service: &ParsedService, port: &Port) -> Option<u16> {
-        let found =
-            self.ports.iter().find(|candidate| candidate.name == port.name).or_else(|| match &self.ports[..] {
-                [only] if only.name.is_empty() && service.ports.len() == 1 => Some(only),
-                _ => None,
-            })?;
+        let mut meant = self.ports.iter().filter(|candidate| port.is(candidate.transport));
+        let found = meant.clone().find(|candidate| candidate.name == port.name).or_else(|| {
+            let only = meant.next().filter(|_| meant.next().is_none())?;
+            (only.name.is_empty() && service.ports.len() == 1).then_some(only)
+        })?;
         Some(found.number.or(port.target).unwrap_or(port.number))
     }
 }
@@ -166,10 +168,12 @@ fn parse_slice(slice: &EndpointSlice, key: &ObjectKey, origin: Origin) -> Source
         problems.push(problem.at("addressType", &slice.address_type).remedy(remedy));
         return Source { service, groups: Box::default(), problems: problems.into() };
     }
-    let ports = slice.ports.iter().flatten().filter(|port| is_tcp(port.protocol.as_deref()));
-    let ports = ports.map(|port| GroupPort {
-        name: port.name.as_deref().unwrap_or_default().into(),
-        number: port.port.and_then(|number| u16::try_from(number).ok()),
+    let ports = slice.ports.iter().flatten().filter_map(|port| {
+        Some(GroupPort {
+            name: port.name.as_deref().unwrap_or_default().into(),
+            transport: Transport::parse(port.protocol.as_deref().unwrap_or_default())?,
+            number: port.port.and_then(|number| u16::try_from(number).ok()),
+        })
     });
     let ports = ports.collect();
     let mut addresses = Vec::with_capacity(slice.endpoints.len());
@@ -199,10 +203,12 @@ fn parse_endpoints(endpoints: &Endpoints, key: &ObjectKey, origin: Origin) -> So
     let mut problems = Vec::new();
     let mut groups = Vec::new();
     for (index, subset) in endpoints.subsets.iter().flatten().enumerate() {
-        let ports = subset.ports.iter().flatten().filter(|port| is_tcp(port.protocol.as_deref()));
-        let ports = ports.filter_map(|port| {
-            let number = u16::try_from(port.port).ok()?;
-            Some(GroupPort { name: port.name.as_deref().unwrap_or_default().into(), number: Some(number) })
+        let ports = subset.ports.iter().flatten().filter_map(|port| {
+            Some(GroupPort {
+                name: port.name.as_deref().unwrap_or_default().into(),
+                transport: Transport::parse(port.protocol.as_deref().unwrap_or_default())?,
+                number: Some(u16::try_from(port.port).ok()?),
+            })
         });
         let ports = ports.collect();
         let ready = subset.addresses.iter().flatten().map(|address| ("addresses", address, Readiness::Ready));
@@ -218,10 +224,6 @@ fn parse_endpoints(endpoints: &Endpoints, key: &ObjectKey, origin: Origin) -> So
         groups.push(Group { ports, addresses: addresses.into() });
     }
     Source { service, groups: groups.into(), problems: problems.into() }
-}
-
-fn is_tcp(protocol: Option<&str>) -> bool {
-    matches!(protocol, None | Some("" | "TCP"))
 }
 
 fn refused(object: &ObjectRef, cause: String, field: String, value: &str) -> Problem {

@@ -13,14 +13,14 @@ use super::annotations::errors::statuses;
 use super::annotations::fault::Fault;
 use super::annotations::limit::kibibytes;
 use super::annotations::upstream::tries;
-use super::annotations::value::{BodyLimit, body_size, boolean, number, seconds};
+use super::annotations::value::{BodyLimit, body_size, boolean, duration, number, seconds};
 use super::annotations::{Read, Risk};
 use crate::access::{self, Access};
 use crate::policy::{
     CodingRule, Compression, ExternalAuth, Forwarding, LogEscape, LogFormat, Logging, ResponseRules, UnknownVariable,
 };
 use crate::reason;
-use crate::table::{ACME_CHALLENGE, Blocked, ConnectionRules, Dialect, TextPattern};
+use crate::table::{ACME_CHALLENGE, Blocked, ConnectionRules, Dialect, StreamPolicy, TextPattern};
 
 /// A year, as browsers want it for their preload lists.
 const HSTS_MAX_AGE: i64 = 31_536_000;
@@ -43,6 +43,8 @@ pub(crate) struct Options {
     proxy_protocol: bool,
     /// Whether there is no handshake for a name that no rule has.
     rejects_unknown: bool,
+    /// What holds for TCP and UDP services.
+    pub(crate) streams: Arc<StreamPolicy>,
     /// What is compressed of answers.
     compression: Option<Arc<Compression>>,
     /// Clients that are refused.
@@ -167,6 +169,7 @@ impl Options {
             forwarding: Arc::default(),
             proxy_protocol: false,
             rejects_unknown: false,
+            streams: Arc::default(),
             compression: None,
             blocked: None,
             logging: None,
@@ -177,13 +180,14 @@ impl Options {
             open_paths: vec![ACME_CHALLENGE.into()],
         };
         let (mut forwarding, mut blocked) = (Forwarding::default(), Blocked::default());
+        let mut streams = StreamPolicy::default();
         let mut auth = AuthAnnotations::default();
         let (mut logging, mut log_format, mut escape) = (Logging::default(), None, LogEscape::Default);
         let mut hsts = Some((HSTS_MAX_AGE, true, false));
         let (mut enabled, mut access, mut rules) = (true, Access::default(), ResponseRules::default());
         let rule = |level, min_length| (false, CodingRule { level, min_length, types: types(CODED_TYPES) });
         let (mut gzip, mut brotli, mut disabled) = (rule(1, 256), rule(4, 20), None);
-        let mut problems = Vec::new();
+        let (mut problems, mut repeats) = (Vec::new(), true);
         for (name, value) in data {
             let value = value.trim();
             if value.is_empty() {
@@ -241,6 +245,17 @@ impl Options {
                     }
                     "use-proxy-protocol" => options.proxy_protocol = boolean(value)?,
                     "ssl-reject-handshake" => options.rejects_unknown = boolean(value)?,
+                    "proxy-stream-timeout" => {
+                        let idle = Some(duration(value)?).filter(|idle| !idle.is_zero());
+                        streams.idle = idle.ok_or(Fault::Value("give a time from 1s up"))?;
+                    }
+                    "proxy-stream-next-upstream" => repeats = boolean(value)?,
+                    "proxy-stream-next-upstream-tries" => streams.tries = tries(value)?,
+                    "proxy-stream-next-upstream-timeout" => {
+                        streams.within = Some(duration(value)?).filter(|within| !within.is_zero());
+                    }
+                    "proxy-stream-responses" => streams.responses = responses(value)?,
+                    "disable-stream-access-log" => streams.is_unlogged = boolean(value)?,
                     "use-gzip" => gzip.0 = boolean(value)?,
                     "gzip-level" => gzip.1.level = level(value, 9)?,
                     "gzip-min-length" => gzip.1.min_length = length(value)?,
@@ -293,6 +308,10 @@ impl Options {
         }
         // A PROXY header knows the address, and fields don't count beside it.
         forwarding.believes_address &= !options.proxy_protocol;
+        if !repeats {
+            streams.tries = 1;
+        }
+        options.streams = Arc::new(streams);
         options.forwarding = Arc::new(forwarding);
         let (gzip, brotli) = (gzip.0.then_some(gzip.1), brotli.0.then_some(brotli.1));
         if gzip.is_some() || brotli.is_some() {
@@ -334,6 +353,12 @@ fn types(value: &str) -> Box<[Box<str>]> {
 fn level(value: &str, highest: u32) -> Result<u32, Fault> {
     let level = u32::try_from(number(value)?).ok().filter(|level| (1..=highest).contains(level));
     level.ok_or(Fault::Value("give a level from 1 to 9, or to 11 for brotli"))
+}
+
+/// `proxy_responses` of nginx, which takes the largest number for no limit.
+fn responses(value: &str) -> Result<Option<u32>, Fault> {
+    let number = value.parse().map_err(|_| Fault::Value("give a number of datagrams"))?;
+    Ok(Some(number).filter(|number: &u32| *number < i32::MAX.unsigned_abs()))
 }
 
 fn length(value: &str) -> Result<u64, Fault> {

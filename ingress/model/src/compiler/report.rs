@@ -99,6 +99,7 @@ impl Compiler {
         problems.extend(self.publisher.problem());
         problems.extend(self.option_problems.iter().cloned());
         problems.extend(self.flag_problems());
+        problems.extend(self.stream_problems());
         problems.extend(self.reports.views.values().flat_map(|view| view.problems.iter().cloned()));
         problems.sort_unstable();
         problems.dedup();

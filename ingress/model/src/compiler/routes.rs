@@ -10,7 +10,7 @@ use super::annotations::RedirectRule;
 use super::backends::PoolKey;
 use super::ingress::{BackendSpec, PathSpec, Place};
 use super::link::{Linked, LinkedCanary, LinkedRoute};
-use crate::backend::{BackendKey, PortRef};
+use crate::backend::{BackendKey, PortRef, Transport};
 use crate::host::HostPattern;
 use crate::policy::{Canary, Errors, key_of};
 use crate::table::{Action, Attached, Dialect, HttpsRedirect, Route, RouteId, RoutePolicy, Written};
@@ -21,7 +21,7 @@ impl Compiler {
     pub(super) fn pool_of(&self, linked: &Linked, key: BackendKey) -> PoolKey {
         let (annotations, dialect) = (&linked.parsed.annotations, linked.dialect);
         let via_service = annotations.via_service().unwrap_or(self.options.of(dialect).via_service);
-        PoolKey { key, protocol: annotations.protocol(), dialect, via_service }
+        PoolKey { key, transport: Transport::Tcp, protocol: annotations.protocol(), dialect, via_service }
     }
 
     pub(super) fn make_canaries(&mut self, linked: &mut Linked) {
@@ -59,7 +59,8 @@ impl Compiler {
             let ports = self.backends.services.get(&service).map(|service| &service.ports);
             let first = ports.and_then(|ports| ports.iter().find(|port| port.is_tcp())).map(|port| port.number);
             let key = BackendKey { service, port: PortRef::Number(first.unwrap_or(0)) };
-            let pool = PoolKey { key, protocol: None, dialect: linked.dialect, via_service: false };
+            let (transport, dialect) = (Transport::Tcp, linked.dialect);
+            let pool = PoolKey { key, transport, protocol: None, dialect, via_service: false };
             let backend = self.backends.acquire(&pool, &parsed.age.key);
             linked.pools.insert(pool);
             backend

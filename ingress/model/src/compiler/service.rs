@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use landfall_model::{ObjectKey, ObjectRef, Problem};
 
-use crate::backend::{Affinity, PortRef, Protocol};
+use crate::backend::{Affinity, PortRef, Protocol, Transport};
 use crate::reason;
 
 /// Kubernetes: `sessionAffinityConfig.clientIP.timeoutSeconds`, "Default value is 10800(for 3 hours)".
@@ -41,14 +41,14 @@ pub(crate) struct Port {
 }
 
 impl ParsedService {
-    /// The port that `wanted` means, TCP ones first: a Service may have one number for TCP and UDP.
-    pub(crate) fn port(&self, wanted: &PortRef) -> Option<&Port> {
+    /// The port that `wanted` means, those of this transport first: a Service may have one number for TCP and UDP.
+    pub(crate) fn port(&self, wanted: &PortRef, transport: Transport) -> Option<&Port> {
         let meant = |port: &&Port| match wanted {
             PortRef::Number(number) => port.number == *number,
             PortRef::Name(name) => *port.name == **name,
         };
         let mut found = self.ports.iter().filter(meant);
-        found.clone().find(|port| port.is_tcp()).or_else(|| found.next())
+        found.clone().find(|port| port.is(transport)).or_else(|| found.next())
     }
 
     /// The ports as a message lists them.
@@ -59,8 +59,12 @@ impl ParsedService {
 }
 
 impl Port {
+    pub(crate) fn is(&self, transport: Transport) -> bool {
+        Transport::parse(&self.protocol) == Some(transport)
+    }
+
     pub(crate) fn is_tcp(&self) -> bool {
-        matches!(&*self.protocol, "TCP" | "")
+        self.is(Transport::Tcp)
     }
 
     /// The protocol to the endpoints, from `appProtocol`, or `None` where the word is not known.

@@ -11,7 +11,7 @@ use super::ingress::{Age, Place};
 use super::link::{Linked, LinkedCanary, LinkedRoute, is_same};
 use super::notes::Contest;
 use super::{Compiler, Effects};
-use crate::backend::{BackendKey, PortRef};
+use crate::backend::{BackendKey, PortRef, Transport};
 use crate::host::{HostName, HostPattern};
 use crate::reason;
 use crate::settings::HostOwnership;
@@ -38,6 +38,7 @@ impl Compiler {
             fallback: old.fallback.clone(),
             names: old.names.clone(),
             connections: old.connections.clone(),
+            streams: old.streams.clone(),
             blocked: old.blocked.clone(),
             logging: old.logging.clone(),
             certificates: old.certificates.clone(),
@@ -106,6 +107,9 @@ impl Compiler {
         }
         if connections != *old.connections {
             table.get_or_insert_with(copy).connections = Arc::new(connections);
+        }
+        if let Some(streams) = self.rebuild_streams(first, effects) {
+            table.get_or_insert_with(copy).streams = Arc::new(streams);
         }
         if self.options.blocked != old.blocked {
             table.get_or_insert_with(copy).blocked.clone_from(&self.options.blocked);
@@ -281,6 +285,7 @@ impl Compiler {
         let port = PortRef::Number(first.unwrap_or(0));
         let pool = PoolKey {
             key: BackendKey { service: service.clone(), port },
+            transport: Transport::Tcp,
             protocol: None,
             dialect: Dialect::IngressNginx,
             via_service: false,

@@ -13,13 +13,10 @@ use tokio::time::Instant;
 
 use super::transfer::Upload;
 use super::{Failure, Peer, Record, Request, Shared};
+use crate::engine::HURRIED_CONNECT;
 use crate::engine::body::Length;
 use crate::engine::upstream::{Care, ConnectError, Origin, Outbound, Protocols, Upstream, UpstreamError, server_name};
 use crate::resolve::ResolveError;
-
-/// How long a TCP connection may take where another endpoint is left: long for a LAN, and shorter than the second
-/// after which a lost SYN is sent again.
-const HURRIED_CONNECT: Duration = Duration::from_millis(750);
 
 /// The attempts of one request.
 pub(super) struct Attempts<'a> {

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use http::Version;
 use landfall_shared::telemetry::LogFormat;
 
-use crate::engine::Exchange;
+use crate::engine::{Exchange, StreamRecord};
 
 /// A line, and what is kept for the next one.
 #[derive(Debug, Default)]
@@ -30,20 +30,38 @@ struct Fields<'a> {
 impl Line {
     /// The line of an exchange, with its line feed.
     pub(super) fn of(&mut self, exchange: &Exchange<'_>, format: LogFormat) -> &[u8] {
+        let end = exchange.start + exchange.duration;
+        self.write("request", end, format, |fields| fields.exchange(exchange))
+    }
+
+    /// The line of a connection or session on the port of a Service, which has come to its end.
+    pub(super) fn of_stream(&mut self, record: &StreamRecord<'_>, end: SystemTime, format: LogFormat) -> &[u8] {
+        self.write("connection", end, format, |fields| fields.stream(record))
+    }
+
+    fn write(
+        &mut self,
+        message: &str,
+        time: SystemTime,
+        format: LogFormat,
+        write: impl FnOnce(&mut Fields<'_>),
+    ) -> &[u8] {
         self.text.clear();
         match format {
             LogFormat::Text => {
-                self.time(exchange.start + exchange.duration);
-                self.text.push_str("  INFO access: request");
+                self.time(time);
+                self.text.push_str("  INFO access: ");
+                self.text.push_str(message);
             }
             LogFormat::Json => {
                 self.text.push_str("{\"timestamp\":\"");
-                self.time(exchange.start + exchange.duration);
-                self.text.push_str("\",\"level\":\"INFO\",\"message\":\"request\"");
+                self.time(time);
+                self.text.push_str("\",\"level\":\"INFO\",\"message\":\"");
+                self.text.push_str(message);
+                self.text.push('"');
             }
         }
-        let mut fields = Fields { text: &mut self.text, format };
-        fields.exchange(exchange);
+        write(&mut Fields { text: &mut self.text, format });
         if format == LogFormat::Json {
             self.text.push_str(",\"target\":\"access\"}");
         }
@@ -115,6 +133,24 @@ impl Fields<'_> {
             if let Some(value) = value {
                 self.string(name, value);
             }
+        }
+    }
+
+    fn stream(&mut self, record: &StreamRecord<'_>) {
+        let service = record.service;
+        self.address("client.addr", record.client.ip().to_canonical());
+        self.plain("protocol", service.port.transport.as_str());
+        self.number("port", service.port.number.into());
+        self.display("backend", &service.backend.key);
+        if let Some(upstream) = record.upstream {
+            self.socket("upstream.addr", upstream);
+        }
+        self.millis("duration_ms", record.duration);
+        self.number("received", record.received);
+        self.number("sent", record.sent);
+        self.number("tries", record.tries.into());
+        if let Some(why) = record.rejected {
+            self.plain("error", why.as_str());
         }
     }
 

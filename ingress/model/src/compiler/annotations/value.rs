@@ -12,6 +12,34 @@ pub(crate) fn seconds(value: &str) -> Result<Duration, Fault> {
     }
 }
 
+/// A length of time as nginx writes it: numbers with units, the longest first (`1h30m`); without a unit, seconds.
+pub(crate) fn duration(value: &str) -> Result<Duration, Fault> {
+    let fault = || Fault::Value("give a time such as 90s, 10m or 1h30m");
+    let mut rest = value;
+    let mut all = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, behind) = rest.split_at(digits);
+        let number: u64 = number.parse().map_err(|_| fault())?;
+        let letters = behind.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let (unit, behind) = behind.split_at(letters);
+        let (count, seconds) = match unit {
+            "ms" => (Duration::from_millis(number), 0),
+            "" | "s" => (Duration::ZERO, 1),
+            "m" => (Duration::ZERO, 60),
+            "h" => (Duration::ZERO, 3_600),
+            "d" => (Duration::ZERO, 86_400),
+            "w" => (Duration::ZERO, 7 * 86_400),
+            _ => return Err(fault()),
+        };
+        let seconds = number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(fault)?;
+        all = all.checked_add(count).and_then(|all| all.checked_add(seconds)).ok_or_else(fault)?;
+        rest = behind.trim_start();
+    }
+    // Whatever is longer than a year is as good as one, and no clock overflows by it.
+    if value.is_empty() { Err(fault()) } else { Ok(all.min(Duration::from_hours(365 * 24))) }
+}
+
 /// The largest request body in bytes; `None` is unlimited.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct BodyLimit(pub(crate) Option<u64>);
