@@ -115,7 +115,6 @@ keda: set ingress.replicas, or create a ScaledObject of your own
 minAvailable: use ingress.podDisruptionBudget.maxUnavailable
 maxUnavailable: use ingress.podDisruptionBudget.maxUnavailable
 service.internal: create a second Service of type LoadBalancer with an address of another pool
-allowSnippetAnnotations: snippets are not supported
 opentelemetry: tracing is not supported
 metrics.prometheusRule.rules: create a PrometheusRule of your own
 customTemplate: there is no template to customise
@@ -189,6 +188,10 @@ HostPort
 {{- define "landfall.compat.config" -}}
 {{- with omit (deepCopy (dig "config" dict .old)) "use-proxy-protocol" -}}
 {{- include "landfall.put" (dict "into" $.new "path" "ingress.config" "value" .) -}}
+{{- end -}}
+{{- $snippets := include "landfall.take" (dict "from" .old "path" "allowSnippetAnnotations") -}}
+{{- if and $snippets (get (fromJson $snippets) "v") -}}
+{{- include "landfall.put" (dict "into" .new "path" "ingress.config.allow-snippet-annotations" "value" "true") -}}
 {{- end -}}
 {{- $from := include "landfall.take" (dict "from" .old "path" "config.proxy-real-ip-cidr") -}}
 {{- $networks := list "0.0.0.0/0" "::/0" -}}

@@ -40,7 +40,7 @@ pub(crate) fn ranges(text: &str) -> Result<Box<[IpNet]>, &str> {
 }
 
 /// A network, or an address that stands for itself. Host bits do not matter.
-fn range(text: &str) -> Option<IpNet> {
+pub(crate) fn range(text: &str) -> Option<IpNet> {
     let net: IpNet = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?;
     // Clients that came as IPv4 in IPv6 are compared as IPv4.
     let net = match net {

@@ -27,6 +27,7 @@ mod report;
 mod routes;
 mod service;
 pub(crate) mod set;
+pub(crate) mod snippets;
 pub(crate) mod store;
 mod streams;
 pub(crate) mod suggest;

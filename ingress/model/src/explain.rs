@@ -49,6 +49,8 @@ pub struct Explanation {
     pub refused: Option<String>,
     /// The rule that answers; without one, and unless refused, the answer is 404.
     pub winner: Option<Winner>,
+    /// What snippets answer in the place of any rule.
+    pub answer: Option<String>,
     /// The certificate of an HTTPS request.
     pub certificate: Option<String>,
     /// The others, the nearest ones first.
@@ -76,6 +78,8 @@ pub struct Winner {
     pub access: Option<String>,
     /// What is answered without asking a backend, or what happens first; the target for the backend if it is another.
     pub answer: Option<String>,
+    /// What snippets of nginx configuration do to the request, each with its place.
+    pub snippets: Vec<String>,
     /// The fields that the backend gets, where the request was given some.
     pub headers: Vec<String>,
 }
@@ -121,6 +125,7 @@ pub fn explain(compiler: &Compiler, request: &Request) -> Explanation {
         path: raw.to_owned(),
         refused: None,
         winner: None,
+        answer: None,
         certificate: None,
         rejected: Vec::new(),
     };
@@ -143,10 +148,23 @@ pub fn explain(compiler: &Compiler, request: &Request) -> Explanation {
     };
     explanation.host = host.as_ref().map(HostName::to_string).unwrap_or_default();
     explanation.path = path.to_string();
-    let route = compiler.table.find(host.as_ref(), &path);
-    explanation.winner = route.map(|route| winner(route, decision(compiler, request), request));
+    let decision = decision(compiler, request);
+    if let Decision::Answer(answer, None) = &decision
+        && answer.said.is_some()
+    {
+        explanation.answer = Some(answer_text(answer, None, request));
+    }
+    // A snippet may have rewritten the path, so that another rule takes the request than that of the path.
+    let decided = match &decision {
+        Decision::Forward(forward) => Some(forward.route.clone()),
+        Decision::Ask(ask) => Some(ask.route().clone()),
+        Decision::Answer(_, route) => route.clone(),
+    };
+    let found = || compiler.table.find(host.as_ref(), &path).cloned().filter(|_| explanation.answer.is_none());
+    let route = decided.or_else(found);
+    explanation.winner = route.as_ref().map(|route| winner(route, decision, request));
     explanation.certificate = (request.scheme == "https").then(|| certificate(compiler, host.as_ref()));
-    let question = Question { compiler, host: host.as_ref(), path: &path, winner: route.map(|route| &**route) };
+    let question = Question { compiler, host: host.as_ref(), path: &path, winner: route.as_deref() };
     explanation.rejected = question.rejected();
     explanation
 }
@@ -164,9 +182,16 @@ fn winner(route: &Route, decision: Decision, request: &Request) -> Winner {
         Action::Unavailable(why) => (None, Vec::new(), Some(why.clone())),
         Action::NotFound => (None, Vec::new(), None),
     };
+    let snippets = match &decision {
+        Decision::Forward(forward) => forward.snippet.as_deref().map(|snippet| snippet.told().to_vec()),
+        Decision::Ask(ask) => ask.snippet().map(|snippet| snippet.told().to_vec()),
+        Decision::Answer(..) => None,
+    };
     let (answer, headers) = match decision {
         // Who asks is not known, so whether it may is not either.
-        Decision::Answer(answer, _) if answer.status == StatusCode::FORBIDDEN && request.client.is_none() => {
+        Decision::Answer(answer, _)
+            if answer.status == StatusCode::FORBIDDEN && answer.said.is_none() && request.client.is_none() =>
+        {
             (None, Vec::new())
         }
         Decision::Answer(answer, _) => (Some(answer_text(&answer, unavailable.as_deref(), request)), Vec::new()),
@@ -188,6 +213,7 @@ fn winner(route: &Route, decision: Decision, request: &Request) -> Winner {
         endpoints,
         access: access.map(|access| format!("{access}; 403 for others")),
         answer,
+        snippets: snippets.unwrap_or_default(),
         headers,
     }
 }
@@ -196,8 +222,12 @@ fn winner(route: &Route, decision: Decision, request: &Request) -> Winner {
 fn answer_text(answer: &Answer, unavailable: Option<&str>, request: &Request) -> String {
     let status = answer.status.as_u16();
     let place = answer.headers.iter().find(|(name, _)| name == LOCATION);
+    let by = answer.said.map(|said| format!(", by {said}")).unwrap_or_default();
     if let Some((_, place)) = place {
-        return format!("{status} to {}", String::from_utf8_lossy(place.as_bytes()));
+        return format!("{status} to {}{by}", String::from_utf8_lossy(place.as_bytes()));
+    }
+    if answer.said.is_some() {
+        return format!("{status}{by}");
     }
     let page = answer.body.lines().next().and_then(|line| line.split_once(": ")).map(|(_, reason)| reason);
     match (answer.status, unavailable, request.client) {

@@ -17,6 +17,7 @@ mod origin;
 mod page;
 mod redirects;
 mod response;
+mod snippets;
 mod steps;
 mod text;
 mod tokens;
@@ -158,7 +159,17 @@ pub fn decide(
         Err(error) => return refuse(StatusCode::BAD_REQUEST, &error.to_string()),
     };
     let facts = forwarding::Facts { head, connection, settings, authority, request_id, nginx: None };
-    let request = steps::Request { facts, live, host: host.as_ref(), path: &path, query, is_uncovered: false };
+    let request = steps::Request {
+        facts,
+        live,
+        host: host.as_ref(),
+        path: &path,
+        query,
+        is_uncovered: false,
+        is_rewritten: false,
+        is_stopped: false,
+        sent: None,
+    };
     request.pass(table)
 }
 

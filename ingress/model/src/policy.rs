@@ -18,6 +18,7 @@ mod redirect;
 mod respond;
 mod retry;
 mod rewrite;
+pub mod snippet;
 mod template;
 mod upstream_tls;
 
@@ -103,6 +104,8 @@ pub struct RoutePolicy {
     pub compression: Option<Arc<Compression>>,
     /// Changes to what the backend answers.
     pub respond: Option<Arc<ResponseRules>>,
+    /// What runs before anything else is done with a request.
+    pub snippet: Option<Arc<snippet::Snippet>>,
 }
 
 impl RoutePolicy {
@@ -147,6 +150,7 @@ impl Default for RoutePolicy {
             is_unlogged: false,
             compression: None,
             respond: None,
+            snippet: None,
         }
     }
 }

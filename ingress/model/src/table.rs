@@ -20,7 +20,7 @@ pub use crate::policy::{HttpsRedirect, RoutePolicy};
 use crate::tls::CertificateTable;
 
 pub use connections::ConnectionRules;
-pub use host::{HostRoutes, Match, RegexRoute};
+pub use host::{HostRoutes, Match, RegexRoute, ServerSnippet};
 pub use levels::HostLevels;
 pub use names::{Alias, Blocked, NamePattern, OtherNames, TextPattern, WwwRedirect};
 pub use streams::{ProxyHeaders, StreamPolicy, StreamPort, StreamService, Streams};

@@ -11,8 +11,11 @@
 //!   - {reason: UnknownService, object: Ingress default/foo, field: "spec.rules[0]…"}   # exactly these
 //! ```
 //!
-//! A request may say `from`, the client's address, and `through`, its `X-Forwarded-For`. `settings` may say `folder`,
-//! `watch_without_class`, `default_backend`, `external_names`, `host_ownership` and `trusted_proxies`.
+//! A request may say `from`, the client's address, `through`, its `X-Forwarded-For`, and `with`, further fields of it;
+//! `target` is what the backend is asked for, `backend` has fields that it gets and `lacks` names of others, `client`
+//! has fields of the answer (to 200 of the backend). `settings` may say `folder`, `watch_without_class`,
+//! `default_backend`, `external_names`, `host_ownership`, `trusted_proxies`, and `config_map`, which then is
+//! `default/options`.
 //!
 //! A document with `table` instead makes one Ingress a row, as the tables of the Kubernetes documentation do.
 
@@ -20,15 +23,15 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use landfall_ingress_model::backend::{BackendState, Target};
 use landfall_ingress_model::compiler::Compiler;
-use landfall_ingress_model::fields::Fields;
+use landfall_ingress_model::fields::{Fields, HeaderEdits};
 use landfall_ingress_model::input::Input;
 use landfall_ingress_model::pipeline::{Connection, Decision, Live, PipelineSettings, RequestHead, Tls, decide};
 use landfall_ingress_model::policy::Unlimited;
@@ -56,6 +59,7 @@ struct Expect {
 /// What differs from the settings of a cluster.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 struct With {
     folder: bool,
     watch_without_class: bool,
@@ -63,6 +67,7 @@ struct With {
     external_names: Option<String>,
     host_ownership: bool,
     trusted_proxies: Vec<String>,
+    config_map: bool,
 }
 
 #[derive(Deserialize)]
@@ -74,6 +79,15 @@ struct Asked {
     speaks: Option<String>,
     from: Option<IpAddr>,
     through: Option<String>,
+    #[serde(default)]
+    with: BTreeMap<String, String>,
+    target: Option<String>,
+    #[serde(default)]
+    backend: Vec<String>,
+    #[serde(default)]
+    lacks: Vec<String>,
+    #[serde(default)]
+    client: Vec<String>,
 }
 
 #[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -121,9 +135,20 @@ fn check(file: &Path) {
     let (table, problems) = build(&expect.settings, inputs.collect());
     for asked in &expect.requests {
         let expected = asked.gets.as_str().map_or_else(|| asked.gets.to_string(), str::to_owned);
-        let (found, state) = answer(&table, asked, &expect.settings);
+        let Found { gets: found, state, target, backend, client } = answer(&table, asked, &expect.settings);
         let place = format!("{name} ({}): {}\n{problems:#?}", expect.rule, asked.ask);
         assert_eq!(found, expected, "{place}");
+        assert!(asked.target.is_none() || asked.target == target, "{target:?} {place}");
+        for line in &asked.backend {
+            assert!(backend.contains(line), "{line} is not in {backend:?} {place}");
+        }
+        for name in &asked.lacks {
+            let prefix = format!("{name}: ");
+            assert!(!backend.iter().any(|line| line.starts_with(&prefix)), "{name} is in {backend:?} {place}");
+        }
+        for line in &asked.client {
+            assert!(client.contains(line), "{line} is not in {client:?} {place}");
+        }
         if let Some(speaks) = &asked.speaks {
             assert_eq!(state.as_ref().map(|state| format!("{:?}", state.protocol)).as_ref(), Some(speaks), "{place}");
         }
@@ -152,8 +177,8 @@ fn check_row(name: &str, row: &Row) {
     let (table, problems) = build(&With::default(), inputs);
     let expected = row.takes.map_or("404".into(), |index| format!("default/s{index}:80"));
     let ask = format!("http://any.example{}", row.request);
-    let asked = Asked { ask, gets: Value::Null, endpoints: None, speaks: None, from: None, through: None };
-    assert_eq!(answer(&table, &asked, &With::default()).0, expected, "{name}\n{problems:#?}");
+    let asked: Asked = serde_json::from_value(json!({"ask": ask, "gets": null})).unwrap();
+    assert_eq!(answer(&table, &asked, &With::default()).gets, expected, "{name}\n{problems:#?}");
 }
 
 /// A Service with one ready endpoint.
@@ -194,6 +219,7 @@ fn build(with: &With, inputs: Vec<Input>) -> (Arc<Table>, Vec<Expected>) {
         Some("all") => ExternalNames::All,
         Some(other) => panic!("external_names: {other}"),
     };
+    settings.config_map = with.config_map.then(|| ObjectKey::new("default", "options"));
     settings.default_backend = with.default_backend.as_deref().and_then(ObjectKey::parse);
     let mut compiler = Compiler::new(settings);
     compiler.apply(inputs);
@@ -221,11 +247,31 @@ fn targets(state: Option<&BackendState>) -> Vec<String> {
     }
 }
 
-/// The backend that takes a request, or the status of our own answer.
-fn answer(table: &Table, asked: &Asked, with: &With) -> (String, Option<Arc<BackendState>>) {
+/// What becomes of a request.
+#[derive(Default)]
+struct Found {
+    /// The backend that takes it, or the status of our own answer.
+    gets: String,
+    state: Option<Arc<BackendState>>,
+    /// What the backend is asked for.
+    target: Option<String>,
+    /// The fields that the backend gets.
+    backend: Vec<String>,
+    /// The fields of the answer.
+    client: Vec<String>,
+}
+
+fn lines(headers: &HeaderMap) -> Vec<String> {
+    headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect()
+}
+
+fn answer(table: &Table, asked: &Asked, with: &With) -> Found {
     let uri: Uri = asked.ask.parse().unwrap();
     let mut headers = HeaderMap::new();
     headers.insert(http::header::HOST, HeaderValue::from_str(uri.authority().unwrap().as_str()).unwrap());
+    for (name, value) in &asked.with {
+        headers.insert(name.parse::<http::HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
+    }
     if let Some(through) = &asked.through {
         headers.insert("x-forwarded-for", HeaderValue::from_str(through).unwrap());
     }
@@ -243,8 +289,24 @@ fn answer(table: &Table, asked: &Asked, with: &With) -> (String, Option<Arc<Back
         PipelineSettings { trusted_proxies: with.trusted_proxies.iter().map(|net| net.parse().unwrap()).collect() };
     let live = Live { dice: 0, now: 0, instant: std::time::Instant::now(), limiter: &Unlimited };
     match decide(&head, &connection, table, &settings, &HeaderValue::from_static("id"), &live) {
-        Decision::Ask(_) => ("ask".to_owned(), None),
-        Decision::Forward(forward) => (forward.backend.key.to_string(), Some(forward.state.clone())),
-        Decision::Answer(answer, _) => (answer.status.as_u16().to_string(), None),
+        Decision::Ask(_) => Found { gets: "ask".to_owned(), ..Found::default() },
+        Decision::Forward(forward) => {
+            let (mut request, mut response) = (headers.clone(), HeaderMap::new());
+            forward.edits.apply(&mut request);
+            let mut edits = HeaderEdits::default();
+            forward.respond(StatusCode::OK, &Fields::default(), &mut edits);
+            edits.apply(&mut response);
+            Found {
+                gets: forward.backend.key.to_string(),
+                state: Some(forward.state.clone()),
+                target: Some(forward.target.clone()),
+                backend: lines(&request),
+                client: lines(&response),
+            }
+        }
+        Decision::Answer(answer, _) => {
+            let client = lines(&answer.headers.iter().cloned().collect());
+            Found { gets: answer.status.as_u16().to_string(), client, ..Found::default() }
+        }
     }
 }

@@ -17,6 +17,7 @@ mod redirect;
 mod respond;
 mod rewrite;
 mod risk;
+pub(crate) mod snippets;
 pub(crate) mod upstream;
 pub(crate) mod upstream_tls;
 pub(crate) mod value;
@@ -46,6 +47,7 @@ use names::NameAnnotations;
 use redirect::Redirects;
 use respond::Responses;
 use rewrite::Rewrites;
+use snippets::SnippetAnnotations;
 use upstream::UpstreamAnnotations;
 use upstream_tls::UpstreamTlsAnnotations;
 
@@ -100,6 +102,7 @@ pub(crate) struct Annotations {
     canary: Canaries,
     pub(crate) errors: ErrorAnnotations,
     pub(crate) names: NameAnnotations,
+    pub(crate) snippets: SnippetAnnotations,
 }
 
 /// Most Ingresses have no annotation of interest and share this.
@@ -128,16 +131,22 @@ impl Annotations {
         let mut access = Access::default();
         let has_allow = |name: &str| all.is_some_and(|all| all.get(name).is_some_and(|value| !value.trim().is_empty()));
         let renamed = has_allow(&format!("{PREFIX}{ALLOW}"));
-        for (key, value) in all.into_iter().flatten() {
+        let mut snippets = Vec::new();
+        for (key, written) in all.into_iter().flatten() {
             let Some(name) = key.strip_prefix(PREFIX) else { continue };
             // An empty value counts as absent in ingress-nginx.
-            let value = value.trim();
+            let value = written.trim();
             if value.is_empty() {
                 continue;
             }
             let risk = risk::risk_of(name);
             if risk > parsed.riskiest.as_ref().map_or(Risk::Low, |(risk, _)| *risk) {
                 parsed.riskiest = Some((risk, name.into()));
+            }
+            if let Some(kind) = snippets::kind_of(name) {
+                // Its places are those of the text as it was written.
+                snippets.push((kind, written.as_str()));
+                continue;
             }
             let read = match name {
                 ALLOW => parsed.ranges(name, value).map(|ranges| access.allow = Some(ranges)),
@@ -151,6 +160,7 @@ impl Annotations {
                 problems.push(fault.problem(object, key, value));
             }
         }
+        parsed.snippets = SnippetAnnotations::read(&snippets);
         parsed.access = (access != Access::default()).then(|| Arc::new(access));
         parsed.cors.finish();
         let together = [ClientCertificateAnnotations::finish, UpstreamTlsAnnotations::finish];
@@ -200,6 +210,11 @@ impl Annotations {
                 Err(Fault::Refused(why))
             }
         }
+    }
+
+    /// Whether it names source ranges.
+    pub(crate) fn has_ranges(&self) -> bool {
+        self.access.is_some()
     }
 
     /// Whether the Ingress is a canary: its backends get some of the requests for the same paths of another one.
@@ -272,6 +287,7 @@ impl Annotations {
         policy.is_unlogged = self.respond.is_unlogged;
         policy.compression = options.compression_of(dialect);
         policy.respond = self.respond.rules(dialect, options);
+        policy.snippet = options.location_snippet_of(dialect);
         policy
     }
 }
@@ -364,7 +380,7 @@ mod tests {
             ("whitelist-source-range", "abc"),
             ("limit-rps", "abc"),
             ("limit-allowlist", "abc"),
-            ("configuration-snippet", "deny all;"),
+            ("stream-snippet", "server { }"),
         ] {
             let (annotations, problems) = parse(name, value);
             assert!(annotations.refused.is_some(), "{name}");

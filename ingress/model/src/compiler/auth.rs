@@ -10,6 +10,7 @@ use super::Compiler;
 use super::annotations::PREFIX;
 use super::annotations::auth::{AuthAnnotations, set_header};
 use super::ingress::ParsedIngress;
+use crate::policy::snippet::Snippet;
 use crate::policy::{Auth, BasicAuth, ExternalAuth, Template, is_known};
 use crate::reason;
 use crate::table::Dialect;
@@ -36,6 +37,7 @@ impl Compiler {
         &self,
         parsed: &ParsedIngress,
         dialect: Dialect,
+        snippet: Option<&Arc<Snippet>>,
         problems: &mut Vec<Problem>,
     ) -> Result<Option<Arc<Auth>>, Arc<str>> {
         let annotations = &parsed.annotations.auth;
@@ -71,7 +73,10 @@ impl Compiler {
                 }
             },
         };
-        let own = annotations.external(set_headers);
+        let mut own = annotations.external(set_headers);
+        if let Some(own) = &mut own {
+            own.snippet = snippet.cloned();
+        }
         let global = self.options.global_auth.as_ref();
         let global = global.filter(|_| dialect == Dialect::IngressNginx && !annotations.without_global);
         let external: Option<ExternalAuth> = own.or_else(|| global.cloned());

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use landfall_model::{ObjectRef, Problem};
+use landfall_model::{ObjectKey, ObjectRef, Problem};
 
 use super::link::{Linked, LinkedRoute};
 use super::tables::same;
 use crate::policy::path_regex;
+use crate::policy::snippet::Snippet;
 use crate::reason;
 use crate::table::{Action, Dialect, HostRoutes, Map, PathRule, RegexRoute, Route};
 
@@ -24,6 +25,26 @@ impl HostRoutes {
         if self.upstream_tls.is_none() && has_secret && linked.dialect == Dialect::IngressNginx {
             self.upstream_tls.clone_from(&linked.upstream_tls);
         }
+    }
+
+    /// Takes in the server-snippet of an Ingress, unless an older one has one; then the Problem is that it has none.
+    pub(super) fn take_snippet_of(&mut self, linked: &Linked) -> Option<Problem> {
+        let snippet = linked.snippets.server.as_ref().filter(|_| !linked.parsed.annotations.is_canary())?;
+        if let Some((_, first)) = &self.server_snippet {
+            return super::snippets::second(linked, first);
+        }
+        self.server_snippet = Some((snippet.clone(), linked.parsed.age.key.clone()));
+        None
+    }
+
+    /// Adds what holds for every server in the dialect of ingress-nginx.
+    pub(super) fn add_snippet(&mut self, snippet: &Arc<Snippet>) {
+        let snippet = match self.server_snippet.take() {
+            Some((Ok(own), key)) => (Ok(own.followed_by(Some(snippet))), key),
+            Some(refused) => refused,
+            None => (Ok(snippet.clone()), ObjectKey::cluster("")),
+        };
+        self.server_snippet = Some(snippet);
     }
 
     /// Enters a route unless its place is taken; the Problem is that it is.
@@ -120,6 +141,7 @@ impl HostRoutes {
             && self.passes_through == other.passes_through
             && self.client_certificates == other.client_certificates
             && self.upstream_tls == other.upstream_tls
+            && self.server_snippet == other.server_snippet
             && same_map(&self.exact, &other.exact)
             && same_map(&self.prefix, &other.prefix)
             && same(self.default.as_ref(), other.default.as_ref())

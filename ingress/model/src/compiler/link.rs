@@ -12,6 +12,7 @@ use super::certificates::covers;
 use super::ingress::{ParsedIngress, Place, TlsSpec};
 use super::ownership::{Covered, hosts_of};
 use super::set::SmallSet;
+use super::snippets::Snippets;
 use super::tls_policies::tls_secrets;
 use super::{Compiler, Effects};
 use crate::host::HostPattern;
@@ -44,6 +45,8 @@ pub(crate) struct Linked {
     pub(crate) client_certificates: Option<Arc<ClientCertificates>>,
     /// How TLS is spoken with its backends.
     pub(crate) upstream_tls: Option<Arc<UpstreamTls>>,
+    /// Its snippets of nginx configuration.
+    pub(crate) snippets: Snippets,
     /// Why its routes must answer 503.
     pub(super) refused: Option<Arc<str>>,
     /// What is wrong with its TLS entries and its authentication.
@@ -183,7 +186,8 @@ impl Compiler {
             Ok(tls) => (tls, None),
             Err(why) => (None, Some(why)),
         };
-        let (auth, mut refused) = match self.auth(&parsed, dialect, &mut problems) {
+        let snippets = self.snippets(&parsed, &mut problems);
+        let (auth, mut refused) = match self.auth(&parsed, dialect, snippets.auth.as_ref(), &mut problems) {
             Ok(auth) => (auth, None),
             Err(why) => (None, Some(why)),
         };
@@ -191,7 +195,10 @@ impl Compiler {
             refused.get_or_insert(why);
             Vec::new()
         });
-        if let Some((risk, name)) = parsed.annotations.riskiest.as_ref().filter(|(risk, _)| *risk > self.options.risk) {
+        let too_risky = parsed.annotations.riskiest.as_ref().filter(|(risk, _)| *risk > self.options.risk);
+        // Whoever reads that snippets are not allowed reads there of the level, too.
+        let is_told = snippets.refused.is_some() && !self.options.allows_snippets;
+        if let Some((risk, name)) = too_risky.filter(|_| !is_told) {
             let cause = format!(
                 "its risk is {risk:?} and annotations-risk-level allows {:?}, so the routes of this Ingress answer 503",
                 self.options.risk
@@ -202,7 +209,8 @@ impl Compiler {
             problems.push(problem.remedy("remove the annotation, or raise annotations-risk-level"));
             refused.get_or_insert_with(|| format!("the risk of {name} is too high").into());
         }
-        refused = parsed.annotations.refused.clone().or(refused).or(refused_tls);
+        refused = parsed.annotations.refused.clone().or(refused).or(refused_tls).or(snippets.refused.clone());
+        refused = refused.or_else(|| self.options.refused_of(dialect));
         if parsed.annotations.names.passthrough {
             problems.extend(self.passthrough_problem(key, auth.is_some()));
         }
@@ -222,6 +230,7 @@ impl Compiler {
             client_certificates,
             upstream_tls,
             errors: None,
+            snippets,
             refused,
             problems,
         };

@@ -15,7 +15,9 @@ use super::annotations::limit::kibibytes;
 use super::annotations::upstream::tries;
 use super::annotations::value::{BodyLimit, body_size, boolean, duration, number, seconds};
 use super::annotations::{Read, Risk};
+use super::snippets::cause_of;
 use crate::access::{self, Access};
+use crate::policy::snippet::{Kind, Snippet, names_of, read};
 use crate::policy::{
     CodingRule, Compression, ExternalAuth, Forwarding, LogEscape, LogFormat, Logging, ResponseRules, UnknownVariable,
 };
@@ -53,6 +55,14 @@ pub(crate) struct Options {
     pub(crate) logging: Option<Arc<Logging>>,
     /// Statuses whose answers are replaced, where an Ingress names none.
     pub(crate) errors: Vec<u16>,
+    /// Whether annotations may hold snippets.
+    pub(crate) allows_snippets: bool,
+    /// What holds for every location.
+    location_snippet: Option<Arc<Snippet>>,
+    /// What holds for every server.
+    pub(crate) server_snippet: Option<Arc<Snippet>>,
+    /// Why nothing of the dialect of ingress-nginx is served.
+    refused: Option<Arc<str>>,
     /// `annotations-risk-level`: the highest risk of an annotation that is served.
     pub(crate) risk: Risk,
     /// Fields of answers that an Ingress may set.
@@ -130,6 +140,64 @@ impl Options {
         Ok(data.iter().filter_map(|(name, value)| field(name, value)).collect())
     }
 
+    /// What runs in every location of a dialect.
+    pub(crate) fn location_snippet_of(&self, dialect: Dialect) -> Option<Arc<Snippet>> {
+        self.location_snippet.clone().filter(|_| dialect == Dialect::IngressNginx)
+    }
+
+    /// Why nothing of a dialect is served.
+    pub(crate) fn refused_of(&self, dialect: Dialect) -> Option<Arc<str>> {
+        self.refused.clone().filter(|_| dialect == Dialect::IngressNginx)
+    }
+
+    /// Reads the snippets among the data.
+    fn read_snippets(&mut self, data: &BTreeMap<String, String>, key: &ObjectKey) -> Vec<Problem> {
+        const OURS: [(&str, Kind); 2] =
+            [("location-snippet", Kind::LocationOption), ("server-snippet", Kind::ServerOption)];
+        let text = |name: &str| data.get(name).map(String::as_str).filter(|text| !text.trim().is_empty());
+        let names = OURS.iter().filter_map(|(name, _)| text(name)).flat_map(names_of).collect();
+        let mut problems = Vec::new();
+        let object = ObjectRef::new("ConfigMap", key.clone());
+        for (name, kind) in OURS {
+            let Some(text) = text(name) else { continue };
+            let (field, slot) = (
+                format!("data[{name}]"),
+                match kind {
+                    Kind::ServerOption => &mut self.server_snippet,
+                    _ => &mut self.location_snippet,
+                },
+            );
+            match read(kind, text, &names) {
+                Ok((snippet, notes)) => {
+                    *slot = Some(Arc::new(snippet));
+                    problems.extend(notes.into_iter().map(|note| {
+                        let cause = format!("{}: {} has no effect: {}", note.at, note.directive, note.cause);
+                        let problem = Problem::new(object.clone(), reason::INVALID_CONFIG_MAP, cause);
+                        problem.at(&*field, note.directive.to_string()).remedy(note.remedy).warning()
+                    }));
+                }
+                Err(faults) => {
+                    self.refused = Some(format!("{name} of the ConfigMap can't be read").into());
+                    let effect = "all routes of class nginx answer 503";
+                    problems.extend(faults.into_iter().map(|fault| {
+                        let cause = cause_of(&fault, effect);
+                        let problem = Problem::new(object.clone(), reason::INVALID_CONFIG_MAP, cause);
+                        problem.at(&*field, fault.directive.to_string()).remedy(fault.remedy)
+                    }));
+                }
+            }
+        }
+        for name in ["main-snippet", "http-snippet", "stream-snippet"] {
+            if text(name).is_some() {
+                let cause = "what stands outside of a server is not run, so none of it has an effect";
+                let problem = Problem::new(object.clone(), reason::INVALID_CONFIG_MAP, cause);
+                let remedy = "move what holds for requests into server-snippet or location-snippet, and remove it";
+                problems.push(problem.at(format!("data[{name}]"), "").remedy(remedy));
+            }
+        }
+        problems
+    }
+
     /// What is compressed of the answers of a dialect.
     pub(crate) fn compression_of(&self, dialect: Dialect) -> Option<Arc<Compression>> {
         self.compression.clone().filter(|_| dialect == Dialect::IngressNginx)
@@ -175,6 +243,10 @@ impl Options {
             logging: None,
             errors: Vec::new(),
             risk: Risk::High,
+            allows_snippets: false,
+            location_snippet: None,
+            server_snippet: None,
+            refused: None,
             allowed_fields: Vec::new(),
             plain_paths: vec![ACME_CHALLENGE.into()],
             open_paths: vec![ACME_CHALLENGE.into()],
@@ -190,7 +262,7 @@ impl Options {
         let (mut problems, mut repeats) = (Vec::new(), true);
         for (name, value) in data {
             let value = value.trim();
-            if value.is_empty() {
+            if value.is_empty() || is_snippet(name) {
                 continue;
             }
             let mut read = || -> Result<(), Fault> {
@@ -213,6 +285,7 @@ impl Options {
                     "no-auth-locations" => options.open_paths = list(value),
                     "custom-http-errors" => options.errors = statuses(value)?,
                     "global-allowed-response-headers" => options.allowed_fields = list(value),
+                    "allow-snippet-annotations" => options.allows_snippets = boolean(value)?,
                     "annotations-risk-level" => {
                         options.risk = match value {
                             "Low" => Risk::Low,
@@ -306,6 +379,7 @@ impl Options {
                 problems.push(problem(fault, key, name, value));
             }
         }
+        problems.extend(options.read_snippets(data, key));
         // A PROXY header knows the address, and fields don't count beside it.
         forwarding.believes_address &= !options.proxy_protocol;
         if !repeats {
@@ -327,6 +401,11 @@ impl Options {
         options.access = (access != Access::default()).then(|| Arc::new(access));
         (options, problems)
     }
+}
+
+/// Whether a key holds configuration of nginx.
+fn is_snippet(name: &str) -> bool {
+    matches!(name, "main-snippet" | "http-snippet" | "stream-snippet" | "server-snippet" | "location-snippet")
 }
 
 fn ranges(value: &str) -> Result<Box<[ipnet::IpNet]>, Fault> {

@@ -181,6 +181,13 @@ impl Compiler {
             rules.set.extend(linked.headers.iter().cloned());
             policy.respond = Some(Arc::new(rules));
         }
+        if let Some(own) = &linked.snippets.configuration {
+            // As in nginx, what a location says of addresses takes the place of what holds for all.
+            if own.has_access_rules() && !annotations.has_ranges() {
+                policy.access = None;
+            }
+            policy.snippet = Some(own.clone().followed_by(policy.snippet.as_ref()));
+        }
         let (auth, errors) = (linked.auth.clone().filter(|_| !open), linked.errors.clone());
         self.shared(RoutePolicy { auth, errors, upstream_tls: linked.upstream_tls.clone(), ..policy })
     }

@@ -152,6 +152,7 @@ impl Compiler {
                 }
             }
             group.take_tls_of(linked);
+            let without = group.take_snippet_of(linked);
             // The oldest Ingress decides whose rules hold.
             if group.is_empty() && !linked.routes_of(host).is_empty() {
                 group.dialect = linked.dialect;
@@ -164,16 +165,21 @@ impl Compiler {
                 group.passes_through |= first == Some(age.key.namespace());
             }
             let lost: Vec<Problem> = linked.routes_of(host).iter().filter_map(|route| group.enter(route)).collect();
-            match refusing {
-                Some(owner) => problems.extend(linked.routes_of(host).first().map(|route| refused(route, &owner.key))),
-                None => problems.extend(lost),
+            if let Some(owner) = refusing {
+                problems.extend(linked.routes_of(host).first().map(|route| refused(route, &owner.key)));
+            } else {
+                problems.extend(lost.into_iter().chain(without));
             }
         }
         for age in self.defaults.iter().filter(|_| *host == HostPattern::Any) {
             let Some(linked) = self.linked.get(&age.key) else { continue };
-            match owner.filter(|owner| owner.key.namespace() != age.key.namespace()) {
-                None => routes.take_tls_of(linked),
-                Some(_) => others.entry(age.key.namespace()).or_default().take_tls_of(linked),
+            if owner.is_none_or(|owner| owner.key.namespace() == age.key.namespace()) {
+                routes.take_tls_of(linked);
+                problems.extend(routes.take_snippet_of(linked));
+            } else {
+                let own = others.entry(age.key.namespace()).or_default();
+                own.take_tls_of(linked);
+                own.take_snippet_of(linked);
             }
         }
         if let (Some(owner), HostPattern::Any) = (owner, host) {
@@ -185,6 +191,10 @@ impl Compiler {
         }
         problems.extend(self.enter_canaries(host, owner, &mut routes));
         routes.app_root = app_root.map(|(_, root)| root.clone());
+        if let Some(snippet) = &self.options.server_snippet {
+            let all = std::iter::once(&mut routes).chain(others.values_mut());
+            all.filter(|routes| routes.dialect == Dialect::IngressNginx).for_each(|routes| routes.add_snippet(snippet));
+        }
         problems.extend(routes.compile());
         for routes in others.values_mut() {
             problems.extend(routes.compile());

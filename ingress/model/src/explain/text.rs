@@ -12,6 +12,9 @@ impl fmt::Display for Explanation {
         }
         match (&self.refused, &self.winner) {
             (Some(refused), _) => writeln!(f, "  answer: 400: {refused}")?,
+            (None, None) if self.answer.is_some() => {
+                writeln!(f, "  answer: {}", self.answer.as_deref().unwrap_or_default())?;
+            }
             (None, None) => writeln!(f, "  answer: 404: no Ingress has a rule for this host and path")?,
             (None, Some(winner)) => winner.fmt(f)?,
         }
@@ -39,6 +42,9 @@ impl fmt::Display for Winner {
         }
         if let Some(answer) = &self.answer {
             writeln!(f, "  answer: {answer}")?;
+        }
+        for snippet in &self.snippets {
+            writeln!(f, "  snippet: {snippet}")?;
         }
         if !self.headers.is_empty() {
             writeln!(f, "  the backend gets:")?;

@@ -15,6 +15,7 @@ use super::hops::is_about_certificate;
 use super::page::{Answer, error_page};
 use super::{Forward, RequestHead};
 use crate::fields::Fields;
+use crate::policy::snippet::Effects;
 use crate::policy::{Auth, ExternalAuth, Facts};
 use crate::table::Route;
 
@@ -40,7 +41,9 @@ pub struct Ask {
     /// The name's hash and the password, where the client gave both and the name is known.
     login: Option<(Box<str>, Vec<u8>)>,
     /// The question to the service.
-    question: Option<Question>,
+    pub(super) question: Option<Question>,
+    /// What a snippet has said in the service's place.
+    pub(super) said: Option<StatusCode>,
     /// Where clients are sent that the service knows nothing of.
     signin: Option<String>,
 }
@@ -89,7 +92,7 @@ impl Ask {
             let (name, password) = credentials(head.headers)?;
             Some((basic.users.get(name.as_str())?.clone(), password))
         });
-        Self { forward, auth: auth.clone(), login, question, signin }
+        Self { forward, auth: auth.clone(), login, question, said: None, signin }
     }
 
     /// The route.
@@ -102,13 +105,28 @@ impl Ask {
         self.login.as_ref().map(|(hash, password)| (&**hash, password.as_slice()))
     }
 
-    /// The question to ask, unless the password has settled everything.
+    /// The question to ask, unless the password or a snippet has settled everything.
     pub fn question(&self, password_is_right: bool) -> Option<&Question> {
+        self.needed(password_is_right).filter(|_| self.said.is_none())
+    }
+
+    /// The question, unless the password has settled everything.
+    fn needed(&self, password_is_right: bool) -> Option<&Question> {
         let settled = match &self.auth.basic {
             Some(_) => password_is_right == self.auth.any,
             None => false,
         };
         self.question.as_ref().filter(|_| !settled)
+    }
+
+    /// What snippets ask for.
+    pub fn snippet(&self) -> Option<&Effects> {
+        self.forward.snippet.as_deref()
+    }
+
+    /// What snippets ask for, to be filled in.
+    pub(super) fn set_effects(&mut self, effects: Option<Box<Effects>>) {
+        self.forward.snippet = effects;
     }
 
     /// How long the answer to the question is kept.
@@ -143,11 +161,14 @@ impl Ask {
         headers: &Fields,
         request_id: &HeaderValue,
     ) -> Result<Box<Forward>, Answer> {
-        let asked = self.question(password_is_right).is_some();
-        let Self { mut forward, auth, signin, .. } = self;
+        let asked = self.needed(password_is_right).is_some();
+        let Self { mut forward, auth, signin, said, .. } = self;
+        let said = said.map(|status| Opinion { status, fields: HeaderMap::new() });
+        let opinion = said.as_ref().or(opinion);
+        forward.settle(opinion.filter(|_| asked).map(|opinion| (opinion.status, &opinion.fields)));
         let page = |status: StatusCode, reason: &str| {
             let mut answer = error_page(status, reason, headers, request_id);
-            answer.headers.extend(forward.reply.iter().cloned());
+            forward.dress(&mut answer);
             answer
         };
         let unauthorized = || {
@@ -203,7 +224,7 @@ fn refused(
     let fields = opinion.map(|opinion| &opinion.fields);
     if let Some(place) = signin.and_then(|place| HeaderValue::try_from(place).ok()) {
         let mut answer = Answer::empty(StatusCode::FOUND, request_id);
-        answer.headers.extend(forward.reply.iter().cloned());
+        answer.set(forward.reply.iter().cloned());
         answer.headers.push((LOCATION, place));
         let cookies = fields.into_iter().flat_map(|fields| fields.get_all(SET_COOKIE));
         answer.headers.extend(cookies.map(|cookie| (SET_COOKIE, cookie.clone())));

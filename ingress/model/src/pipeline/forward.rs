@@ -4,12 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use http::header::SET_COOKIE;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use super::Answer;
 use super::Question;
 use super::fields::X_CODE;
 use crate::backend::{Backend, BackendState};
 use crate::fields::{Fields, HeaderEdits};
+use crate::policy::snippet::Effects;
 use crate::policy::{Facts, Permit, UpstreamTls};
 use crate::table::{Action, Route};
 
@@ -55,6 +57,8 @@ pub struct Forward {
     pub mirror: Option<Box<Question>>,
     /// The same request to the backend that answers in the place of errors, where there is one.
     pub on_error: Option<Box<Forward>>,
+    /// What snippets ask for.
+    pub snippet: Option<Box<Effects>>,
 }
 
 /// What decides about an endpoint.
@@ -96,8 +100,13 @@ impl Forward {
 
     /// Adds to the edits of a response what the route asks for.
     pub fn respond(&self, status: StatusCode, response: &Fields, edits: &mut HeaderEdits) {
+        let snippet = self.snippet.as_deref();
+        let passes = |name: &HeaderName| snippet.is_some_and(|snippet| snippet.passes(name));
+        let hidden = snippet.map(Effects::hides).unwrap_or_default();
+        edits.remove.extend(hidden.iter().filter(|name| response.contains(*name)).cloned());
         if let Some(rules) = &self.route.policy.respond {
-            edits.remove.extend(rules.hide.iter().filter(|name| response.contains(*name)).cloned());
+            let hidden = rules.hide.iter().filter(|name| response.contains(*name) && !passes(name));
+            edits.remove.extend(hidden.cloned());
             if rules.changes_values() {
                 let scheme = if self.secure { "https" } else { "http" };
                 let facts =
@@ -113,6 +122,50 @@ impl Forward {
         if self.cookies_with_errors || status.as_u16() < 400 {
             edits.add.extend(self.cookies.iter().map(|cookie| (SET_COOKIE, cookie.clone())));
         }
+        if let Some(snippet) = snippet.filter(|snippet| !snippet.leaves_responses()) {
+            apply(snippet, status, response, edits);
+        }
+    }
+
+    /// Adds to an answer of our own what the route asks for.
+    pub fn dress(&self, answer: &mut Answer) {
+        answer.set(self.reply.iter().cloned());
+        if let Some(snippet) = &self.snippet {
+            answer.change(snippet);
+        }
+    }
+
+    /// Fills in what an authentication service has said for snippets, if it was asked, and sets the fields for the
+    /// backend.
+    pub(super) fn settle(&mut self, opinion: Option<(StatusCode, &HeaderMap)>) {
+        let Some(snippet) = &mut self.snippet else { return };
+        for (name, value) in snippet.settle(opinion) {
+            self.edits.set.retain(|(set, _)| *set != name);
+            self.edits.add.retain(|(added, _)| *added != name);
+            match value {
+                Some(value) => self.edits.set.push((name, value)),
+                None => self.edits.remove.push(name),
+            }
+        }
+    }
+}
+
+/// Adds to the edits of a response what snippets make of it as it would be sent without them.
+fn apply(snippet: &Effects, status: StatusCode, response: &Fields, edits: &mut HeaderEdits) {
+    let response = response.to_map();
+    let mut before = response.clone();
+    edits.apply(&mut before);
+    let mut after = before.clone();
+    snippet.apply(status, Some(&response), &mut after);
+    let differs = |name: &&HeaderName| !before.get_all(*name).iter().eq(after.get_all(*name).iter());
+    let mut changed: Vec<&HeaderName> = before.keys().chain(after.keys()).filter(differs).collect();
+    changed.sort_unstable_by_key(|name| name.as_str());
+    changed.dedup();
+    for name in changed {
+        edits.set.retain(|(set, _)| set != name);
+        edits.add.retain(|(added, _)| added != name);
+        edits.remove.push(name.clone());
+        edits.add.extend(after.get_all(name).iter().map(|value| (name.clone(), value.clone())));
     }
 }
 

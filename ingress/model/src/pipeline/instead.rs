@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, HOST};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue};
 
+use super::Answer;
 use super::Forward;
 use super::fields::{
     X_FORMAT, X_FORWARDED_FOR, X_INGRESS_NAME, X_NAMESPACE, X_ORIGINAL_URI, X_REQUEST_ID, X_SERVICE_NAME,
@@ -16,9 +17,9 @@ use crate::fields::HeaderEdits;
 use crate::table::{Action, Route, Table};
 
 /// Whether another backend answers in the place of our own answer.
-pub(super) fn is_replaced(route: &Route, status: StatusCode) -> bool {
+pub(super) fn is_replaced(route: &Route, answer: &Answer) -> bool {
     let has_rule = !matches!(route.action, Action::NotFound);
-    has_rule && route.policy.errors.as_ref().is_some_and(|errors| errors.replaces(status))
+    has_rule && !answer.is_final && route.policy.errors.as_ref().is_some_and(|errors| errors.replaces(answer.status))
 }
 
 /// Says which backend another one takes the place of.
@@ -96,6 +97,7 @@ impl Request<'_> {
             is_bodiless: false,
             mirror: None,
             on_error: None,
+            snippet: None,
             state,
         }))
     }

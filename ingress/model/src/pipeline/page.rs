@@ -1,11 +1,12 @@
 //! Answers of our own: error pages in the format the client accepts.
 
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, SERVER};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::fields::X_REQUEST_ID;
 use super::response::SERVER_NAME;
 use crate::fields::Fields;
+use crate::policy::snippet::{Effects, Place};
 
 /// A whole answer made here.
 #[derive(Clone, PartialEq, Debug)]
@@ -16,13 +17,35 @@ pub struct Answer {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The body; not sent in answer to HEAD.
     pub body: String,
+    /// The place in a snippet that decided it.
+    pub said: Option<Place>,
+    /// Whether it is meant as it is, so that nobody else's page takes its place.
+    pub is_final: bool,
 }
 
 impl Answer {
     /// An answer without a body.
     pub fn empty(status: StatusCode, request_id: &HeaderValue) -> Self {
         let headers = vec![(X_REQUEST_ID, request_id.clone()), (SERVER, SERVER_NAME)];
-        Self { status, headers, body: String::new() }
+        Self { status, headers, body: String::new(), said: None, is_final: false }
+    }
+
+    /// Sets fields, each in the place of those that had its name.
+    pub fn set(&mut self, fields: impl IntoIterator<Item = (HeaderName, HeaderValue)>) {
+        for (name, value) in fields {
+            self.headers.retain(|(known, _)| *known != name);
+            self.headers.push((name, value));
+        }
+    }
+
+    /// Does to the fields what snippets ask for.
+    pub(super) fn change(&mut self, effects: &Effects) {
+        let mut headers = HeaderMap::with_capacity(self.headers.len());
+        for (name, value) in self.headers.drain(..) {
+            headers.append(name, value);
+        }
+        effects.apply(self.status, None, &mut headers);
+        self.headers.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
     }
 }
 

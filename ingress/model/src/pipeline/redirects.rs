@@ -31,7 +31,7 @@ impl Request<'_> {
         let scheme = if facts.secure() { "https" } else { "http" };
         let port = facts.given_port().unwrap_or(if facts.secure() { 443 } else { 80 });
         let mut answer = self.sent_to(redirect.status, &format!("{scheme}://{}:{port}{target}", redirect.host));
-        answer.headers.extend(redirect.fields.iter().cloned());
+        answer.set(redirect.fields.iter().cloned());
         answer
     }
 

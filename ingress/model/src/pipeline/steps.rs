@@ -12,11 +12,13 @@ use super::fields::{X_CODE, X_FORWARDED_PREFIX};
 use super::forwarding;
 use super::instead::{is_replaced, name_backend};
 use super::page::{Answer, error_page};
+use super::snippets::{Run, change_input};
 use super::{Ask, Decision, Forward, Key, Live, client_certificate};
 use crate::backend::{Backend, BackendState, Protocol, Target};
 use crate::fields::{Fields, HeaderEdits};
 use crate::host::HostName;
 use crate::path::CanonicalPath;
+use crate::policy::snippet::Verdict;
 use crate::policy::{
     Auth, Canary, ClientCertificates, Facts, Permit, RewriteTarget, TooMuch, decoded, key_of, name_of,
 };
@@ -35,6 +37,28 @@ pub(super) struct Request<'a> {
     pub(super) query: Option<&'a str>,
     /// Whether the host is another name of one whose certificate does not cover it.
     pub(super) is_uncovered: bool,
+    /// Whether path and query are those of a snippet.
+    pub(super) is_rewritten: bool,
+    /// Whether a snippet has ended the phase in which paths are rewritten.
+    pub(super) is_stopped: bool,
+    /// The fields as the client sent them, where a snippet has changed them.
+    pub(super) sent: Option<&'a Fields>,
+}
+
+/// Where a request goes through.
+#[derive(Clone, Copy)]
+pub(super) struct Way<'t> {
+    pub(super) table: &'t Table,
+    pub(super) levels: HostLevels<'t>,
+    /// What its host asks of clients' certificates.
+    pub(super) of_host: Option<&'t Arc<ClientCertificates>>,
+}
+
+/// What the steps of a route come to.
+enum Passed {
+    Decided(Decision),
+    /// A snippet has rewritten the path, for which something else is to be found.
+    Seeks,
 }
 
 /// What a step says: an answer ends the passage.
@@ -54,17 +78,42 @@ impl Request<'_> {
         if let Some(Err(answer)) = of_host.map(|policy| self.client_certificate(policy, table)) {
             return Decision::Answer(answer, None);
         }
-        if let Some(answer) = self.app_root(levels) {
+        let way = Way { table, levels, of_host };
+        match levels.server_snippet() {
+            Some(snippet) => self.pass_server(snippet, way),
+            None => self.pass_host(way, None),
+        }
+    }
+
+    /// Passes what holds for the host, and goes on to what takes the request.
+    pub(super) fn pass_host(&self, way: Way<'_>, run: Option<Run<'_>>) -> Decision {
+        if let Some(answer) = self.app_root(way.levels) {
             return Decision::Answer(answer, None);
         }
-        if self.path.as_str() == "/healthz" && levels.answers_for_us(self.path) {
+        if self.path.as_str() == "/healthz" && way.levels.answers_for_us(self.path) {
             return Decision::Answer(Answer::empty(StatusCode::OK, self.facts.request_id), None);
         }
-        let Some(found) = levels.find(self.path) else {
-            let page = self.page(StatusCode::NOT_FOUND, NO_RULE);
+        self.pass_found(way, run)
+    }
+
+    /// Looks for what takes the request.
+    pub(super) fn pass_found<'t>(&self, way: Way<'t>, mut run: Option<Run<'t>>) -> Decision {
+        let Way { table, levels, of_host } = way;
+        let found = levels.find(self.path);
+        if let Some((location, settings)) = run.as_mut().and_then(|run| run.locate(found.as_ref(), self.path)) {
+            return self.pass_location(location, settings, way, run);
+        }
+        let Some(found) = found else {
+            let mut page = self.page(StatusCode::NOT_FOUND, NO_RULE);
+            self.dress(&mut page, None, run.as_ref());
             return Decision::Answer(page, None);
         };
         let route = found.route;
+        if let Some(snippet) = levels.server_snippet_of(route)
+            && run.as_ref().is_none_or(|run| !run.has_run(snippet))
+        {
+            return self.pass_wider_server(snippet, way, run);
+        }
         let request = Request { facts: self.facts.of(route), is_uncovered: levels.is_uncovered(), ..*self };
         // What takes the request may be a rule for more hosts than this one, which asks for something of its own.
         let of_route = levels.client_certificates_of(route).filter(|own| of_host.is_none_or(|of_host| own != &of_host));
@@ -76,9 +125,10 @@ impl Request<'_> {
             let mut policies = policies.into_iter().flatten();
             policies.all(|policy| request.certificate_over_tls(policy, route).is_ok())
         };
-        match request.pass_route(found, table, levels, policies) {
-            Ok(decision) => decision,
-            Err(answer) if is_replaced(route, answer.status) && is_certified() => {
+        match request.pass_route(found, table, levels, policies, &mut run) {
+            Ok(Passed::Decided(decision)) => decision,
+            Ok(Passed::Seeks) => self.seek(way, run),
+            Err(answer) if is_replaced(route, &answer) && is_certified() => {
                 if let Some(mut instead) = request.error_forward(route, None, table) {
                     instead.edits.set.push((X_CODE, HeaderValue::from(answer.status.as_u16())));
                     instead.is_bodiless = true;
@@ -91,7 +141,10 @@ impl Request<'_> {
             Err(mut answer) => {
                 if !route.policy.is_silent() {
                     let cors = answer.status != StatusCode::PAYLOAD_TOO_LARGE;
-                    answer.headers.extend(self.reply(route, cors));
+                    answer.set(self.reply(route, cors));
+                }
+                if run.is_some() || route.policy.snippet.is_some() {
+                    request.dress(&mut answer, Some(route), run.as_ref());
                 }
                 Decision::Answer(answer, Some(route.clone()))
             }
@@ -104,7 +157,8 @@ impl Request<'_> {
         table: &'t Table,
         levels: HostLevels<'t>,
         policies: [Option<&Arc<ClientCertificates>>; 2],
-    ) -> Step<Decision> {
+        run: &mut Option<Run<'t>>,
+    ) -> Step<Passed> {
         let route = found.route;
         let method = self.facts.head.method;
         if route.dialect == Dialect::IngressNginx && (*method == Method::TRACE || *method == Method::CONNECT) {
@@ -115,12 +169,50 @@ impl Request<'_> {
             return Err(self.with_slash(route));
         }
         self.preflight(route)?;
-        self.redirect(route)?;
+        if run.is_none() && route.policy.snippet.is_none() {
+            let decided = self.pass_on(found, table, levels, policies, run);
+            return decided.map(Passed::Decided);
+        }
+        let current = run.get_or_insert_with(|| Run::new(self));
+        if !self.run_location(&found, current)? {
+            return Ok(Passed::Seeks);
+        }
+        let moved = self.moved(current)?;
+        let mut request = *self;
+        if let Some((path, query)) = &moved {
+            (request.path, request.query, request.is_rewritten) = (path, query.as_deref(), true);
+        }
+        request.is_stopped = current.is_stopped();
+        let (changed, head) = (request.changed_input(route, current)?, self.facts.head);
+        let mut changed_head = *head;
+        if let Some(headers) = &changed {
+            changed_head.headers = headers;
+            request.sent = Some(head.headers);
+        }
+        request.facts.head = &changed_head;
+        request.pass_on(found, table, levels, policies, run).map(Passed::Decided)
+    }
+
+    #[expect(clippy::too_many_lines, reason = "one step after the other")]
+    fn pass_on<'t>(
+        &self,
+        found: Match<'t>,
+        table: &'t Table,
+        levels: HostLevels<'t>,
+        policies: [Option<&Arc<ClientCertificates>>; 2],
+        run: &mut Option<Run<'t>>,
+    ) -> Step<Decision> {
+        let route = found.route;
+        if !self.is_stopped {
+            self.redirect(route)?;
+        }
         self.https(route)?;
         for policy in policies.into_iter().flatten() {
             self.certificate_over_tls(policy, route)?;
         }
-        let main = self.backend(route, table)?;
+        let client = self.facts.client();
+        let verdict = run.as_ref().and_then(|run| run.verdict(client));
+        let main = self.backend(route, table, verdict)?;
         let backend = self.canary(found.canaries).unwrap_or(main);
         let own = backend;
         let mut state = backend.state();
@@ -132,10 +224,12 @@ impl Request<'_> {
             let Some(other) = other else { return Err(self.unavailable("no endpoint of the service is ready")) };
             (backend, state) = other;
         }
-        let client = self.facts.client();
         let permit = self.limit(route, client)?;
-        let auth = self.access(route, client)?;
+        let auth = self.access(route, client, verdict)?;
         let mut edits = self.facts.request_edits(route.dialect);
+        if let Some(sent) = self.sent {
+            change_input(sent, self.facts.head.headers, &mut edits);
+        }
         if route.dialect == Dialect::IngressNginx && state.protocol != Protocol::H2c {
             edits.set.retain(|(name, _)| *name != TE);
         }
@@ -166,7 +260,7 @@ impl Request<'_> {
             _ => Vec::new(),
         };
         edits.set.extend(certificate.iter().cloned());
-        let forward = Box::new(Forward {
+        let mut forward = Box::new(Forward {
             route: route.clone(),
             backend: backend.clone(),
             target,
@@ -188,17 +282,27 @@ impl Request<'_> {
             is_bodiless: false,
             mirror: self.mirror(route, backend, client),
             on_error: if route.policy.errors.is_some() { self.error_forward(route, Some(own), table) } else { None },
+            snippet: None,
             state,
         });
-        Ok(match auth {
-            Some(auth) => {
-                let facts = self.template_facts(route, Some(backend), client);
-                let facts = Facts { outer_scheme: if self.facts.secure() { "https" } else { "http" }, ..facts };
-                let (head, id) = (self.facts.head, self.facts.request_id);
-                Decision::Ask(Box::new(Ask::new(forward, auth, head, &facts, id, &certificate)))
+        let facts = self.template_facts(route, Some(backend), client);
+        let Some(auth) = auth else {
+            if let Some(run) = run {
+                forward.snippet = Some(self.effects(run, facts)?);
+                forward.settle(None);
             }
-            None => Decision::Forward(forward),
-        })
+            return Ok(Decision::Forward(forward));
+        };
+        let (head, id) = (self.facts.head, self.facts.request_id);
+        let outer = Facts { outer_scheme: if self.facts.secure() { "https" } else { "http" }, ..facts };
+        let mut ask = Box::new(Ask::new(forward, auth, head, &outer, id, &certificate));
+        if let Some(snippet) = auth.external.as_ref().and_then(|external| external.snippet.as_ref()) {
+            self.run_auth(snippet, &mut ask, run.get_or_insert_with(|| Run::new(self)), facts)?;
+        }
+        if let Some(run) = run {
+            ask.set_effects(Some(self.effects(run, facts)?));
+        }
+        Ok(Decision::Ask(ask))
     }
 
     /// A body that is announced as larger than it may be.
@@ -222,7 +326,7 @@ impl Request<'_> {
     }
 
     /// The backend; what no rule of a host has may be for the default backend of all.
-    fn backend<'t>(&self, route: &'t Route, table: &'t Table) -> Step<&'t Arc<Backend>> {
+    fn backend<'t>(&self, route: &'t Route, table: &'t Table, verdict: Option<Verdict>) -> Step<&'t Arc<Backend>> {
         match &route.action {
             Action::Forward(backend) => Ok(backend),
             Action::Unavailable(_) => Err(self.unavailable("this route is out of service")),
@@ -230,7 +334,7 @@ impl Request<'_> {
                 if let Some(Action::Forward(backend)) = table.fallback.as_ref().map(|fallback| &fallback.action) {
                     return Ok(backend);
                 }
-                self.access(route, self.facts.client())?;
+                self.access(route, self.facts.client(), verdict)?;
                 Err(self.page(StatusCode::NOT_FOUND, NO_RULE))
             }
         }
@@ -300,24 +404,31 @@ impl Request<'_> {
         (chosen.map(Key::Endpoint), chosen.and_then(|address| set(&name_of(address))))
     }
 
-    /// Source ranges; what else has to be found out.
-    fn access<'r>(&self, route: &'r Route, client: IpAddr) -> Step<Option<&'r Arc<Auth>>> {
+    /// Source ranges; what else has to be found out. `snippet` is what snippets say of the address.
+    fn access<'r>(&self, route: &'r Route, client: IpAddr, snippet: Option<Verdict>) -> Step<Option<&'r Arc<Auth>>> {
         let (access, auth) = (route.policy.access.as_ref(), route.policy.auth.as_ref());
-        let listed = access.is_none_or(|access| access.permits(client));
         let is_any = auth.is_some_and(|auth| auth.any);
-        if listed {
+        // As in nginx the first rule that is about an address decides, and those of annotations stand first.
+        let verdict = match access {
+            Some(access) if !access.permits(client) => Some(Verdict::Denied),
+            Some(access) if access.allow.is_some() => Some(Verdict::Allowed),
+            _ => snippet,
+        };
+        match verdict {
+            Some(Verdict::Denied) if !is_any => Err(self.forbidden()),
             // An address that is allowed is enough where one thing is.
-            return Ok(auth.filter(|_| !is_any || access.is_none()));
+            Some(Verdict::Allowed) => Ok(auth.filter(|_| !is_any)),
+            Some(Verdict::Denied) | None => Ok(auth),
         }
-        if is_any {
-            return Ok(auth);
-        }
-        Err(self.page(StatusCode::FORBIDDEN, "this address may not use this service"))
+    }
+
+    pub(super) fn forbidden(&self) -> Answer {
+        self.page(StatusCode::FORBIDDEN, "this address may not use this service")
     }
 
     /// Path and query for the backend: in the dialect of ingress-nginx as they were sent, else in canonical form.
     fn target(&self, route: &Route, backend: &Backend, client: IpAddr, edits: &mut HeaderEdits) -> Step<String> {
-        if let Some(rewrite) = &route.policy.rewrite {
+        if let Some(rewrite) = route.policy.rewrite.as_ref().filter(|_| !self.is_stopped) {
             let facts = self.template_facts(route, Some(backend), client);
             let with_query = |path: String| match self.query {
                 Some(query) => format!("{path}?{query}"),
@@ -336,6 +447,7 @@ impl Request<'_> {
         }
         Ok(match route.dialect {
             Dialect::Kubernetes => self.canonical_target(),
+            Dialect::IngressNginx if self.is_rewritten => self.canonical_target(),
             Dialect::IngressNginx => self.facts.head.target.to_owned(),
         })
     }
@@ -364,7 +476,12 @@ impl Request<'_> {
         target
     }
 
-    fn template_facts<'f>(&'f self, route: &'f Route, backend: Option<&'f Backend>, client: IpAddr) -> Facts<'f> {
+    pub(super) fn template_facts<'f>(
+        &'f self,
+        route: &'f Route,
+        backend: Option<&'f Backend>,
+        client: IpAddr,
+    ) -> Facts<'f> {
         let id = &route.id.ingress;
         let service = backend.map_or("", |backend| backend.key.service.name());
         Facts { place: [id.namespace(), id.name(), service, ""], ..self.request_facts(client) }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
+use super::snippet::Snippet;
 use super::template::Template;
 
 mod password;
@@ -67,6 +68,8 @@ pub struct ExternalAuth {
     pub always_set_cookie: bool,
     /// What answers are kept by, and for how long.
     pub cache: Option<AuthCache>,
+    /// What runs before the question is asked.
+    pub snippet: Option<Arc<Snippet>>,
 }
 
 /// Where clients are sent to sign in.

@@ -38,6 +38,11 @@ impl Rewrite {
         Ok(Self { pattern: path_regex(pattern, false)?, target, prefix })
     }
 
+    /// Whether it has anything to do with a path.
+    pub fn is_for(&self, decoded: &[u8]) -> bool {
+        self.pattern.is_match(decoded)
+    }
+
     /// The path for the backend.
     pub fn apply(&self, decoded: &[u8], facts: &Facts<'_>) -> RewriteTarget {
         let Some(captures) = self.pattern.captures(decoded) else { return RewriteTarget::Unchanged };

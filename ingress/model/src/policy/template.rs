@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use http::{HeaderName, Method};
 use thiserror::Error;
 
-use crate::fields::{FieldValue, Fields};
+use crate::fields::Fields;
 
 /// What variables stand for in one request.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,8 +62,9 @@ enum Piece {
     Variable(Variable),
 }
 
+/// What a name stands for in every request.
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Variable {
+pub(super) enum Variable {
     Host,
     HttpHost,
     Scheme,
@@ -116,7 +117,7 @@ impl Template {
                 rest.split_at(end)
             });
             rest = behind;
-            pieces.push(match variable(name) {
+            pieces.push(match Variable::of(name) {
                 Some(variable) => Piece::Variable(variable),
                 None if name.is_empty() => Piece::Text("$".into()),
                 None if captures => Piece::Capture(name.into()),
@@ -148,38 +149,39 @@ impl Template {
     }
 }
 
-fn variable(name: &str) -> Option<Variable> {
-    Some(match name {
-        "host" | "server_name" => Variable::Host,
-        "http_host" | "best_http_host" => Variable::HttpHost,
-        "scheme" | "pass_access_scheme" => Variable::Scheme,
-        "request_uri" => Variable::RequestUri,
-        "escaped_request_uri" => Variable::EscapedRequestUri,
-        "uri" | "document_uri" => Variable::Uri,
-        "args" | "query_string" => Variable::Args,
-        "is_args" => Variable::IsArgs,
-        "request_method" => Variable::Method,
-        "remote_addr" | "the_real_ip" | "binary_remote_addr" => Variable::Client,
-        "request_id" | "req_id" => Variable::RequestId,
-        "namespace" => Variable::Namespace,
-        "ingress_name" => Variable::Ingress,
-        "service_name" => Variable::Service,
-        "service_port" => Variable::ServicePort,
-        "content_type" => Variable::Header(http::header::CONTENT_TYPE),
-        _ => {
-            if let Some(header) = name.strip_prefix("http_") {
-                Variable::Header(HeaderName::try_from(header.replace('_', "-")).ok()?)
-            } else if let Some(cookie) = name.strip_prefix("cookie_") {
-                Variable::Cookie(cookie.into())
-            } else {
-                Variable::Argument(name.strip_prefix("arg_")?.into())
-            }
-        }
-    })
-}
-
 impl Variable {
-    fn push(&self, facts: &Facts<'_>, text: &mut Vec<u8>) {
+    /// That of a name, if there is one.
+    pub(super) fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "host" | "server_name" => Self::Host,
+            "http_host" | "best_http_host" => Self::HttpHost,
+            "scheme" | "pass_access_scheme" => Self::Scheme,
+            "request_uri" => Self::RequestUri,
+            "escaped_request_uri" => Self::EscapedRequestUri,
+            "uri" | "document_uri" => Self::Uri,
+            "args" | "query_string" => Self::Args,
+            "is_args" => Self::IsArgs,
+            "request_method" => Self::Method,
+            "remote_addr" | "the_real_ip" | "binary_remote_addr" => Self::Client,
+            "request_id" | "req_id" => Self::RequestId,
+            "namespace" => Self::Namespace,
+            "ingress_name" => Self::Ingress,
+            "service_name" => Self::Service,
+            "service_port" => Self::ServicePort,
+            "content_type" => Self::Header(http::header::CONTENT_TYPE),
+            _ => {
+                if let Some(header) = name.strip_prefix("http_") {
+                    Self::Header(HeaderName::try_from(header.replace('_', "-")).ok()?)
+                } else if let Some(cookie) = name.strip_prefix("cookie_") {
+                    Self::Cookie(cookie.into())
+                } else {
+                    Self::Argument(name.strip_prefix("arg_")?.into())
+                }
+            }
+        })
+    }
+
+    pub(super) fn push(&self, facts: &Facts<'_>, text: &mut Vec<u8>) {
         let query = facts.request_uri.split_once('?').map_or("", |(_, query)| query);
         let part: &str = match self {
             Self::Host => facts.host,
@@ -202,8 +204,14 @@ impl Variable {
             Self::Service => facts.place[2],
             Self::ServicePort => facts.place[3],
             Self::Header(name) => {
-                let value = facts.headers.and_then(|headers| headers.get(name));
-                return text.extend_from_slice(value.as_ref().map(FieldValue::as_bytes).unwrap_or_default());
+                // Several fields of one name are one list.
+                let separator: &[u8] = if *name == http::header::COOKIE { b"; " } else { b", " };
+                let values = facts.headers.into_iter().flat_map(|headers| headers.get_all(name));
+                for (index, value) in values.enumerate() {
+                    text.extend_from_slice(if index > 0 { separator } else { b"" });
+                    text.extend_from_slice(value.as_bytes());
+                }
+                return;
             }
             Self::Cookie(name) => facts.headers.and_then(|headers| cookie(headers, name)).unwrap_or_default(),
             Self::Argument(_) if facts.no_arguments => "",

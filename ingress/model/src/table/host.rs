@@ -3,11 +3,16 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use landfall_model::ObjectKey;
 use regex::bytes::Regex;
 
 use super::{Dialect, Map, PathRule, Route};
 use crate::path::CanonicalPath;
+use crate::policy::snippet::Snippet;
 use crate::policy::{Canary, ClientCertificates, UpstreamTls, decoded};
+
+/// What runs before a route is looked for; `Err` says why nothing of a host is served.
+pub type ServerSnippet = Result<Arc<Snippet>, Arc<str>>;
 
 /// The routes of one host pattern.
 #[derive(Debug, Default)]
@@ -34,6 +39,9 @@ pub struct HostRoutes {
     /// How TLS is spoken with endpoints of routes in the dialect of ingress-nginx that say nothing of it: as the oldest
     /// Ingress of the host says that names a Secret.
     pub upstream_tls: Option<Arc<UpstreamTls>>,
+    /// What runs before a route is looked for, and the Ingress that it comes from: the oldest one of the host that has
+    /// such a snippet.
+    pub server_snippet: Option<(ServerSnippet, ObjectKey)>,
     /// Whether TLS of this host is not ended here.
     pub passes_through: bool,
     /// The namespace that the host belongs to, if it belongs to one: nobody else's routes take what these leave.
@@ -60,6 +68,8 @@ pub struct Match<'a> {
     pub lacks_slash: bool,
     /// Backends that get some of its requests.
     pub canaries: &'a [Canary],
+    /// The regular expression by which it was found.
+    pub pattern: Option<&'a Regex>,
 }
 
 impl HostRoutes {
@@ -83,14 +93,14 @@ impl HostRoutes {
             return Some(found(route));
         }
         let regex = if self.regex.is_empty() { None } else { self.regex_of(&decoded(path)) };
-        regex.or_else(|| self.prefix_of(path)).map(found)
+        regex.or_else(|| self.prefix_of(path).map(found))
     }
 
     /// nginx matches the decoded path, and sends a client to the slash where only that is missing.
     fn locate_as_nginx(&self, path: &[u8]) -> Option<Match<'_>> {
         let found = |route| self.found(route);
         if !self.regex.is_empty() {
-            return self.regex_of(path).map(found);
+            return self.regex_of(path);
         }
         let text = String::from_utf8_lossy(path);
         if let Some(route) = self.exact.get(&*text) {
@@ -117,11 +127,12 @@ impl HostRoutes {
             }
             _ => &[],
         };
-        Match { route, lacks_slash: false, canaries }
+        Match { route, lacks_slash: false, canaries, pattern: None }
     }
 
-    fn regex_of(&self, decoded: &[u8]) -> Option<&Arc<Route>> {
-        self.regex.iter().find(|regex| regex.pattern.is_match(decoded)).map(|regex| &regex.route)
+    fn regex_of(&self, decoded: &[u8]) -> Option<Match<'_>> {
+        let regex = self.regex.iter().find(|regex| regex.pattern.is_match(decoded))?;
+        Some(Match { pattern: Some(&regex.pattern), ..self.found(&regex.route) })
     }
 
     /// The route of the path `/`, whatever its kind: where TLS goes that is not ended here.

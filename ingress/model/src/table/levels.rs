@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Action, Dialect, HostRoutes, Match, Route, Table, WwwRedirect};
+use super::{Action, Dialect, HostRoutes, Match, Route, ServerSnippet, Table, WwwRedirect};
 use crate::host::{HostName, HostPattern};
 use crate::path::CanonicalPath;
 use crate::policy::{ClientCertificates, UpstreamTls};
@@ -65,6 +65,20 @@ impl<'a> HostLevels<'a> {
         self.levels.iter().flatten().next()?.app_root.as_deref()
     }
 
+    /// What runs for the host before a route is looked for.
+    pub fn server_snippet(&self) -> Option<&'a ServerSnippet> {
+        Self::snippet_of(self.levels.iter().flatten().next()?)
+    }
+
+    /// What is to run where a route comes from, which may be the rules of a wider host.
+    pub fn server_snippet_of(&self, route: &Route) -> Option<&'a ServerSnippet> {
+        Self::snippet_of(self.level_of(route)?)
+    }
+
+    fn snippet_of(routes: &'a HostRoutes) -> Option<&'a ServerSnippet> {
+        routes.server_snippet.as_ref().map(|(snippet, _)| snippet)
+    }
+
     /// What the host asks of its clients' certificates.
     pub fn client_certificates(&self) -> Option<&'a Arc<ClientCertificates>> {
         self.levels.iter().flatten().next()?.client_certificates.as_ref()
@@ -115,7 +129,7 @@ impl<'a> HostLevels<'a> {
     ///
     /// A host in the dialect of ingress-nginx keeps its requests: what its rules leave is nobody else's.
     pub fn find(&self, path: &CanonicalPath) -> Option<Match<'a>> {
-        let found = |route| Match { route, lacks_slash: false, canaries: &[] };
+        let found = |route| Match { route, lacks_slash: false, canaries: &[], pattern: None };
         let owner = self.owner();
         let mut named = self.levels[..2].iter().flatten().filter_map(|routes| routes.of(owner));
         if let Some(routes) = named.next().filter(|routes| routes.dialect == Dialect::IngressNginx) {

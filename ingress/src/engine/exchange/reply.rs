@@ -23,6 +23,8 @@ const OURS: HeaderValue = HeaderValue::from_static("landfall");
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+/// nginx's word for no answer at all: a snippet wants the connection closed.
+const CLOSE_CONNECTION: u16 = 444;
 /// nginx's word for a client that left before there was an answer.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
@@ -48,6 +50,10 @@ pub(in crate::engine) async fn answer(
     record: &mut Record<'_>,
 ) -> Result<(), Failure> {
     record.status = page.status.as_u16();
+    if record.status == CLOSE_CONNECTION {
+        client.cut_off();
+        return Ok(());
+    }
     if client.is_http2() && is_grpc(&request.fields) {
         return answer_grpc(client, page.status, page_reason(page), record.id);
     }
@@ -143,7 +149,7 @@ pub(super) async fn fail(
     };
     if !client.has_answer() {
         let mut page = error_page(status, reason, &request.fields, record.id);
-        page.headers.extend(forward.reply.iter().cloned());
+        forward.dress(&mut page);
         return answer(engine, request, client, &page, timer, record).await;
     }
     if let (Client::Http2(stream), true) = (&mut *client, is_grpc(&request.fields))

@@ -161,6 +161,7 @@ impl AuthAnnotations {
             set_headers,
             always_set_cookie: self.always_set_cookie,
             cache,
+            snippet: None,
         })
     }
 
