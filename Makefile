@@ -1,7 +1,7 @@
 # Thin recipes: what they do stands in hack/, and CI calls the same scripts.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt bench abuse deps lab lab-down cluster cluster-down e2e images
+.PHONY: help run test lint fmt bench bench-quick abuse deps lab lab-down cluster cluster-down e2e images
 
 help: ## list the recipes
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -18,8 +18,11 @@ lint: ## format, clippy, licences, documentation
 fmt: ## format the code
 	@cargo fmt --all
 
-bench: ## compare with nginx, side by side
-	@hack/bench
+bench: ## compare with nginx, HAProxy and Caddy, side by side; the report is target/bench/bench.md
+	@hack/bench --rounds 5 --seconds 2 --latencies --pingora --report "$${CARGO_TARGET_DIR:-target}/bench"
+
+bench-quick: ## the same in three minutes, without latencies
+	@hack/bench --rounds 3
 
 abuse: ## attack the release build, and look at its memory and at others' service
 	@hack/abuse

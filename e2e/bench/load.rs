@@ -22,6 +22,17 @@ pub(crate) enum Kind {
     Handshakes,
     /// Unary gRPC calls in the clear, so many under way on each connection.
     Grpc(u32),
+    /// Uploads over HTTP/1.1 in the clear on kept connections.
+    Post(Upload),
+}
+
+/// What is sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Upload {
+    /// 64 KiB.
+    Small,
+    /// 1 MiB.
+    Large,
 }
 
 /// One kind of load.
@@ -46,6 +57,27 @@ pub(crate) struct Round {
 }
 
 impl Load {
+    /// Latencies in microseconds, from the fastest to the slowest, at `rate` requests a second for `length`.
+    pub(crate) fn latencies(&self, proxy: &Proxy, rate: f64, length: Duration) -> Result<Vec<u64>> {
+        let log = proxy.file("latencies");
+        let mut command = self.command(proxy);
+        // h2load takes the rate of one client, and no fractions.
+        let each = (rate / f64::from(self.clients)).max(1.0).floor();
+        command.arg(format!("--rps={each}")).arg("-D").arg(length.as_secs().to_string());
+        command.arg(format!("--log-file={}", log.display())).args(self.target(proxy));
+        let said = tools::run(&mut on_core(&command, Core::Load))?;
+        answered(&said).with_context(|| said.clone())?;
+        let lines = std::fs::read_to_string(&log)?;
+        std::fs::remove_file(&log)?;
+        let mut latencies = lines
+            .lines()
+            .map(|line| line.split('\t').nth(2).context("h2load's log has no duration")?.parse().map_err(Into::into))
+            .collect::<Result<Vec<u64>>>()?;
+        latencies.sort_unstable();
+        ensure!(!latencies.is_empty(), "h2load's log is empty");
+        Ok(latencies)
+    }
+
     /// One turn of `length` for `proxy`. A request that fails is an error.
     pub(crate) fn run(&self, proxy: &Proxy, length: Duration) -> Result<Round> {
         let begun = std::time::Instant::now();
@@ -62,13 +94,20 @@ impl Load {
 
     /// Runs h2load once; returns how many requests were answered.
     fn once(&self, proxy: &Proxy, length: Duration) -> Result<u64> {
-        let mut command = Command::new("h2load");
-        let clients = self.clients.to_string();
-        command.args(["-c", &clients]);
+        let mut command = self.command(proxy);
         match self.kind {
-            Kind::Handshakes => command.args(["-n", &clients]),
+            Kind::Handshakes => command.args(["-n", &self.clients.to_string()]),
             _ => command.args(["-D", &length.as_secs().to_string()]),
         };
+        command.args(self.target(proxy));
+        let said = tools::run(&mut on_core(&command, Core::Load))?;
+        answered(&said).with_context(|| said.clone())
+    }
+
+    /// h2load with the clients of this load.
+    fn command(&self, proxy: &Proxy) -> Command {
+        let mut command = Command::new("h2load");
+        command.args(["-c", &self.clients.to_string()]);
         match self.kind {
             Kind::Tls2 => command.args(["-m", "10"]),
             Kind::Grpc(streams) => {
@@ -80,18 +119,23 @@ impl Load {
                     "-H",
                     "te: trailers",
                 ]);
-                command.arg("-d").arg(&proxy.message)
+                command.arg("-d").arg(proxy.file("message"))
             }
+            Kind::Post(Upload::Small) => command.arg("--h1").arg("-d").arg(proxy.file("64k")),
+            Kind::Post(Upload::Large) => command.arg("--h1").arg("-d").arg(proxy.file("mib")),
             _ => command.arg("--h1"),
         };
+        command
+    }
+
+    /// Where h2load is sent.
+    fn target(&self, proxy: &Proxy) -> [String; 2] {
         let (scheme, addr) = match self.kind {
-            Kind::Http1 => ("http", proxy.http),
+            Kind::Http1 | Kind::Post(_) => ("http", proxy.http),
             Kind::Grpc(_) => ("http", proxy.grpc),
             _ => ("https", proxy.https),
         };
-        command.arg(format!("--connect-to={addr}")).arg(format!("{scheme}://{HOST}{}", self.path));
-        let said = tools::run(&mut on_core(&command, Core::Load))?;
-        answered(&said).with_context(|| said.clone())
+        [format!("--connect-to={addr}"), format!("{scheme}://{HOST}{}", self.path)]
     }
 }
 

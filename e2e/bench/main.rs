@@ -1,7 +1,7 @@
 //! Landfall beside nginx and, where it is installed, `HAProxy`: one run, one machine, one core for each of them.
 //!
 //! The proxies take turns under the same load. What is compared is processor time for each request, which the load
-//! generator can't distort as it does requests per second, and resident memory.
+//! generator can't distort as it does requests per second, latencies at one rate for all, and resident memory.
 
 mod idle;
 mod load;
@@ -14,7 +14,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
-use crate::load::{Kind, Load, Round};
+use crate::idle::Held;
+use crate::load::{Kind, Load, Round, Upload};
 use crate::proxy::{Bench, GRPC_PATH, Proxy};
 use crate::report::{Cell, Row};
 
@@ -28,9 +29,15 @@ struct Arguments {
     /// How long each turn lasts.
     #[arg(long, value_name = "SECONDS", default_value_t = 1)]
     seconds: u64,
-    /// How many idle TLS connections are held, one row for each number; 0 leaves memory out.
+    /// How many idle connections are held of each kind; 0 leaves memory out.
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [10_000])]
     connections: Vec<usize>,
+    /// Measures latencies, too: at 70 % of what nginx can do.
+    #[arg(long)]
+    latencies: bool,
+    /// Writes the report here as well, as Markdown with a picture.
+    #[arg(long, value_name = "FOLDER")]
+    report: Option<std::path::PathBuf>,
     /// Only loads whose name contains this.
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
@@ -45,19 +52,26 @@ struct Arguments {
 /// The loads, with the most that the ingress may take of what nginx takes.
 const LOADS: &[Load] = &[
     Load { name: "HTTP/1.1 keep-alive", kind: Kind::Http1, path: "/", clients: 64, budget: Some(1.10) },
-    Load { name: "HTTP/1.1 over TLS", kind: Kind::Tls1, path: "/", clients: 64, budget: None },
-    Load { name: "HTTP/2 over TLS", kind: Kind::Tls2, path: "/", clients: 16, budget: None },
+    Load { name: "HTTP/1.1 over TLS", kind: Kind::Tls1, path: "/", clients: 64, budget: Some(0.90) },
+    Load { name: "HTTP/2 over TLS", kind: Kind::Tls2, path: "/", clients: 16, budget: Some(1.25) },
     Load { name: "full TLS handshake", kind: Kind::Handshakes, path: "/", clients: 400, budget: Some(0.60) },
-    Load { name: "1 MiB body", kind: Kind::Http1, path: "/mib", clients: 16, budget: None },
+    Load { name: "1 MiB body", kind: Kind::Http1, path: "/mib", clients: 16, budget: Some(0.80) },
+    Load { name: "1 MiB upload", kind: Kind::Post(Upload::Large), path: "/upload", clients: 16, budget: Some(0.80) },
+    Load { name: "64 KiB upload", kind: Kind::Post(Upload::Small), path: "/upload", clients: 16, budget: None },
     Load { name: "gRPC unary", kind: Kind::Grpc(10), path: GRPC_PATH, clients: 16, budget: Some(1.20) },
     Load { name: "gRPC unary, in turn", kind: Kind::Grpc(1), path: GRPC_PATH, clients: 1, budget: None },
     Load { name: "1 MiB body over TLS", kind: Kind::Tls1, path: "/mib", clients: 16, budget: None },
 ];
 
-/// Budgets of resident memory, in bytes: idle, and with this many idle TLS connections. The latter is measured after
-/// the loads, since a proxy that has worked is the one that users have.
-const IDLE_BUDGET: f64 = 12e6;
-const CONNECTIONS_BUDGET: (usize, f64) = (10_000, 150e6);
+/// Loads whose latencies are measured.
+const TIMED: [&str; 2] = ["HTTP/1.1 keep-alive", "HTTP/2 over TLS"];
+/// The part of nginx's rate at which latencies are measured.
+const TIMED_RATE: f64 = 0.7;
+
+/// Budgets of resident memory, in bytes: idle, and with this many idle connections. The latter is measured after the
+/// loads, since a proxy that has worked is the one that users have.
+const IDLE_BUDGET: f64 = 15e6;
+const MANY: usize = 10_000;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
@@ -70,27 +84,36 @@ async fn main() -> Result<()> {
     let mut rows = Vec::new();
     let idle = proxies.iter().map(Proxy::memory).collect::<Result<Vec<_>>>()?;
     for load in LOADS.iter().filter(|load| load.name.contains(&arguments.only)) {
-        rows.extend(under_load(load, &proxies, &arguments)?);
+        let rounds = under_load(load, &proxies, &arguments)?;
+        rows.extend(load_rows(load, &rounds));
+        if arguments.latencies && TIMED.contains(&load.name) {
+            let nginx = report::median(rounds.first().into_iter().flatten().map(|round| round.per_second).collect());
+            rows.extend(latency_rows(load, &proxies, nginx * TIMED_RATE, &arguments)?);
+        }
     }
-    let held = arguments.connections.iter().filter(|count| **count > 0);
-    if arguments.connections.iter().any(|count| *count > 0) {
+    let counts: Vec<usize> = arguments.connections.iter().copied().filter(|count| *count > 0).collect();
+    if !counts.is_empty() {
         rows.push(memory_row("memory, idle", &idle, Some(IDLE_BUDGET)));
     }
-    for count in held {
+    for (held, count) in counts.iter().flat_map(|count| Held::ALL.map(|held| (held, *count))) {
         let mut memory = Vec::new();
         for proxy in &proxies {
-            memory.push(idle::hold(proxy, &bench.trust, *count).await.with_context(|| proxy.name)?);
+            memory.push(idle::hold(proxy, &bench.trust, held, count).await.with_context(|| proxy.name)?);
         }
-        let budget = (*count == CONNECTIONS_BUDGET.0).then_some(CONNECTIONS_BUDGET.1);
-        rows.push(memory_row(&format!("memory, {count} idle TLS"), &memory, budget));
+        rows.push(memory_row(&format!("{count} {}", held.name()), &memory, (count == MANY).then_some(held.budget())));
     }
     let names: Vec<_> = proxies.iter().map(|proxy| proxy.name).collect();
     print!("{}", report::table(&names, &rows));
+    if let Some(folder) = &arguments.report {
+        std::fs::create_dir_all(folder)?;
+        std::fs::write(folder.join("bench.md"), report::markdown(&names, &rows))?;
+        std::fs::write(folder.join("bench.svg"), report::picture(&names, &rows))?;
+    }
     Ok(())
 }
 
 /// One load for each proxy in turn, again and again, so that whatever else the machine does meets them all.
-fn under_load(load: &Load, proxies: &[Proxy], arguments: &Arguments) -> Result<[Row; 2]> {
+fn under_load(load: &Load, proxies: &[Proxy], arguments: &Arguments) -> Result<Vec<Vec<Round>>> {
     let length = Duration::from_secs(arguments.seconds);
     let mut rounds: Vec<Vec<Round>> = vec![Vec::new(); proxies.len()];
     for round in 0..=arguments.rounds {
@@ -103,14 +126,50 @@ fn under_load(load: &Load, proxies: &[Proxy], arguments: &Arguments) -> Result<[
             }
         }
     }
+    Ok(rounds)
+}
+
+/// What the turns came to.
+fn load_rows(load: &Load, rounds: &[Vec<Round>]) -> [Row; 2] {
     let median = |of: fn(&Round) -> f64| -> Vec<f64> {
         rounds.iter().map(|rounds| report::median(rounds.iter().map(of).collect())).collect()
     };
     let cells = |values: Vec<f64>, decimals| values.into_iter().map(|value| Cell { value, decimals }).collect();
-    Ok([
-        Row::new(load.name, "CPU us/request", cells(median(|round| round.cpu_micros), 1)).budget_ratio(load.budget),
+    let cpu = cells(median(|round| round.cpu_micros), 1);
+    [
+        Row::new(load.name, "CPU us/request", cpu).budget_ratio(load.budget).spread(spread(rounds)),
         Row::new("", "requests/s", cells(median(|round| round.per_second), 0)),
-    ])
+    ]
+}
+
+/// The least and the greatest ratio of the last proxy to the first one, each in the same round.
+fn spread(rounds: &[Vec<Round>]) -> Option<(f64, f64)> {
+    let (reference, ours) = (rounds.first()?, rounds.last()?);
+    let ratios = reference.iter().zip(ours).map(|(reference, ours)| ours.cpu_micros / reference.cpu_micros);
+    ratios.fold(None, |all, ratio| {
+        let (least, greatest) = all.unwrap_or((ratio, ratio));
+        Some((ratio.min(least), ratio.max(greatest)))
+    })
+}
+
+/// The median over the rounds of each percentile, at the same rate for all.
+fn latency_rows(load: &Load, proxies: &[Proxy], rate: f64, arguments: &Arguments) -> Result<Vec<Row>> {
+    let length = Duration::from_secs(arguments.seconds);
+    let percentiles = [("p50 ms", 0.5), ("p99 ms", 0.99), ("p99.9 ms", 0.999)];
+    let mut seen = vec![vec![Vec::new(); proxies.len()]; percentiles.len()];
+    for _ in 0..arguments.rounds {
+        for (index, proxy) in proxies.iter().enumerate() {
+            let latencies = load.latencies(proxy, rate, length).with_context(|| proxy.name)?;
+            for ((_, part), seen) in percentiles.iter().zip(&mut seen) {
+                seen[index].push(report::percentile(&latencies, *part) as f64 / 1e3);
+            }
+        }
+    }
+    let rows = percentiles.into_iter().zip(seen).map(|((name, _), seen)| {
+        let cells = seen.into_iter().map(|values| Cell { value: report::median(values), decimals: 2 }).collect();
+        Row::new(&format!("  at {rate:.0}/s"), name, cells)
+    });
+    Ok(rows.collect())
 }
 
 fn memory_row(name: &str, bytes: &[u64], budget: Option<f64>) -> Row {

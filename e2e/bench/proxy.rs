@@ -28,12 +28,16 @@ pub(crate) struct Proxy {
     pub(crate) https: SocketAddr,
     /// Where it takes HTTP/2 in the clear.
     pub(crate) grpc: SocketAddr,
-    /// The file of a gRPC message.
-    pub(crate) message: PathBuf,
+    folder: PathBuf,
     process: Process,
 }
 
 impl Proxy {
+    /// A file that all loads share: `message` of a gRPC call, bodies by their size.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
     /// Processor time used so far, in microseconds.
     pub(crate) fn cpu_micros(&self) -> Result<f64> {
         self.process.cpu_micros()
@@ -64,6 +68,7 @@ impl Bench {
         let [certificate, key] = ["tls.crt", "tls.key"].map(|name| std::fs::read_to_string(folder.path().join(name)));
         std::fs::write(folder.path().join("tls.pem"), certificate? + &key?)?;
         std::fs::write(folder.path().join("mib"), vec![b'x'; 1 << 20])?;
+        std::fs::write(folder.path().join("64k"), vec![b'x'; 64 << 10])?;
         // Not compressed, and 16 bytes long (gRPC over HTTP/2, "Length-Prefixed-Message").
         std::fs::write(folder.path().join("message"), [&[0, 0, 0, 0, 16], &[7; 16][..]].concat())?;
         let (backend, calls) = (free()?, free()?);
@@ -85,14 +90,18 @@ impl Bench {
         if on_path("haproxy") {
             proxies.push(self.haproxy()?);
         }
+        if on_path("caddy") {
+            proxies.push(self.caddy()?);
+        }
         let program = tools::program("landfall-ingress")?;
         if let Some(before) = before {
-            proxies.push(self.landfall("before", before, "landfall")?);
+            proxies.push(self.landfall("before", before, &["--no-access-log"])?);
         }
         if pingora {
-            proxies.push(self.landfall("pingora", &program, "pingora")?);
+            proxies.push(self.landfall("pingora", &program, &["--no-access-log", "--engine", "pingora"])?);
         }
-        proxies.push(self.landfall("landfall", &program, "landfall")?);
+        proxies.push(self.landfall("with its log", &program, &[])?);
+        proxies.push(self.landfall("landfall", &program, &["--no-access-log"])?);
         for Proxy { name, http, process, .. } in &proxies {
             wait::until(PATIENCE, &format!("{name} to answer"), || async {
                 let answer = client::get(*http, HOST, "/").await?;
@@ -109,7 +118,7 @@ impl Bench {
         let (http, https, grpc) = (free()?, free()?, free()?);
         let text = self.fill(include_str!("nginx.conf"), http, https, grpc);
         let process = nginx(self.folder.path(), "nginx", &text, Core::Proxy)?;
-        Ok(Proxy { name: "nginx", http, https, grpc, message: self.file("message"), process })
+        Ok(Proxy { name: "nginx", http, https, grpc, folder: self.folder.path().to_owned(), process })
     }
 
     fn haproxy(&self) -> Result<Proxy> {
@@ -119,10 +128,22 @@ impl Bench {
         let mut command = Command::new("haproxy");
         command.arg("-db").arg("-f").arg(config);
         let process = Process::start(&command, Core::Proxy, &self.file("haproxy.out"))?;
-        Ok(Proxy { name: "haproxy", http, https, grpc, message: self.file("message"), process })
+        Ok(Proxy { name: "haproxy", http, https, grpc, folder: self.folder.path().to_owned(), process })
     }
 
-    fn landfall(&self, name: &'static str, program: &Path, engine: &str) -> Result<Proxy> {
+    fn caddy(&self) -> Result<Proxy> {
+        let (http, https, grpc) = (free()?, free()?, free()?);
+        let config = self.file("Caddyfile");
+        std::fs::write(&config, self.fill(include_str!("Caddyfile"), http, https, grpc))?;
+        let mut command = Command::new("caddy");
+        command.args(["run", "--adapter", "caddyfile", "--config"]).arg(config);
+        // One core, as the others have; its files stay with the rest.
+        command.env("GOMAXPROCS", "1").env("HOME", self.folder.path()).env("XDG_DATA_HOME", self.folder.path());
+        let process = Process::start(&command, Core::Proxy, &self.file("caddy.out"))?;
+        Ok(Proxy { name: "caddy", http, https, grpc, folder: self.folder.path().to_owned(), process })
+    }
+
+    fn landfall(&self, name: &'static str, program: &Path, arguments: &[&str]) -> Result<Proxy> {
         let (http, https, admin) = (free()?, free()?, free()?);
         let ingress = manifests::ingress("shop", HOST, &[("/", "web"), ("/landfall.Echo", "calls")])
             .replace("  rules:", &format!("  tls: [{{hosts: [{HOST}], secretName: shop-tls}}]\n  rules:"));
@@ -130,17 +151,14 @@ impl Bench {
         let calls = manifests::service("calls", &[self.calls]).replace("port: 80}]}", h2c);
         self.manifests.write("shop.yaml", &(ingress + &manifests::service("web", &[self.backend]) + &calls))?;
         let mut command = Command::new(program);
-        // The others keep no access log either.
-        command
-            .args(["serve", "--workers", "1", "--no-access-log", "--engine", engine, "--manifests"])
-            .arg(self.manifests.path());
+        command.args(["serve", "--workers", "1"]).args(arguments).arg("--manifests").arg(self.manifests.path());
         for (flag, addr) in [("--http", http), ("--https", https), ("--admin", admin)] {
             command.args([flag, &addr.to_string()]);
         }
         // There is nobody to be told of its leaving.
         command.env("LANDFALL_LAME_DUCK", "0").env("LANDFALL_DRAIN_TIMEOUT", "0");
         let process = Process::start(&command, Core::Proxy, &self.file(&format!("{name}.out")))?;
-        Ok(Proxy { name, http, https, grpc: http, message: self.file("message"), process })
+        Ok(Proxy { name, http, https, grpc: http, folder: self.folder.path().to_owned(), process })
     }
 
     fn fill(&self, template: &str, http: SocketAddr, https: SocketAddr, grpc: SocketAddr) -> String {
