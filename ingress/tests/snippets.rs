@@ -11,13 +11,13 @@ use support::backend::Backend;
 use support::client::Client;
 use support::plane::{Plane, Rule, rule};
 
-fn snippet(text: &str) -> Option<Arc<Snippet>> {
+fn snippet(text: &str) -> Arc<Snippet> {
     let (snippet, _) = read(Kind::Configuration, text, &names_of(text)).unwrap();
-    Some(Arc::new(snippet))
+    Arc::new(snippet)
 }
 
 fn with(host: &'static str, backend: &Backend, text: &str) -> Rule {
-    rule(host, "/", &[backend.address]).policy(|policy| policy.snippet = snippet(text))
+    rule(host, "/", &[backend.address]).policy(|policy| policy.snippet = Some(snippet(text)))
 }
 
 /// All values of a field, in their order.

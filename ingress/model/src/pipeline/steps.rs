@@ -193,7 +193,6 @@ impl Request<'_> {
         request.pass_on(found, table, levels, policies, run).map(Passed::Decided)
     }
 
-    #[expect(clippy::too_many_lines, reason = "one step after the other")]
     fn pass_on<'t>(
         &self,
         found: Match<'t>,
@@ -234,8 +233,7 @@ impl Request<'_> {
             edits.set.retain(|(name, _)| *name != TE);
         }
         if let Some(connection) = route.policy.connection {
-            edits.set.retain(|(name, _)| *name != CONNECTION);
-            edits.set.push((CONNECTION, HeaderValue::from_static(connection)));
+            replace(&mut edits, CONNECTION, HeaderValue::from_static(connection));
         }
         if !Arc::ptr_eq(own, backend) {
             name_backend(route, Some(own), &mut edits);
@@ -250,8 +248,7 @@ impl Request<'_> {
         if let Some(host) = &route.policy.upstream_host
             && let Ok(host) = HeaderValue::from_str(&host.expand(&self.template_facts(route, Some(backend), client)))
         {
-            edits.set.retain(|(name, _)| *name != HOST);
-            edits.set.push((HOST, host));
+            replace(&mut edits, HOST, host);
         }
         let (key, affinity) = self.endpoint(route, &state, client);
         let [of_host, of_route] = policies;
@@ -285,14 +282,15 @@ impl Request<'_> {
             snippet: None,
             state,
         });
-        let facts = self.template_facts(route, Some(backend), client);
+        let facts = || self.template_facts(route, Some(backend), client);
         let Some(auth) = auth else {
             if let Some(run) = run {
-                forward.snippet = Some(self.effects(run, facts)?);
+                forward.snippet = Some(self.effects(run, facts())?);
                 forward.settle(None);
             }
             return Ok(Decision::Forward(forward));
         };
+        let facts = facts();
         let (head, id) = (self.facts.head, self.facts.request_id);
         let outer = Facts { outer_scheme: if self.facts.secure() { "https" } else { "http" }, ..facts };
         let mut ask = Box::new(Ask::new(forward, auth, head, &outer, id, &certificate));
@@ -518,6 +516,12 @@ impl Request<'_> {
     fn unavailable(&self, reason: &str) -> Answer {
         self.page(StatusCode::SERVICE_UNAVAILABLE, reason)
     }
+}
+
+/// Sets a field in place of what was to be set.
+fn replace(edits: &mut HeaderEdits, name: HeaderName, value: HeaderValue) {
+    edits.set.retain(|(set, _)| *set != name);
+    edits.set.push((name, value));
 }
 
 /// The declared length of the body.
