@@ -8,6 +8,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::Ingress;
+use landfall_ingress_model::acme::ask::Asking;
+use landfall_ingress_model::acme::challenges::Challenges;
 use landfall_ingress_model::compiler::{Built, Compiler};
 use landfall_ingress_model::fields::{Fields, HeaderEdits};
 use landfall_ingress_model::input::Input;
@@ -73,7 +75,13 @@ fn ask(built: &Built, host: &str, target: &str) -> Decision {
     let head = RequestHead { method: &method, version: Version::HTTP_11, target, authority: None, headers: &fields };
     let address = "192.0.2.1:80".parse().unwrap();
     let connection = Connection { client: address, peer: address, local: address, destination: None, tls: None };
-    let live = Live { dice: 7, now: 1_780_000_000, instant: Instant::now(), limiter: &Unlimited };
+    let live = Live {
+        dice: 7,
+        now: 1_780_000_000,
+        instant: Instant::now(),
+        limiter: &Unlimited,
+        challenges: &Challenges::default(),
+    };
     let id = HeaderValue::from_static("id");
     let decide = || decide(&head, &connection, &built.table, &PipelineSettings::default(), &id, &live);
     match decide() {
@@ -152,6 +160,7 @@ pub(crate) fn settings() -> Settings {
         reserved_ports: [80, 443, 10254].into(),
         disable_catch_all: false,
         ssl_passthrough: true,
+        asking: Asking::Off,
         origin: Origin::Folder,
         secret_namespaces: Vec::new(),
         host_ownership: HostOwnership::None,

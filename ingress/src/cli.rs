@@ -4,9 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use crate::acme::settings::AcmeArgs;
 use crate::engine::Carrier;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
+use landfall_ingress_model::acme::ask::Asking;
 use landfall_ingress_model::settings::{ExternalNames, HostOwnership, Origin, Publish, Settings};
 use landfall_model::ObjectKey;
 use landfall_shared::telemetry::LogArgs;
@@ -32,6 +34,8 @@ pub enum Command {
     /// Print what changes for the Ingresses of ingress-nginx when they are served from here; exit with 1 if anything is
     /// refused or differs.
     Migrate(Box<MigrateArgs>),
+    /// Print how the automatic certificates of a running ingress stand; exit with 1 if one is not as it should be.
+    Certs(CertsArgs),
 }
 
 /// What decides which Ingresses are ours and what stands behind them.
@@ -146,6 +150,7 @@ impl ModelArgs {
                 Names::All => ExternalNames::All,
             },
             cluster_domain: self.cluster_domain(origin),
+            asking: Asking::Off,
             publish,
             crypto: crate::crypto_provider(),
         }
@@ -220,6 +225,9 @@ pub struct ServeArgs {
     /// The name of this replica in the Lease; by default `POD_NAME`, else the host name and a random suffix.
     #[arg(long, env = "LANDFALL_IDENTITY", value_name = "NAME")]
     pub identity: Option<String>,
+    /// Automatic certificates.
+    #[command(flatten)]
+    pub acme: AcmeArgs,
     /// How traffic is carried.
     #[command(flatten)]
     pub traffic: TrafficArgs,
@@ -298,6 +306,17 @@ pub struct CheckArgs {
     /// Which Ingresses are ours.
     #[command(flatten)]
     pub model: ModelArgs,
+}
+
+/// `certs`.
+#[derive(Args, Debug)]
+pub struct CertsArgs {
+    /// The admin port of the ingress.
+    #[arg(long, env = "LANDFALL_ADMIN", value_name = "ADDR:PORT", default_value = "127.0.0.1:10254")]
+    pub admin: SocketAddr,
+    /// Text or JSON.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
 }
 
 /// `explain`.

@@ -16,6 +16,7 @@ use landfall_shared::source::{Batch, Source, SourceView};
 use rustls_pki_types::UnixTime;
 use tokio::time::sleep;
 
+use crate::acme::Link;
 use crate::listener::{StreamPorts, Unopened};
 use crate::named::Named;
 use crate::observe::ControlMetrics;
@@ -48,14 +49,18 @@ pub struct Control {
     pub(crate) config_maps: Named<ConfigMap>,
     /// The ports of TCP and UDP services.
     pub(crate) ports: StreamPorts,
+    /// Whoever looks after certificates.
+    pub(crate) acme: Option<Link>,
     /// Dropped with the first complete table.
     pub block: Option<Block>,
 }
 
-/// The problems that were published last: those of the build, of the source, and of ports that can't be opened.
+/// The problems that were published last: those of the build, of certificates, of the source, and of ports that can't be
+/// opened.
 #[derive(Default)]
 struct Told {
     built: Option<Arc<[Problem]>>,
+    acme: Option<Arc<[Problem]>>,
     source: Vec<Problem>,
     ports: Vec<Problem>,
 }
@@ -78,6 +83,10 @@ impl Control {
                     compiler.apply([change]);
                     Instant::now()
                 }
+                news = acme_news(&mut self.acme) => {
+                    compiler.apply(news);
+                    Instant::now()
+                }
                 batch = source.batches.recv() => match batch {
                     Some(batch) => {
                         let received = batch.received;
@@ -97,6 +106,9 @@ impl Control {
                 pause = until(built.next_deadline);
                 compiler.apply(self.secrets.watch(&built.missing_secrets));
                 compiler.apply(self.config_maps.watch(&built.missing_config_maps));
+                if let Some(acme) = &mut self.acme {
+                    acme.built(&built.asked);
+                }
                 self.publish(&compiler, built, &view, received, &mut told);
                 if !told.ports.is_empty() {
                     pause = pause.min(PORT_RETRY);
@@ -131,15 +143,17 @@ impl Control {
         self.metrics.built(&built.table, received.elapsed(), new_table);
         // Most changes are of endpoints and change no problem; then nothing is told anew.
         let source = view.problems();
-        let unchanged = told.built.as_ref().is_some_and(|last| Arc::ptr_eq(last, &built.problems));
+        let acme = self.acme.as_ref().map(Link::problems);
+        let unchanged = told.built.as_ref().is_some_and(|last| Arc::ptr_eq(last, &built.problems)) && told.acme == acme;
         let problems = (!unchanged || told.source != source || told.ports != ports).then(|| {
             let located = built.problems.iter().cloned().map(|problem| locate(problem, view));
-            let of_ports = ports.iter().cloned().map(|problem| locate(problem, view));
-            let problems: Vec<Problem> = source.iter().cloned().chain(located).chain(of_ports).collect();
+            let certificates = acme.iter().flat_map(|problems| problems.iter().cloned());
+            let others = certificates.chain(ports.iter().cloned()).map(|problem| locate(problem, view));
+            let problems: Vec<Problem> = source.iter().cloned().chain(located).chain(others).collect();
             self.metrics.problems(&problems);
             problems
         });
-        *told = Told { built: Some(built.problems), source, ports };
+        *told = Told { built: Some(built.problems), acme, source, ports };
         self.board.publish(built.table.generation, built.statuses, built.ingresses, problems);
         if self.secrets.settled() && self.config_maps.settled() && self.block.take().is_some() {
             tracing::info!(generation = built.table.generation, "first complete table is live");
@@ -149,8 +163,19 @@ impl Control {
     /// Applies a batch; true once the source has listed everything.
     fn take(&self, compiler: &mut Compiler, batch: Batch<Input>) -> bool {
         batch.changes.iter().for_each(|input| self.uids.apply(input));
+        if let Some(acme) = &self.acme {
+            batch.changes.iter().for_each(|input| acme.changed(input));
+        }
         compiler.apply(batch.changes);
         batch.complete
+    }
+}
+
+/// Waits for what whoever looks after certificates has to say: a Secret, or that there are other problems.
+async fn acme_news(acme: &mut Option<Link>) -> Option<Input> {
+    match acme {
+        Some(acme) => acme.news().await,
+        None => std::future::pending().await,
     }
 }
 

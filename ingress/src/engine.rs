@@ -30,6 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use landfall_ingress_model::acme::challenges::Challenges;
 use landfall_ingress_model::backend::{Backend, BackendKey, Target};
 use landfall_ingress_model::balance::Balancer;
 use landfall_ingress_model::pipeline::{Connection, PipelineSettings};
@@ -107,6 +108,8 @@ pub enum Carrier {
 pub struct EngineConfig {
     /// The routing table.
     pub table: Arc<ArcSwap<Table>>,
+    /// The challenges of our own that are answered.
+    pub challenges: Arc<Challenges>,
     /// Settings of the pipeline.
     pub pipeline: PipelineSettings,
     /// Limits.
@@ -139,6 +142,7 @@ pub struct Engine {
 /// What all exchanges of a worker share.
 struct Shared {
     table: Arc<ArcSwap<Table>>,
+    challenges: Arc<Challenges>,
     pipeline: PipelineSettings,
     limits: EngineLimits,
     drain: Drain,
@@ -174,11 +178,12 @@ impl Shared {
 impl Engine {
     /// An engine. To be made on the runtime that it will run on.
     pub fn new(config: &EngineConfig) -> Result<Self, EngineError> {
-        let EngineConfig { table, pipeline, limits, drain, observer, resolver, opinions, clients, carrier } =
+        let EngineConfig { table, challenges, pipeline, limits, drain, observer, resolver, opinions, clients, carrier } =
             config.clone();
         let pool = Pool::new(&crate::crypto_provider(), limits.upstream_idle, limits.upstream_idle_timeout)?;
         let clock = Clock::default();
-        let shared = Shared { table, pipeline, limits, drain, observer, resolver, opinions, clients, pool, clock };
+        let shared =
+            Shared { table, challenges, pipeline, limits, drain, observer, resolver, opinions, clients, pool, clock };
         let pingora = (carrier == Carrier::Pingora).then(|| pingora::Proxy::new(config));
         Ok(Self { shared: Arc::new(shared), pingora })
     }

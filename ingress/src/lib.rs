@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
+pub mod acme;
+pub mod certs;
 pub mod check;
 pub mod cli;
 pub mod control;

@@ -1,6 +1,7 @@
 //! What operators see of the traffic and of the control work: metrics and the access log.
 
 mod access;
+mod acme;
 mod control;
 mod kept;
 mod labels;
@@ -11,6 +12,7 @@ mod streams;
 mod traffic;
 
 pub use access::AccessLog;
+pub use acme::AcmeMetrics;
 pub use control::ControlMetrics;
 pub use nginx::Identity;
 pub use traffic::Traffic;

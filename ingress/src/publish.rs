@@ -11,6 +11,7 @@ use landfall_shared::events::EventPublisher;
 use landfall_shared::lease::Elector;
 use landfall_shared::publish::{Publisher, Write};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::cli::ServeArgs;
 use crate::status::StatusBoard;
@@ -23,16 +24,27 @@ const MANAGER: &str = "landfall-ingress";
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 /// Starts writing what the board says.
-pub(crate) fn start(client: kube::Client, args: &ServeArgs, board: Arc<StatusBoard>, uids: Arc<Uids>, drain: Drain) {
+///
+/// Returns whether this replica leads, as it changes, and who writes Events.
+pub(crate) fn start(
+    client: kube::Client,
+    args: &ServeArgs,
+    board: Arc<StatusBoard>,
+    uids: Arc<Uids>,
+    drain: Drain,
+) -> (watch::Receiver<bool>, EventPublisher) {
     let identity = identity(args);
     let elector = Elector::start(client.clone(), &own_namespace(args), &args.lease, &identity);
     let writer = Writer {
         statuses: Publisher::start::<Ingress>(client.clone(), MANAGER, elector.leader()),
-        events: EventPublisher::new(client, MANAGER, &identity, elector.leader()),
+        events: EventPublisher::new(client.clone(), MANAGER, &identity, elector.leader()),
         board,
         uids,
     };
+    let leader = elector.leader();
+    let events = EventPublisher::new(client, MANAGER, &identity, leader.clone());
     tokio::spawn(writer.run(elector, drain));
+    (leader, events)
 }
 
 /// Our own namespace: as given, else the pod's, else `default`.

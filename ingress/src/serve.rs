@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
+use landfall_ingress_model::acme::challenges::Challenges;
 use landfall_ingress_model::compiler::Compiler;
 use landfall_ingress_model::input::Input;
 use landfall_ingress_model::pipeline::PipelineSettings;
@@ -16,6 +17,7 @@ use landfall_shared::readiness::Readiness;
 use landfall_shared::source::{Source, kubernetes, manifests};
 use landfall_shared::telemetry;
 
+use crate::acme::{self, InCluster, Parts};
 use crate::cli::{MetricNames, ServeArgs, TrafficArgs};
 use crate::control::Control;
 use crate::debug;
@@ -23,7 +25,7 @@ use crate::engine::EngineLimits;
 use crate::inputs::{self, PodScope};
 use crate::listener::{ConnectionLimits, DataPlane, DataPlaneConfig};
 use crate::named::Named;
-use crate::observe::{AccessLog, ControlMetrics, Identity, Traffic};
+use crate::observe::{AccessLog, AcmeMetrics, ControlMetrics, Identity, Traffic};
 use crate::publish::{self, identity, own_namespace};
 use crate::resolve::Resolver;
 use crate::status::StatusBoard;
@@ -63,14 +65,17 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let registry = SharedRegistry::default();
     let table = Arc::new(ArcSwap::from_pointee(Table::default()));
     let access_log = (!args.traffic.no_access_log).then(|| AccessLog::new(args.log.log_format, table.clone()));
-    let (control_metrics, traffic) = register(&registry, args, table.clone(), access_log.clone());
+    let (control_metrics, traffic, acme_metrics) = register(&registry, args, table.clone(), access_log.clone());
     let board = Arc::new(StatusBoard::default());
     let uids = Arc::new(Uids::default());
     let origin = Origin::of(args).await?;
     let mut model = args.model.settings(origin.settings(), origin.publish(args));
+    model.asking = args.acme.asking();
+    let challenges = Arc::new(Challenges::default());
     let Source { batches, view } = origin.start(args, &model.publish)?;
 
-    let config = DataPlaneConfig::new(table.clone(), drain.clone(), Arc::new(traffic));
+    let mut config = DataPlaneConfig::new(table.clone(), drain.clone(), Arc::new(traffic));
+    config.challenges = challenges.clone();
     let plane = DataPlane::start(data_plane(config, args, origin.settings()))?;
     tracing::info!(http = ?plane.http(), https = ?plane.https(), "listening");
 
@@ -85,17 +90,32 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let own = plane.http().iter().chain(plane.https()).chain([&address]);
     model.reserved_ports = own.map(SocketAddr::port).collect();
 
+    let mut cluster = None;
     if let Origin::Cluster(client) = &origin
         && !args.no_status
     {
-        publish::start(client.clone(), args, board.clone(), uids.clone(), drain.clone());
+        let (leader, events) = publish::start(client.clone(), args, board.clone(), uids.clone(), drain.clone());
+        let (client, namespace, uids) = (client.clone(), own_namespace(args), uids.clone());
+        cluster = Some(InCluster { client, namespace, lease: args.lease.clone(), leader, events, uids });
+    }
+    let mut compiler = Compiler::new(model);
+    let mut acme = None;
+    if let Some(metrics) = acme_metrics {
+        if origin.client().is_some() && cluster.is_none() {
+            bail!(
+                "--no-status leaves no Lease to decide which replica orders certificates; remove it or the --acme flags"
+            );
+        }
+        let (link, kept) = acme::start(&args.acme, Parts { cluster, challenges, board: board.clone(), metrics })?;
+        compiler.apply(kept);
+        acme = Some(link);
     }
     let secrets = Named::new(origin.client(), Input::NamedSecret);
     let config_maps = Named::new(origin.client(), Input::NamedConfigMap);
     let ports = plane.stream_ports();
     let control =
-        Control { table, board, uids, metrics: control_metrics, secrets, config_maps, ports, block: Some(block) };
-    tokio::spawn(control.run(Source { batches, view }, Compiler::new(model)));
+        Control { table, board, uids, metrics: control_metrics, secrets, config_maps, ports, acme, block: Some(block) };
+    tokio::spawn(control.run(Source { batches, view }, compiler));
     drainer.on_signals(plane.idle()).await.context("cannot wait for signals")?;
     plane.stop();
     if let Some(log) = access_log {
@@ -192,7 +212,7 @@ fn register(
     args: &ServeArgs,
     table: Arc<ArcSwap<Table>>,
     access_log: Option<AccessLog>,
-) -> (ControlMetrics, Traffic) {
+) -> (ControlMetrics, Traffic, Option<AcmeMetrics>) {
     let mut registry = registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     telemetry::register_build_info(&mut registry);
     let control = ControlMetrics::register(&mut registry);
@@ -201,5 +221,6 @@ fn register(
         let identity = Identity { namespace: own_namespace(args), pod: identity(args) };
         traffic = traffic.as_nginx(&mut registry, table, identity, &control);
     }
-    (control, traffic)
+    let acme = args.acme.is_on().then(|| AcmeMetrics::register(&mut registry));
+    (control, traffic, acme)
 }

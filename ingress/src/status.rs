@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use landfall_ingress_model::acme::view::View;
 use landfall_ingress_model::status::{IngressStatus, IngressView};
 use landfall_model::{ObjectKey, Problem, Severity};
 use landfall_shared::source::SourceView;
@@ -22,6 +23,7 @@ struct Latest {
     ingresses: Arc<[Arc<IngressView>]>,
     statuses: BTreeMap<ObjectKey, IngressStatus>,
     problems: Vec<Problem>,
+    certificates: Vec<View>,
 }
 
 impl Default for StatusBoard {
@@ -58,6 +60,14 @@ impl StatusBoard {
         }
     }
 
+    /// Takes how automatic certificates stand.
+    pub(crate) fn certificates(&self, views: &[View]) {
+        let mut latest = self.latest();
+        if latest.certificates != views {
+            latest.certificates = views.to_vec();
+        }
+    }
+
     /// Takes what the source says of itself while there is no complete table yet.
     pub fn source_problems(&self, problems: Vec<Problem>) {
         let mut latest = self.latest();
@@ -88,6 +98,7 @@ impl StatusBoard {
             "generation": latest.generation,
             "source": source.describe(),
             "ingresses": &*latest.ingresses,
+            "certificates": latest.certificates,
             "problems": latest.problems,
         })
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::Ingress;
+use landfall_ingress_model::acme::ask::Asking;
 use landfall_ingress_model::compiler::{Built, Compiler};
 use landfall_ingress_model::host::HostName;
 use landfall_ingress_model::input::Input;
@@ -69,6 +70,7 @@ fn settings() -> Settings {
         host_ownership: HostOwnership::None,
         external_names: ExternalNames::Outside,
         cluster_domain: "cluster.local".into(),
+        asking: Asking::Off,
         publish: Publish::Addresses(vec!["192.0.2.1".into()]),
         crypto: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
     }

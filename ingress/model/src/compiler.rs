@@ -8,6 +8,7 @@
 //! objects.
 
 pub mod annotations;
+mod asked;
 mod auth;
 pub(crate) mod backends;
 pub(crate) mod certificates;
@@ -43,6 +44,7 @@ use k8s_openapi::api::networking::v1::Ingress;
 use landfall_model::{Change, ObjectKey, Problem};
 use rustls_pki_types::UnixTime;
 
+use crate::acme::ask::Asked;
 use crate::backend::{Backend, BackendState};
 use crate::host::HostPattern;
 use crate::input::Input;
@@ -85,6 +87,9 @@ pub struct Built {
     pub missing_secrets: Arc<BTreeSet<ObjectKey>>,
     /// `ConfigMap`s that are named and that no source has.
     pub missing_config_maps: Arc<BTreeSet<ObjectKey>>,
+    /// The certificates that are asked for, the oldest Ingress first. The very same list as before if nothing in it
+    /// changed.
+    pub asked: Arc<[Asked]>,
     /// When time alone will change the outcome: a certificate becomes valid or expires.
     pub next_deadline: Option<UnixTime>,
 }
@@ -128,6 +133,7 @@ pub struct Compiler {
     notes: Notes,
     overlaps: Overlaps,
     reports: Reports,
+    asked: Arc<[Asked]>,
     pub(crate) table: Arc<Table>,
     dirty: Dirty,
 }
@@ -198,6 +204,7 @@ impl Compiler {
             notes: Notes::default(),
             overlaps: Overlaps::default(),
             reports: Reports::default(),
+            asked: Arc::default(),
             table: Arc::default(),
             dirty: Dirty::default(),
             settings,
@@ -321,6 +328,9 @@ impl Compiler {
         if dirty.publisher && self.publisher.refresh() {
             effects.views.extend(self.linked.keys().cloned());
         }
+        if first || !dirty.ingresses.is_empty() {
+            self.collect_asked();
+        }
         let statuses = self.report(&dirty.observed, &effects);
         Built {
             table: self.table.clone(),
@@ -330,6 +340,7 @@ impl Compiler {
             problems: self.reports.problems.clone(),
             missing_secrets: self.secrets.missing(),
             missing_config_maps: self.config_maps.missing(),
+            asked: self.asked.clone(),
             next_deadline: self.secrets.next_deadline(),
         }
     }

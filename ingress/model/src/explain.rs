@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use landfall_model::ObjectKey;
 use serde::Serialize;
 
+use crate::acme::challenges::Challenges;
 use crate::backend::Target;
 use crate::compiler::Compiler;
 use crate::compiler::ingress::ParsedIngress;
@@ -268,7 +269,13 @@ fn decision(compiler: &Compiler, request: &Request) -> Decision {
         headers: &Fields::from(&headers),
     };
     let id = headers.get("x-request-id").cloned().unwrap_or(HeaderValue::from_static("(generated)"));
-    let live = Live { dice: u64::MAX, now: 0, instant: std::time::Instant::now(), limiter: &Unlimited };
+    let live = Live {
+        dice: u64::MAX,
+        now: 0,
+        instant: std::time::Instant::now(),
+        limiter: &Unlimited,
+        challenges: &Challenges::default(),
+    };
     decide(&head, &connection, &compiler.table, &PipelineSettings::default(), &id, &live)
 }
 

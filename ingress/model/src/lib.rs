@@ -6,6 +6,7 @@
 //! [`pipeline`].
 
 pub mod access;
+pub mod acme;
 pub mod address;
 pub mod authorities;
 pub mod backend;

@@ -29,6 +29,7 @@ use http::header::HOST;
 use http::{HeaderValue, Method, StatusCode, Version};
 use ipnet::IpNet;
 
+use crate::acme::challenges::Challenges;
 use crate::fields::{FieldValue, Fields};
 use crate::host::HostName;
 use crate::path::CanonicalPath;
@@ -109,6 +110,8 @@ pub struct Live<'a> {
     pub instant: std::time::Instant,
     /// Counts requests against limits.
     pub limiter: &'a dyn Limiter,
+    /// The challenges of our own that are answered.
+    pub challenges: &'a Challenges,
 }
 
 /// What happens to a request.
@@ -153,6 +156,10 @@ pub fn decide(
     };
     if head.target.contains('#') {
         return refuse(StatusCode::BAD_REQUEST, "the request target has a fragment");
+    }
+    // Before any rule: whoever asks has to get the answer, and has nothing else to ask for at such a path.
+    if let Some(body) = live.challenges.http_01(raw_path) {
+        return Decision::Answer(Answer::challenge(body, request_id), None);
     }
     let path = match CanonicalPath::parse(raw_path) {
         Ok(path) => path,

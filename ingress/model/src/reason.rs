@@ -104,6 +104,38 @@ reasons! {
     PORT_CONFLICT = "PortConflict";
     /// A port that can't be listened on.
     PORT_UNAVAILABLE = "PortUnavailable";
+    /// An Ingress asks for a certificate, but automatic certificates are off.
+    ACME_OFF = "AcmeOff";
+    /// An Ingress asks for a certificate of an issuer that does not exist.
+    ACME_UNKNOWN_ISSUER = "AcmeUnknownIssuer";
+    /// An issuer that can't be read.
+    ACME_INVALID_ISSUER = "AcmeInvalidIssuer";
+    /// An Ingress asks for a certificate in a Secret that somebody else wrote.
+    ACME_FOREIGN_SECRET = "AcmeForeignSecret";
+    /// A host that no challenge of the issuer can prove.
+    ACME_UNPROVABLE_HOST = "AcmeUnprovableHost";
+    /// An Ingress asks for a certificate, but a TLS entry of it names no host or no Secret.
+    ACME_INCOMPLETE = "AcmeIncomplete";
+    /// The CA can't be reached, or fails.
+    ACME_UNREACHABLE = "AcmeUnreachable";
+    /// The CA refuses the account.
+    ACME_ACCOUNT_REFUSED = "AcmeAccountRefused";
+    /// A limit of the CA's is reached.
+    ACME_RATE_LIMITED = "AcmeRateLimited";
+    /// The CA could not reach the challenge of a host, as a check of our own says.
+    ACME_CHALLENGE_UNREACHABLE = "AcmeChallengeUnreachable";
+    /// The CA has not found the challenge of a host.
+    ACME_VALIDATION_FAILED = "AcmeValidationFailed";
+    /// A CAA record forbids the CA to issue for a host.
+    ACME_FORBIDDEN_BY_CAA = "AcmeForbiddenByCaa";
+    /// The CA refuses an order.
+    ACME_REFUSED = "AcmeRefused";
+    /// A certificate could not be stored.
+    ACME_NOT_STORED = "AcmeNotStored";
+    /// Not a Problem: a certificate was ordered.
+    CERTIFICATE_ORDERED = "CertificateOrdered";
+    /// Not a Problem: a certificate was issued.
+    CERTIFICATE_ISSUED = "CertificateIssued";
 }
 
 #[cfg(test)]

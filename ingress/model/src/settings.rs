@@ -6,6 +6,8 @@ use std::sync::Arc;
 use landfall_model::ObjectKey;
 use rustls::crypto::CryptoProvider;
 
+use crate::acme::ask::Asking;
+
 /// Where the objects come from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Origin {
@@ -86,6 +88,8 @@ pub struct Settings {
     pub external_names: ExternalNames,
     /// The domain that the cluster's own names are under, such as `cluster.local`.
     pub cluster_domain: String,
+    /// For which Ingresses certificates are ordered.
+    pub asking: Asking,
     /// Status addresses.
     pub publish: Publish,
     /// Checks and loads private keys; chosen by the binary.

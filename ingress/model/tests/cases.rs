@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
+use landfall_ingress_model::acme::challenges::Challenges;
 use landfall_ingress_model::backend::{BackendState, Target};
 use landfall_ingress_model::compiler::Compiler;
 use landfall_ingress_model::fields::{Fields, HeaderEdits};
@@ -287,7 +288,13 @@ fn answer(table: &Table, asked: &Asked, with: &With) -> Found {
     let connection = Connection { client: address, peer: address, local: address, destination: None, tls };
     let settings =
         PipelineSettings { trusted_proxies: with.trusted_proxies.iter().map(|net| net.parse().unwrap()).collect() };
-    let live = Live { dice: 0, now: 0, instant: std::time::Instant::now(), limiter: &Unlimited };
+    let live = Live {
+        dice: 0,
+        now: 0,
+        instant: std::time::Instant::now(),
+        limiter: &Unlimited,
+        challenges: &Challenges::default(),
+    };
     match decide(&head, &connection, table, &settings, &HeaderValue::from_static("id"), &live) {
         Decision::Ask(_) => Found { gets: "ask".to_owned(), ..Found::default() },
         Decision::Forward(forward) => {

@@ -6,6 +6,7 @@ mod support;
 use std::net::SocketAddr;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use landfall_ingress_model::acme::challenges::Challenges;
 use landfall_ingress_model::compiler::Compiler;
 use landfall_ingress_model::explain::{Explanation, Request, explain};
 use landfall_ingress_model::fields::{Fields, HeaderEdits};
@@ -59,7 +60,13 @@ fn decision(compiler: &Compiler, target: &str) -> Decision {
     let head = RequestHead { method, version, target, authority: None, headers: &headers };
     let client = SocketAddr::from(([192, 0, 2, 1], 80));
     let connection = Connection { client, peer: client, local: client, destination: None, tls: None };
-    let live = Live { dice: 0, now: 0, instant: std::time::Instant::now(), limiter: &Unlimited };
+    let live = Live {
+        dice: 0,
+        now: 0,
+        instant: std::time::Instant::now(),
+        limiter: &Unlimited,
+        challenges: &Challenges::default(),
+    };
     let id = HeaderValue::from_static("id");
     decide(&head, &connection, compiler.table(), &PipelineSettings::default(), &id, &live)
 }

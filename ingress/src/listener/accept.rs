@@ -143,10 +143,11 @@ impl Acceptor {
             }
         }
         let socket = Socket::new(tcp, ahead.freeze());
-        let (stream, tls) = self.tls.accept(socket).await.map_err(|error| {
+        let accepted = self.tls.accept(socket).await.map_err(|error| {
             tracing::debug!(client.addr = %connection.client, %error, "TLS handshake failed");
             Rejected::Handshake
         })?;
+        let Some((stream, tls)) = accepted else { return Ok(None) };
         let state = stream.get_ref().1;
         self.gate.observer.handshake(Handshake {
             duration: begun.elapsed(),

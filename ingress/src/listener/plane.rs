@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
+use landfall_ingress_model::acme::challenges::Challenges;
 use landfall_ingress_model::pipeline::PipelineSettings;
 use landfall_ingress_model::settings::Origin;
 use landfall_ingress_model::table::Table;
@@ -35,6 +36,8 @@ pub struct DataPlaneConfig {
     pub workers: usize,
     /// The routing table.
     pub table: Arc<ArcSwap<Table>>,
+    /// The challenges of our own that are answered.
+    pub challenges: Arc<Challenges>,
     /// Settings of the pipeline.
     pub pipeline: PipelineSettings,
     /// Limits of requests.
@@ -61,6 +64,7 @@ impl DataPlaneConfig {
             https: Vec::new(),
             workers: 0,
             table,
+            challenges: Arc::default(),
             pipeline: PipelineSettings::default(),
             limits: EngineLimits::default(),
             connections: ConnectionLimits::default(),
@@ -111,7 +115,7 @@ impl DataPlane {
         let provider = crate::crypto_provider();
         // Pingora takes the process's provider for its own connections; whoever installed one before keeps it.
         let _ = rustls::crypto::CryptoProvider::install_default((*provider).clone());
-        let tls = Arc::new(Tls::new(config.table.clone(), &provider)?);
+        let tls = Arc::new(Tls::new(config.table.clone(), config.challenges.clone(), &provider)?);
         let live = Arc::new(Live::default());
         let mut sockets: Vec<Vec<(TcpListener, Scheme)>> = (0..count).map(|_| Vec::new()).collect();
         let mut bind = |addresses: &[SocketAddr], scheme: Scheme| {
@@ -207,6 +211,7 @@ impl Worker {
     async fn run(mut self, sockets: Vec<(TcpListener, Scheme)>) -> std::io::Result<()> {
         let DataPlaneConfig {
             table,
+            challenges,
             pipeline,
             limits,
             connections,
@@ -219,6 +224,7 @@ impl Worker {
         } = (*self.config).clone();
         let engine = Engine::new(&EngineConfig {
             table: table.clone(),
+            challenges,
             pipeline,
             limits,
             drain: drain.clone(),

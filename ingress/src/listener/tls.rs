@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
+use landfall_ingress_model::acme::challenges::Challenges;
 use landfall_ingress_model::authorities::Authorities;
 use landfall_ingress_model::host::HostName;
 use landfall_ingress_model::pipeline::{self, ClientCertificate};
@@ -16,11 +17,11 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{DigitallySignedStruct, DistinguishedName, ProtocolVersion, ServerConfig, SignatureScheme};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use thiserror::Error;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -41,6 +42,8 @@ pub enum TlsError {
 
 /// Bytes of the first message of a handshake (RFC 8446 section 4.1.2), which rustls takes no more of either.
 const MAX_HELLO: usize = 64 * 1024;
+/// The protocol of RFC 8737.
+const ACME_TLS: &[u8] = b"acme-tls/1";
 /// Settings of hosts that ask for client certificates, and how long they are kept when nobody comes.
 const ASKING: u64 = 1024;
 const ASKING_IDLE: Duration = Duration::from_hours(24);
@@ -55,15 +58,21 @@ pub(super) struct Tls {
     /// The settings of hosts that ask for certificates of these authorities. Each has tickets of its own, so that a
     /// session in which no certificate was asked for can't be resumed here.
     asking: Cache<Arc<Authorities>, Arc<ServerConfig>>,
+    /// The challenges of our own that are answered.
+    challenges: Arc<Challenges>,
 }
 
 impl Tls {
     /// Takes the certificates from the table of the moment, so that a change counts from the next handshake on.
-    pub(super) fn new(table: Arc<ArcSwap<Table>>, provider: &Arc<CryptoProvider>) -> Result<Self, TlsError> {
+    pub(super) fn new(
+        table: Arc<ArcSwap<Table>>,
+        challenges: Arc<Challenges>,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Self, TlsError> {
         let certificates = Arc::new(Certificates { table, fallback: Arc::new(self_signed(provider)?) });
         let common = settings(provider, &certificates, None)?;
         let asking = Cache::builder().max_capacity(ASKING).time_to_idle(ASKING_IDLE).build();
-        Ok(Self { provider: provider.clone(), certificates, common, asking })
+        Ok(Self { provider: provider.clone(), certificates, common, asking, challenges })
     }
 
     /// The settings for a handshake, and what the host asks of its clients' certificates.
@@ -78,9 +87,30 @@ impl Tls {
         Ok((config, policy))
     }
 
-    /// Does the handshake; says what is known of the client then.
-    pub(super) async fn accept(&self, socket: Socket) -> io::Result<(TlsStream<Socket>, pipeline::Tls)> {
+    /// The settings for a CA that looks for the proof of a host (RFC 8737), if there is one.
+    fn proof(&self, hello: &ClientHello<'_>) -> io::Result<Option<Arc<ServerConfig>>> {
+        if !hello.alpn().is_some_and(|mut protocols| protocols.any(|protocol| protocol == ACME_TLS)) {
+            return Ok(None);
+        }
+        let name = hello.server_name().and_then(|name| HostName::from_authority(name).ok());
+        let Some(certificate) = name.and_then(|name| self.challenges.tls_alpn_01(&name)) else { return Ok(None) };
+        let mut config = ServerConfig::builder_with_provider(self.provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(certificate)));
+        config.alpn_protocols = vec![ACME_TLS.to_vec()];
+        Ok(Some(Arc::new(config)))
+    }
+
+    /// Does the handshake; says what is known of the client then. `None`: it was all that the client wanted.
+    pub(super) async fn accept(&self, socket: Socket) -> io::Result<Option<(TlsStream<Socket>, pipeline::Tls)>> {
         let start = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
+        if let Some(config) = self.proof(&start.client_hello())? {
+            // The CA has seen what it wants, and closes.
+            let _ = start.into_stream(config).await?.shutdown().await;
+            return Ok(None);
+        }
         let (config, policy) = self.config(&start.client_hello())?;
         let stream = start.into_stream(config).await?;
         let state = stream.get_ref().1;
@@ -90,7 +120,7 @@ impl Tls {
             let chain = chain.iter().cloned().map(CertificateDer::into_owned).collect();
             ClientCertificate::new(chain, UnixTime::now(), policy.as_deref()).map(Arc::new)
         });
-        Ok((stream, pipeline::Tls { server_name, client }))
+        Ok(Some((stream, pipeline::Tls { server_name, client })))
     }
 }
 

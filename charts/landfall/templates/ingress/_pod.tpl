@@ -162,6 +162,23 @@ yes
 {{- if ne .Values.metrics.compatibility "none" }}
 - --metrics-compatibility={{ .Values.metrics.compatibility }}
 {{- end }}
+{{- with $v.acme }}
+{{- if .enabled }}
+- --acme-directory={{ .directory }}
+{{- with .email }}
+- --acme-email={{ . }}
+{{- end }}
+{{- if .acceptTerms }}
+- --acme-accept-terms
+{{- end }}
+{{- with .default }}
+- --acme-default={{ . }}
+{{- end }}
+{{- if .issuers }}
+- --acme-issuers={{ $.Release.Namespace }}/{{ include "landfall.fullname" $ }}-ingress-acme-issuers
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if ne $v.hostOwnership "none" }}
 - --host-ownership={{ $v.hostOwnership }}
 {{- end }}

@@ -9,6 +9,12 @@
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [list, watch]
+{{- if and .Values.ingress.acme.enabled (not .Values.ingress.secretNamespaces) }}
+# Which Secrets there will be is for the Ingresses to say, so no name can limit this.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, create, update]
+{{- end }}
 {{- if .Values.ingress.publish.enabled }}
 - apiGroups: [networking.k8s.io]
   resources: [ingresses/status]

@@ -182,7 +182,7 @@ impl Secrets {
     }
 
     /// Whether the Secrets of its namespace are read.
-    fn is_read(&self, key: &ObjectKey) -> bool {
+    pub(crate) fn is_read(&self, key: &ObjectKey) -> bool {
         self.namespaces.is_empty() || self.namespaces.iter().any(|namespace| namespace == key.namespace())
     }
 
@@ -319,6 +319,15 @@ impl Secrets {
             return Err(fault(reason::CERTIFICATE_EXPIRED, cause, "renew the certificate"));
         }
         Ok(pair.certificate.clone())
+    }
+}
+
+impl Secrets {
+    /// The certificate in a Secret, if nothing is wrong with it but that it has expired.
+    pub(crate) fn expired(&mut self, key: &ObjectKey) -> Option<Arc<Certificate>> {
+        let secret = self.store.get_mut(key).or_else(|| self.named.get_mut(key))?;
+        let pair = secret.pair(key, &self.crypto).ok()?;
+        (self.now >= pair.not_after).then_some(pair.certificate)
     }
 }
 

@@ -9,6 +9,7 @@ use super::annotations::Annotations;
 use super::class::{CLASS_ANNOTATION, ClassChoice};
 use super::store::created;
 use super::suggest::nearest;
+use crate::acme::ask::Wish;
 use crate::backend::PortRef;
 use crate::host::HostPattern;
 use crate::path::{BadPath, CanonicalPath};
@@ -44,6 +45,8 @@ pub(crate) struct ParsedIngress {
     pub(crate) is_default_only: bool,
     pub(crate) default: Option<Box<BackendSpec>>,
     pub(crate) tls: Box<[TlsSpec]>,
+    /// Whether it asks for certificates.
+    pub(crate) wish: Wish,
     /// What is wrong with the Ingress by itself.
     pub(crate) problems: Box<[Problem]>,
 }
@@ -163,6 +166,7 @@ pub(crate) fn parse(ingress: &Ingress, key: &ObjectKey) -> StoredIngress {
         is_default_only,
         default,
         tls,
+        wish: Wish::parse(annotations),
         problems: parser.problems.into(),
     };
     StoredIngress { parsed: Arc::new(parsed), observed: Address::observed(ingress) }

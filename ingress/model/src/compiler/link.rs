@@ -180,6 +180,7 @@ impl Compiler {
             self.defaults.insert(parsed.age.clone());
             effects.default = true;
         }
+        problems.extend(self.asked_problems(&parsed));
         self.enter_uses(&parsed);
         let client_certificates = self.client_certificates(&parsed, &mut problems);
         let (upstream_tls, refused_tls) = match self.upstream_tls(&parsed, &mut problems) {
@@ -273,6 +274,20 @@ impl Compiler {
                 Ok(certificate) => return Some(certificate),
                 Err(fault) => fault,
             };
+            if self.asks(parsed) && self.secrets.is_read(secret) {
+                // Until there is one, what is ordered says why there is none.
+                if fault.reason == reason::UNKNOWN_SECRET {
+                    return None;
+                }
+                // Better than one that has no name in common with the host.
+                if let Some(expired) = self.secrets.expired(secret) {
+                    let field = format!("spec.tls[{}].secretName", entry.index);
+                    let cause = "the certificate has expired, and is served until a new one is there";
+                    let problem = Problem::new(object(), fault.reason, cause).at(field, secret.name());
+                    problems.push(problem.remedy("see what keeps it from being renewed: landfall-ingress certs"));
+                    return Some(expired);
+                }
+            }
             let field = format!("spec.tls[{}].secretName", entry.index);
             let problem = Problem::new(object(), fault.reason, fault.cause);
             problems.push(problem.at(field, secret.name()).remedy(fault.remedy));
@@ -304,7 +319,7 @@ impl Compiler {
         }
         for name in names {
             let covering = certificate.clone().filter(|certificate| covers(certificate, &name));
-            if let (None, Some(certificate)) = (&covering, &certificate) {
+            if let (None, Some(certificate), false) = (&covering, &certificate, self.asks(parsed)) {
                 let list: Vec<&str> = certificate.names.iter().map(AsRef::as_ref).collect();
                 let cause = format!(
                     "the certificate in Secret {} is for {}, so clients get the default certificate instead",

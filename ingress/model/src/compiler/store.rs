@@ -79,6 +79,11 @@ impl<T: PartialEq> Store<T> {
 }
 
 impl<T> Store<T> {
+    /// Enters an object without asking whether it changed.
+    pub(crate) fn put(&mut self, key: ObjectKey, item: T) {
+        self.items.insert(key, item);
+    }
+
     pub(crate) fn get(&self, key: &ObjectKey) -> Option<&T> {
         self.items.get(key)
     }

@@ -47,6 +47,15 @@ impl Answer {
         effects.apply(self.status, None, &mut headers);
         self.headers.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
     }
+
+    /// The answer to an HTTP-01 challenge (RFC 8555 section 8.3).
+    pub(super) fn challenge(body: String, request_id: &HeaderValue) -> Self {
+        let mut answer = Self::empty(StatusCode::OK, request_id);
+        answer.headers.push((CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")));
+        answer.headers.push((CACHE_CONTROL, HeaderValue::from_static("no-store")));
+        answer.body = body;
+        answer
+    }
 }
 
 /// The formats an error page comes in.

@@ -74,7 +74,13 @@ fn ask(table: &Table, client: &str, tls: Option<Tls>, text: &str) -> Decision {
     let local = if tls.is_some() { "192.0.2.1:8443" } else { "192.0.2.1:8080" }.parse().unwrap();
     let connection = Connection { client, peer: client, local, destination: None, tls };
     let settings = PipelineSettings { trusted_proxies: vec!["10.9.0.0/16".parse().unwrap()] };
-    let live = Live { dice: 0, now: 0, instant: std::time::Instant::now(), limiter: &crate::policy::Unlimited };
+    let live = Live {
+        dice: 0,
+        now: 0,
+        instant: std::time::Instant::now(),
+        limiter: &crate::policy::Unlimited,
+        challenges: &Challenges::default(),
+    };
     decide(&head, &connection, table, &settings, &HeaderValue::from_static("id"), &live)
 }
 

@@ -5,6 +5,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use landfall_ingress_model::acme::ask::Asking;
 use landfall_ingress_model::input::Input;
 use landfall_ingress_model::settings::{ExternalNames, HostOwnership, Origin, Publish, Settings};
 use landfall_model::{Change, ObjectKey};
@@ -37,6 +38,7 @@ pub fn settings(publish: Publish) -> Settings {
         host_ownership: HostOwnership::None,
         external_names: ExternalNames::Outside,
         cluster_domain: "cluster.local".into(),
+        asking: Asking::Off,
         publish,
         crypto: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
     }

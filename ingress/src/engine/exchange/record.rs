@@ -62,7 +62,13 @@ impl<'a> Record<'a> {
     /// What the decision goes by besides the request.
     pub(super) fn live<'l>(&self, engine: &'l Shared) -> Live<'l> {
         let now = self.start.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        Live { dice: rand::random(), now, instant: self.begun.into_std(), limiter: &engine.clients }
+        Live {
+            dice: rand::random(),
+            now,
+            instant: self.begun.into_std(),
+            limiter: &engine.clients,
+            challenges: &engine.challenges,
+        }
     }
 
     /// The request goes to a backend.

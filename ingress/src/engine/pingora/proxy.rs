@@ -7,6 +7,7 @@ mod request;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use landfall_ingress_model::acme::challenges::Challenges;
 use landfall_ingress_model::pipeline::PipelineSettings;
 use landfall_ingress_model::table::Table;
 use landfall_shared::drain::Drain;
@@ -47,6 +48,7 @@ pub(in crate::engine) struct Proxy {
 /// The phases of a request, as pingora calls them.
 pub(super) struct Hooks {
     table: Arc<ArcSwap<Table>>,
+    challenges: Arc<Challenges>,
     pipeline: PipelineSettings,
     limits: EngineLimits,
     drain: Drain,
@@ -58,9 +60,11 @@ pub(super) struct Hooks {
 
 impl Proxy {
     pub(in crate::engine) fn new(config: &EngineConfig) -> Self {
-        let EngineConfig { table, pipeline, limits, drain, observer, resolver, clients, .. } = config.clone();
+        let EngineConfig { table, challenges, pipeline, limits, drain, observer, resolver, clients, .. } =
+            config.clone();
         let shutdown = shutdown_watch(drain.clone());
-        let hooks = Hooks { table, pipeline, limits, drain, observer, resolver, clients, anchors: anchors() };
+        let hooks =
+            Hooks { table, challenges, pipeline, limits, drain, observer, resolver, clients, anchors: anchors() };
         let conf = ServerConf {
             threads: 1,
             max_retries: MAX_TRIES,

@@ -66,7 +66,13 @@ impl Hooks {
             let Seen { target, authority, version, connection } = seen;
             let head = RequestHead { method: &header.method, version, target, authority, headers: &fields };
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-            let live = Live { dice: rand::random(), now, instant: Instant::now(), limiter: &self.clients };
+            let live = Live {
+                dice: rand::random(),
+                now,
+                instant: Instant::now(),
+                limiter: &self.clients,
+                challenges: &self.challenges,
+            };
             decide(&head, connection, &self.table.load(), &self.pipeline, &id, &live)
         };
         let route = match &decision {

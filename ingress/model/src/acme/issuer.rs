@@ -1,0 +1,269 @@
+//! Issuers: who is asked for certificates, and how.
+
+use std::collections::BTreeMap;
+
+use landfall_model::{ObjectKey, ObjectRef, Problem};
+use serde::Deserialize;
+
+use super::challenges::ChallengeKind;
+use super::trouble::steady;
+use crate::reason;
+
+/// The issuer that flags describe, and that is meant where none is named.
+pub const DEFAULT: &str = "default";
+
+/// Directories that are known by name.
+const KNOWN: [(&str, &str); 2] = [
+    ("letsencrypt", "https://acme-v02.api.letsencrypt.org/directory"),
+    ("letsencrypt-staging", "https://acme-staging-v02.api.letsencrypt.org/directory"),
+];
+
+/// The kind of a certificate's key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyType {
+    /// ECDSA on P-256.
+    #[default]
+    EcdsaP256,
+    /// ECDSA on P-384.
+    EcdsaP384,
+    /// RSA of 2048 bits, for old clients.
+    #[serde(rename = "rsa-2048")]
+    Rsa2048,
+    /// RSA of 4096 bits.
+    #[serde(rename = "rsa-4096")]
+    Rsa4096,
+}
+
+/// An account that the CA knows already (RFC 8555 section 7.3.4).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ExternalAccount {
+    /// The key's name at the CA.
+    pub key_id: String,
+    /// The Secret whose `key` is the key, in Base64 for URLs, as CAs give it.
+    pub secret: ObjectKey,
+}
+
+/// An issuer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Issuer {
+    /// What Ingresses call it.
+    pub name: String,
+    /// The URL of its directory.
+    pub directory: String,
+    /// Addresses that the CA writes to.
+    pub contact: Vec<String>,
+    /// Whether the CA's terms of service are agreed to.
+    pub terms_agreed: bool,
+    /// The kind of the certificates' keys.
+    pub key_type: KeyType,
+    /// An account that the CA knows already.
+    pub external_account: Option<ExternalAccount>,
+    /// The profile to order by.
+    pub profile: Option<String>,
+    /// The common name of the authority that the chain should end at.
+    pub preferred_chain: Option<String>,
+    /// How hosts are proven, the first that can be first.
+    pub challenges: Vec<ChallengeKind>,
+    /// Authorities that the directory's own TLS is verified by, in PEM; `None`: the public ones.
+    pub ca_bundle: Option<String>,
+    /// The ports at which the CA asks.
+    pub ports: Ports,
+}
+
+/// The ports at which a CA asks; others than these only where a test's CA does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ports {
+    /// For HTTP-01.
+    pub http: u16,
+    /// For TLS-ALPN-01.
+    pub tls: u16,
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        Self { http: 80, tls: 443 }
+    }
+}
+
+/// An issuer as a `ConfigMap` has it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Written {
+    directory: String,
+    #[serde(default)]
+    email: Option<String>,
+    #[serde(default)]
+    contact: Vec<String>,
+    #[serde(default)]
+    terms_agreed: bool,
+    #[serde(default)]
+    key_type: KeyType,
+    #[serde(default)]
+    external_account: Option<WrittenAccount>,
+    #[serde(default)]
+    profile: Option<String>,
+    #[serde(default)]
+    preferred_chain: Option<String>,
+    #[serde(default)]
+    challenges: Vec<ChallengeKind>,
+    #[serde(default)]
+    ca_bundle: Option<String>,
+    #[serde(default)]
+    http_port: Option<u16>,
+    #[serde(default)]
+    tls_port: Option<u16>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WrittenAccount {
+    key_id: String,
+    secret: String,
+}
+
+impl Issuer {
+    /// An issuer at `directory`, a URL or a known name, with defaults for everything else.
+    pub fn new(name: &str, directory: &str) -> Self {
+        let known = KNOWN.iter().find(|(known, _)| *known == directory);
+        Self {
+            name: name.to_owned(),
+            directory: known.map_or(directory, |(_, url)| url).to_owned(),
+            contact: Vec::new(),
+            terms_agreed: false,
+            key_type: KeyType::default(),
+            external_account: None,
+            profile: None,
+            preferred_chain: None,
+            challenges: vec![ChallengeKind::Http01, ChallengeKind::TlsAlpn01],
+            ca_bundle: None,
+            ports: Ports::default(),
+        }
+    }
+
+    /// What a certificate depends on besides its names. When it changes, the certificate is ordered anew.
+    pub fn fingerprint(&self) -> String {
+        let profile = self.profile.as_deref().unwrap_or("-");
+        let chain = self.preferred_chain.as_deref().unwrap_or("-");
+        format!("{} {:?} {profile} {chain}", self.directory, self.key_type)
+    }
+
+    /// Tells two accounts of one issuer apart: another CA, or another external account.
+    pub fn account(&self) -> String {
+        let external = self.external_account.as_ref().map_or("", |external| external.key_id.as_str());
+        format!("{:016x}", steady(self.directory.bytes().chain([0]).chain(external.bytes())))
+    }
+
+    /// Whether a host can be proven by one of the challenges.
+    pub fn proves(&self, host: &str) -> bool {
+        !host.starts_with("*.") || self.challenges.contains(&ChallengeKind::Dns01)
+    }
+
+    fn parse(name: &str, text: &str) -> Result<Self, String> {
+        let written: Written = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        let mut issuer = Self::new(name, &written.directory);
+        if !issuer.directory.starts_with("https://") {
+            return Err(format!(
+                "directory {:?} is neither https://… nor letsencrypt or letsencrypt-staging",
+                written.directory
+            ));
+        }
+        issuer.contact = written.email.into_iter().chain(written.contact).collect();
+        issuer.terms_agreed = written.terms_agreed;
+        issuer.key_type = written.key_type;
+        if let Some(account) = written.external_account {
+            let secret = ObjectKey::parse(&account.secret)
+                .ok_or_else(|| format!("externalAccount.secret {:?} is not namespace/name", account.secret))?;
+            issuer.external_account = Some(ExternalAccount { key_id: account.key_id, secret });
+        }
+        issuer.profile = written.profile;
+        issuer.preferred_chain = written.preferred_chain;
+        if written.challenges.contains(&ChallengeKind::Dns01) {
+            return Err("challenges: dns-01 is not supported; use http-01 or tls-alpn-01".to_owned());
+        }
+        if !written.challenges.is_empty() {
+            issuer.challenges = written.challenges;
+        }
+        issuer.ca_bundle = written.ca_bundle;
+        issuer.ports = Ports { http: written.http_port.unwrap_or(80), tls: written.tls_port.unwrap_or(443) };
+        Ok(issuer)
+    }
+}
+
+/// Reads the issuers in a `ConfigMap`: each key is a name, each value the issuer in YAML. A bad one is left out.
+pub fn read(map: &ObjectKey, data: &BTreeMap<String, String>) -> (BTreeMap<String, Issuer>, Vec<Problem>) {
+    let (mut issuers, mut problems) = (BTreeMap::new(), Vec::new());
+    for (name, text) in data {
+        match Issuer::parse(name, text) {
+            Ok(issuer) => {
+                issuers.insert(name.clone(), issuer);
+            }
+            Err(error) => {
+                let cause = format!("the issuer can't be read, so nothing is ordered from it: {}", first_line(&error));
+                let object = ObjectRef::new("ConfigMap", map.clone());
+                let problem = Problem::new(object, reason::ACME_INVALID_ISSUER, cause);
+                let remedy = "give directory, email and termsAgreed: true; docs/https.md lists the fields";
+                problems.push(problem.at(format!("data[{name}]"), "").remedy(remedy));
+            }
+        }
+    }
+    (issuers, problems)
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> (BTreeMap<String, Issuer>, Vec<Problem>) {
+        read(&ObjectKey::new("ns", "issuers"), &[("le".to_owned(), text.to_owned())].into())
+    }
+
+    #[test]
+    fn every_field_is_read() {
+        let text = "directory: letsencrypt\nemail: me@example.com\ntermsAgreed: true\nkeyType: rsa-2048\n\
+                    externalAccount: {keyId: k1, secret: ns/eab}\nprofile: shortlived\npreferredChain: ISRG Root X1\n\
+                    challenges: [tls-alpn-01]\nhttpPort: 8080\ncaBundle: pem\n";
+        let (issuers, problems) = parse(text);
+        assert!(problems.is_empty(), "{problems:?}");
+        let issuer = &issuers["le"];
+        assert_eq!(issuer.directory, "https://acme-v02.api.letsencrypt.org/directory");
+        assert_eq!((issuer.contact.as_slice(), issuer.terms_agreed), (&["me@example.com".to_owned()][..], true));
+        assert_eq!(
+            (issuer.key_type, issuer.challenges.as_slice()),
+            (KeyType::Rsa2048, &[ChallengeKind::TlsAlpn01][..])
+        );
+        assert_eq!(issuer.external_account.as_ref().map(|account| account.key_id.as_str()), Some("k1"));
+        assert_eq!(issuer.ports, Ports { http: 8080, tls: 443 });
+    }
+
+    #[test]
+    fn a_bad_one_is_left_out_and_named() {
+        for text in
+            ["directory: [", "email: a@b.example", "directory: http://plain.example", "directory: letsencrypt\nmail: x"]
+        {
+            let (issuers, problems) = parse(text);
+            assert!(issuers.is_empty() && problems.len() == 1, "{text}");
+            assert_eq!(problems[0].field, "data[le]");
+        }
+    }
+
+    #[test]
+    fn what_a_certificate_depends_on_is_in_the_fingerprint() {
+        let issuer = Issuer::new("a", "letsencrypt");
+        let same = Issuer { contact: vec!["x@y.example".into()], ..issuer.clone() };
+        assert_eq!(issuer.fingerprint(), same.fingerprint());
+        assert_eq!(issuer.account(), same.account());
+        assert_ne!(issuer.account(), Issuer::new("a", "letsencrypt-staging").account());
+        for other in [
+            Issuer { profile: Some("short".into()), ..issuer.clone() },
+            Issuer { key_type: KeyType::EcdsaP384, ..issuer.clone() },
+            Issuer::new("a", "letsencrypt-staging"),
+        ] {
+            assert_ne!(issuer.fingerprint(), other.fingerprint());
+        }
+    }
+}

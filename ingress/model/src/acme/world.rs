@@ -1,0 +1,244 @@
+//! Everything that is known about certificates, and how it changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Secret;
+use landfall_model::{Change, ObjectKey, Problem};
+
+use super::ask::Asked;
+use super::certificate::Existing;
+use super::issuer::{self, Issuer};
+use super::state::{CertificateState, OrderState, Renewal, State};
+use super::trouble::{Failure, Kind, Trouble};
+use crate::compiler::store::{Store, key_of};
+
+/// How long, in seconds, what was issued may take to come back through the watch.
+const SETTLING: u64 = 5;
+
+/// Where certificates come back from once they are stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Place {
+    /// By the watch of all Secrets.
+    #[default]
+    Watched,
+    /// They are kept beside the folder of manifests.
+    Stored,
+}
+
+/// What is known.
+#[derive(Debug, Default)]
+pub struct World {
+    place: Place,
+    pub(super) asked: Arc<[Asked]>,
+    /// The Secrets of the source.
+    existing: Store<Existing>,
+    /// Those that are kept beside a folder of manifests.
+    kept: Store<Existing>,
+    pub(super) issuers: BTreeMap<String, Issuer>,
+    /// The issuer of the flags.
+    own: Option<Issuer>,
+    pub(super) issuer_problems: Vec<Problem>,
+    pub(super) state: State,
+    /// Until when what was issued is not ordered again, whatever the watch says.
+    pub(super) settling: BTreeMap<ObjectKey, u64>,
+}
+
+/// One certificate that is wanted: what all TLS entries ask for that name its Secret.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Desired {
+    /// Where it is to stand.
+    pub secret: ObjectKey,
+    /// The name of the issuer.
+    pub issuer: String,
+    /// The hosts, wildcards with their `*.`.
+    pub hosts: BTreeSet<String>,
+    /// Who asks, the oldest first.
+    pub ingresses: Vec<ObjectKey>,
+    /// Whether one of them says so itself.
+    pub is_explicit: bool,
+}
+
+/// How an order went.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Outcome {
+    /// Hosts that could not be proven.
+    pub hosts: Vec<(String, Failure)>,
+    /// What went wrong with the order as a whole.
+    pub whole: Option<Failure>,
+    /// What was issued and stored.
+    pub issued: Option<Existing>,
+    /// Whether the order is of no use any more.
+    pub is_over: bool,
+}
+
+impl World {
+    /// A world with the issuer that flags describe.
+    pub fn new(own: Option<Issuer>, place: Place) -> Self {
+        let mut world = Self { place, own, ..Self::default() };
+        world.set_issuers(None);
+        world
+    }
+
+    /// Takes in what Ingresses ask for.
+    pub fn ask(&mut self, asked: Arc<[Asked]>) {
+        self.asked = asked;
+    }
+
+    /// Takes in a change of Secrets.
+    pub fn secrets(&mut self, change: Change<Secret>) {
+        self.existing.apply(change, |secret| &secret.metadata, |secret, _| Existing::read(secret));
+    }
+
+    /// Takes in a Secret that is kept beside a folder of manifests.
+    pub fn keep(&mut self, secret: &Secret) {
+        self.kept.put(key_of(&secret.metadata), Existing::read(secret));
+    }
+
+    /// The Secret; one of the source goes before one that is kept.
+    pub(super) fn existing(&self, key: &ObjectKey) -> Option<&Existing> {
+        self.existing.get(key).or_else(|| self.kept.get(key))
+    }
+
+    /// Takes in the issuers of a `ConfigMap`; `None`: there is no such map. The flags' issuer stays unless the map has
+    /// one of its name.
+    pub fn set_issuers(&mut self, map: Option<(&ObjectKey, &BTreeMap<String, String>)>) {
+        let (mut issuers, problems) = map.map(|(key, data)| issuer::read(key, data)).unwrap_or_default();
+        if let Some(own) = &self.own {
+            issuers.entry(own.name.clone()).or_insert_with(|| own.clone());
+        }
+        // An issuer that was mended is asked at once.
+        let changed = |name: &str| issuers.get(name) != self.issuers.get(name);
+        if !self.issuers.is_empty() {
+            self.state.issuers.retain(|name, _| !changed(name));
+        }
+        self.issuers = issuers;
+        self.issuer_problems = problems;
+    }
+
+    /// Takes over what others have tried.
+    pub fn load(&mut self, state: State) {
+        self.state = state;
+    }
+
+    /// What was tried.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// An issuer.
+    pub fn issuer(&self, name: &str) -> Option<&Issuer> {
+        self.issuers.get(name)
+    }
+
+    /// The names of the issuers.
+    pub(super) fn issuer_names(&self) -> String {
+        let names: Vec<&str> = self.issuers.keys().map(String::as_str).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    }
+
+    /// What is wanted, by Secret.
+    pub fn desired(&self) -> BTreeMap<ObjectKey, Desired> {
+        let mut all: BTreeMap<ObjectKey, Desired> = BTreeMap::new();
+        for asked in self.asked.iter() {
+            let desired = all.entry(asked.secret.clone()).or_insert_with(|| Desired {
+                secret: asked.secret.clone(),
+                issuer: asked.issuer.as_deref().map_or_else(|| self.default_issuer(), str::to_owned),
+                hosts: BTreeSet::new(),
+                ingresses: Vec::new(),
+                is_explicit: false,
+            });
+            desired.hosts.extend(asked.hosts.iter().map(ToString::to_string));
+            desired.is_explicit |= asked.is_explicit;
+            if !desired.ingresses.contains(&asked.ingress) {
+                desired.ingresses.push(asked.ingress.clone());
+            }
+        }
+        all
+    }
+
+    /// The issuer that is meant where none is named: the one called `default`, else the only one.
+    fn default_issuer(&self) -> String {
+        match self.issuers.keys().next() {
+            Some(only) if self.issuers.len() == 1 => only.clone(),
+            _ => issuer::DEFAULT.to_owned(),
+        }
+    }
+
+    /// Forgets what is about certificates and hosts that nobody wants any more.
+    pub fn tidy(&mut self, running: &BTreeSet<ObjectKey>) {
+        let desired = self.desired();
+        self.state.certificates.retain(|name, state| {
+            let Some(key) = ObjectKey::parse(name) else { return false };
+            let wanted = desired.get(&key);
+            state.hosts.retain(|host, _| wanted.is_some_and(|wanted| wanted.hosts.contains(host)));
+            (wanted.is_some() || running.contains(&key)) && !state.is_empty()
+        });
+        let issuers = &self.issuers;
+        self.state.issuers.retain(|name, _| issuers.contains_key(name));
+    }
+
+    /// The CA knows an order.
+    pub fn began(&mut self, key: &ObjectKey, order: OrderState) {
+        self.certificate(key).order = Some(order);
+    }
+
+    /// An order has ended, well or not.
+    pub fn ended(&mut self, key: &ObjectKey, issuer: &str, outcome: Outcome, now: u64) {
+        let Outcome { hosts, whole, issued, is_over } = outcome;
+        if let Some(existing) = &issued {
+            self.settling.insert(key.clone(), now + SETTLING);
+            self.state.issuers.remove(issuer);
+            let state = self.certificate(key);
+            state.trouble = None;
+            state.renewal = None;
+            if let Some(facts) = &existing.certificate {
+                state.hosts.retain(|host, _| !facts.covers(host));
+            }
+        }
+        if let Some(existing) = issued {
+            match self.place {
+                Place::Watched => self.existing.put(key.clone(), existing),
+                Place::Stored => self.kept.put(key.clone(), existing),
+            }
+        }
+        let name = key.to_string();
+        let state = self.state.certificates.entry(name.clone()).or_default();
+        for (host, failure) in hosts {
+            let before = state.hosts.get(&host);
+            let trouble = Trouble::after(before, failure, &host, now);
+            state.hosts.insert(host, trouble);
+        }
+        if is_over {
+            state.order = None;
+        }
+        match whole {
+            Some(failure) if matches!(failure.kind, Kind::Unreachable | Kind::Account) => {
+                let before = self.state.issuers.get(issuer);
+                // Several orders that fail together are one failure of the CA's.
+                if before.is_none_or(|before| before.next <= now) {
+                    let trouble = Trouble::after(before, failure, issuer, now);
+                    self.state.issuers.insert(issuer.to_owned(), trouble);
+                }
+            }
+            Some(failure) => state.trouble = Some(Trouble::after(state.trouble.as_ref(), failure, &name, now)),
+            None => {}
+        }
+    }
+
+    /// The CA has answered, so it can be reached.
+    pub fn reached(&mut self, issuer: &str) {
+        if self.state.issuers.get(issuer).is_some_and(|trouble| trouble.kind == Kind::Unreachable) {
+            self.state.issuers.remove(issuer);
+        }
+    }
+
+    /// The CA has said when to renew a certificate.
+    pub fn renewal(&mut self, key: &ObjectKey, renewal: Renewal) {
+        self.certificate(key).renewal = Some(renewal);
+    }
+
+    fn certificate(&mut self, key: &ObjectKey) -> &mut CertificateState {
+        self.state.certificates.entry(key.to_string()).or_default()
+    }
+}

@@ -1,0 +1,20 @@
+//! Certificates by ACME: carries out what [`landfall_ingress_model::acme`] plans.
+//!
+//! All replicas answer challenges and know how every certificate stands; only the leader orders. What they share stands
+//! in the [`Store`](store::Store): objects of the API server, or the files of a state folder.
+
+mod account;
+mod edge;
+mod failure;
+mod https;
+mod link;
+mod names;
+mod order;
+mod probe;
+mod proofs;
+mod runner;
+pub mod settings;
+mod store;
+
+pub(crate) use link::Link;
+pub(crate) use runner::{InCluster, Parts, start};

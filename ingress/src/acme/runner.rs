@@ -1,0 +1,476 @@
+//! The loop that keeps certificates as they are wanted.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Secret};
+use landfall_ingress_model::acme::challenges::Challenges;
+use landfall_ingress_model::acme::plan::{AT_ONCE, Check, Order, Plan};
+use landfall_ingress_model::acme::state::Renewal;
+use landfall_ingress_model::acme::world::{Outcome, Place, World};
+use landfall_ingress_model::input::Input;
+use landfall_ingress_model::reason;
+use landfall_model::{Change, ObjectKey, ObjectRef, Problem};
+use landfall_shared::events::EventPublisher;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::account::Session;
+use super::edge::Edge;
+use super::link::{Link, Told};
+use super::names::Names;
+use super::order;
+use super::settings::AcmeArgs;
+use super::store::{Cluster, Folder, Manifests, Store};
+use crate::control::unix_now;
+use crate::named::Named;
+use crate::observe::AcmeMetrics;
+use crate::status::StatusBoard;
+use crate::uids::Uids;
+
+/// The longest time without a look.
+const LONGEST_PAUSE: Duration = Duration::from_mins(10);
+/// How often a state folder is looked at, and whether its leader has gone.
+const FOLDER: Duration = Duration::from_millis(500);
+/// Pause before what could not be shared is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+/// When the CA is asked again about a renewal when it says nothing (RFC 9773 section 4.3.3: six hours).
+const ASK_AGAIN: u64 = 6 * 3600;
+/// Bounds of when the CA may want to be asked again.
+const SOONEST: u64 = 60;
+const LATEST: u64 = 24 * 3600;
+
+/// What the loop is made of.
+pub(crate) struct Parts {
+    /// Where Events are written to; `None` without a cluster.
+    pub(crate) cluster: Option<InCluster>,
+    /// What the data path answers.
+    pub(crate) challenges: Arc<Challenges>,
+    /// `/status`.
+    pub(crate) board: Arc<StatusBoard>,
+    /// Counts.
+    pub(crate) metrics: AcmeMetrics,
+}
+
+/// What a cluster gives.
+pub(crate) struct InCluster {
+    pub(crate) client: kube::Client,
+    pub(crate) namespace: String,
+    /// The name of the Lease, which the objects of our own are named after.
+    pub(crate) lease: String,
+    pub(crate) leader: watch::Receiver<bool>,
+    pub(crate) events: EventPublisher,
+    pub(crate) uids: Arc<Uids>,
+}
+
+/// Starts the loop. Returns the control loop's end, and the certificates that are kept in a state folder.
+pub(crate) fn start(args: &AcmeArgs, parts: Parts) -> anyhow::Result<(Link, Vec<Input>)> {
+    let (told, heard) = mpsc::unbounded_channel();
+    let (problems, problems_seen) = watch::channel(Arc::from(Vec::new()));
+    let (secrets, secrets_seen) = mpsc::unbounded_channel();
+    let Parts { cluster, challenges, board, metrics } = parts;
+    let manifests = Manifests::default();
+    let place = if cluster.is_some() { Place::Watched } else { Place::Stored };
+    let mut world = World::new(args.issuer()?, place);
+    let (store, kept) = if let Some(InCluster { client, namespace, lease, .. }) = &cluster {
+        (Store::Cluster(Cluster::new(client.clone(), namespace.clone(), lease)), Vec::new())
+    } else {
+        let folder = Folder::open(args.folder()?, manifests.clone())?;
+        let kept = folder.certificates();
+        (Store::Folder(folder), kept)
+    };
+    for secret in &kept {
+        world.keep(secret);
+    }
+    let initial = kept.into_iter().map(|secret| Input::NamedSecret(Change::Apply(secret))).collect();
+    let edge = Edge::new(store, Names::new(&args.acme_dns), args.acme_self_check, challenges, world);
+    let runner = Runner {
+        edge: Arc::new(edge),
+        issuers: args.acme_issuers.clone(),
+        maps: Named::new(cluster.as_ref().map(|cluster| cluster.client.clone()), Input::NamedConfigMap),
+        cluster,
+        manifests,
+        problems,
+        secrets,
+        board,
+        metrics,
+        orders: JoinSet::new(),
+        checks: JoinSet::new(),
+        running: BTreeMap::new(),
+        is_complete: false,
+        lead: Lead::Follows,
+        folder: FolderWatch::default(),
+    };
+    tokio::spawn(runner.run(heard));
+    Ok((Link { told, problems: problems_seen, secrets: secrets_seen, asked: None, is_complete: false }, initial))
+}
+
+/// Whether this process orders.
+enum Lead {
+    Follows,
+    /// It has become the leader, and has yet to read what its predecessor knew.
+    Takes,
+    Leads,
+}
+
+/// What is seen of a state folder.
+#[derive(Default)]
+struct FolderWatch {
+    lock: Option<File>,
+    version: Option<SystemTime>,
+    certificates: HashMap<ObjectKey, Arc<Secret>>,
+}
+
+struct Runner {
+    edge: Arc<Edge>,
+    issuers: Option<ObjectKey>,
+    maps: Named<ConfigMap>,
+    cluster: Option<InCluster>,
+    manifests: Manifests,
+    problems: watch::Sender<Arc<[Problem]>>,
+    secrets: mpsc::UnboundedSender<Input>,
+    board: Arc<StatusBoard>,
+    metrics: AcmeMetrics,
+    orders: JoinSet<(ObjectKey, Outcome)>,
+    checks: JoinSet<(ObjectKey, Renewal)>,
+    running: BTreeMap<ObjectKey, Order>,
+    is_complete: bool,
+    lead: Lead,
+    folder: FolderWatch,
+}
+
+impl Runner {
+    async fn run(mut self, mut heard: mpsc::UnboundedReceiver<Told>) {
+        if let Store::Cluster(cluster) = &self.edge.store {
+            let wanted: BTreeSet<ObjectKey> = self.issuers.iter().cloned().chain([cluster.board()]).collect();
+            self.maps.watch(&wanted);
+        }
+        let mut leader = self.cluster.as_ref().map(|cluster| cluster.leader.clone());
+        loop {
+            let leads = match &mut leader {
+                Some(leader) => *leader.borrow_and_update(),
+                None => self.look_at_folder(),
+            };
+            self.lead(leads).await;
+            let pause = self.work().await;
+            let changed = async {
+                match &mut leader {
+                    // A sender that is gone has said its last word.
+                    Some(leader) => match leader.changed().await {
+                        Ok(()) => {}
+                        Err(_) => std::future::pending().await,
+                    },
+                    None => sleep(FOLDER).await,
+                }
+            };
+            tokio::select! {
+                told = heard.recv() => match told {
+                    Some(told) => {
+                        self.hear(told);
+                        while let Ok(told) = heard.try_recv() {
+                            self.hear(told);
+                        }
+                    }
+                    None => return,
+                },
+                change = self.maps.changed() => self.config_map(change),
+                Some(ended) = self.orders.join_next() => match ended {
+                    Ok((key, outcome)) => self.ended(&key, outcome),
+                    Err(error) if error.is_cancelled() => {}
+                    // Which one it was can't be told; all are gone on with.
+                    Err(error) => {
+                        tracing::error!(%error, "an order has failed within this program");
+                        self.orders.abort_all();
+                        self.running.clear();
+                    }
+                },
+                Some(checked) = self.checks.join_next() => if let Ok((key, renewal)) = checked {
+                    self.edge.memory().world.renewal(&key, renewal);
+                },
+                () = changed => {}
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
+    fn hear(&mut self, told: Told) {
+        match told {
+            Told::Asked(asked) => self.edge.memory().world.ask(asked),
+            Told::Complete => self.is_complete = true,
+            Told::Changed(Input::Secret(change)) => {
+                if self.cluster.is_none() {
+                    self.note_manifests(&change);
+                }
+                self.edge.memory().world.secrets(change);
+            }
+            Told::Changed(Input::ConfigMap(change)) if self.cluster.is_none() => self.issuers_changed(&change),
+            Told::Changed(_) => {}
+        }
+    }
+
+    /// Issuers of a folder may name its Secrets.
+    fn note_manifests(&self, change: &Change<Secret>) {
+        let key = |secret: &Secret| {
+            let meta = &secret.metadata;
+            ObjectKey::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+        };
+        let mut manifests = self.manifests.lock().unwrap_or_else(PoisonError::into_inner);
+        match change {
+            Change::Replace(all) => *manifests = all.iter().map(|secret| (key(secret), secret.clone())).collect(),
+            Change::Apply(secret) => drop(manifests.insert(key(secret), secret.clone())),
+            Change::Delete(key) => drop(manifests.remove(key)),
+        }
+    }
+
+    fn config_map(&mut self, change: Input) {
+        let Input::NamedConfigMap(change) = change else { return };
+        let map = match &change {
+            Change::Apply(map) => Some(&**map),
+            Change::Delete(_) | Change::Replace(_) => None,
+        };
+        let own = match &self.edge.store {
+            Store::Cluster(cluster) => Some(cluster.board()),
+            Store::Folder(_) => None,
+        };
+        if key_of(&change) != own {
+            self.issuers_changed(&change);
+        } else if matches!(self.lead, Lead::Follows) {
+            match Cluster::read(map) {
+                Ok(shared) => self.edge.follow(shared),
+                Err(error) => tracing::warn!(%error, "what the leader shares can't be read"),
+            }
+        }
+    }
+
+    fn issuers_changed(&self, change: &Change<ConfigMap>) {
+        let Some(wanted) = &self.issuers else { return };
+        let found = match change {
+            Change::Replace(all) => all.iter().find(|map| meta_key(map) == *wanted),
+            Change::Apply(map) if meta_key(map) == *wanted => Some(map),
+            Change::Delete(key) if key == wanted => None,
+            Change::Apply(_) | Change::Delete(_) => return,
+        };
+        let empty = BTreeMap::new();
+        let data = found.map(|map| map.data.as_ref().unwrap_or(&empty));
+        self.edge.memory().world.set_issuers(data.map(|data| (wanted, data)));
+    }
+
+    /// Takes in what others have written into the state folder; says whether this process leads.
+    fn look_at_folder(&mut self) -> bool {
+        let edge = self.edge.clone();
+        let Store::Folder(folder) = &edge.store else { return false };
+        if self.folder.lock.is_none() {
+            match folder.lead() {
+                Ok(lock) => self.folder.lock = lock,
+                Err(error) => tracing::error!(%error, "the state folder can't be used"),
+            }
+        }
+        let version = folder.version();
+        if self.folder.version != version {
+            self.folder.version = version;
+            for secret in folder.certificates() {
+                let key = ObjectKey::new(
+                    secret.metadata.namespace.as_deref().unwrap_or_default(),
+                    secret.metadata.name.as_deref().unwrap_or_default(),
+                );
+                if self.folder.certificates.get(&key).is_some_and(|known| **known == *secret) {
+                    continue;
+                }
+                self.edge.memory().world.keep(&secret);
+                self.folder.certificates.insert(key, secret.clone());
+                let _ = self.secrets.send(Input::NamedSecret(Change::Apply(secret)));
+            }
+            if self.folder.lock.is_none() {
+                match folder.load() {
+                    Ok(shared) => self.edge.follow(shared),
+                    Err(error) => tracing::warn!(%error, "what the leader shares can't be read"),
+                }
+            }
+        }
+        self.folder.lock.is_some()
+    }
+
+    /// Begins or ceases to order.
+    async fn lead(&mut self, leads: bool) {
+        match (&self.lead, leads) {
+            (Lead::Leads | Lead::Takes, false) => {
+                self.orders.abort_all();
+                self.checks.abort_all();
+                self.running.clear();
+                self.lead = Lead::Follows;
+            }
+            (Lead::Follows, true) => self.lead = Lead::Takes,
+            _ => {}
+        }
+        if matches!(self.lead, Lead::Takes) {
+            match self.edge.store.load().await {
+                Ok(shared) => {
+                    self.edge.begin_to_lead().await;
+                    self.edge.follow(shared);
+                    self.lead = Lead::Leads;
+                }
+                Err(error) => tracing::warn!(%error, "what was tried can't be read, so nothing is ordered yet"),
+            }
+        }
+    }
+
+    /// Does what there is to do; returns how long there will be nothing.
+    async fn work(&mut self) -> Duration {
+        if !self.is_complete {
+            return LONGEST_PAUSE;
+        }
+        let now = unix_now().as_secs();
+        let running: BTreeSet<ObjectKey> = self.running.keys().cloned().collect();
+        let leads = matches!(self.lead, Lead::Leads);
+        if leads {
+            self.edge.tidy(&running);
+        }
+        let plan = self.edge.memory().world.plan(now, &running);
+        let mut pause = plan.next.map_or(LONGEST_PAUSE, |next| Duration::from_secs(next.saturating_sub(now).max(1)));
+        self.tell(&plan);
+        if leads {
+            plan.orders.into_iter().for_each(|order| self.begin(order));
+            if self.checks.is_empty() {
+                plan.checks.into_iter().take(AT_ONCE).for_each(|check| self.ask_about_renewal(check, now));
+            }
+            if let Err(error) = self.edge.save().await {
+                tracing::warn!(%error, "what was tried can't be kept");
+                pause = pause.min(RETRY);
+            }
+        } else if matches!(self.lead, Lead::Takes) {
+            pause = RETRY;
+        }
+        pause.min(LONGEST_PAUSE)
+    }
+
+    fn tell(&self, plan: &Plan) {
+        self.board.certificates(&plan.views);
+        self.metrics.stand(&plan.views);
+        self.problems.send_if_modified(|problems| {
+            let is_news = **problems != *plan.problems;
+            if is_news {
+                *problems = plan.problems.clone().into();
+            }
+            is_news
+        });
+    }
+
+    fn begin(&mut self, order: Order) {
+        let key = order.secret.clone();
+        let (secret, hosts) = (key.to_string(), order.hosts.join(", "));
+        tracing::info!(secret, issuer = order.issuer.name, hosts, renewal = order.is_renewal, "certificate ordered");
+        let note = format!("a certificate for {hosts} is ordered from issuer {}", order.issuer.name);
+        // What is tried again and again is told once, by its Problem.
+        let is_first = self
+            .edge
+            .memory()
+            .world
+            .state()
+            .certificates
+            .get(&secret)
+            .is_none_or(|state| state.trouble.is_none() && state.hosts.is_empty());
+        if is_first {
+            self.happened(&order, reason::CERTIFICATE_ORDERED, &note);
+        }
+        self.running.insert(key.clone(), order.clone());
+        let edge = self.edge.clone();
+        self.orders.spawn(async move { (key, order::carry_out(edge, order).await) });
+    }
+
+    fn ended(&mut self, key: &ObjectKey, outcome: Outcome) {
+        let Some(order) = self.running.remove(key) else { return };
+        let issuer = order.issuer.name.as_str();
+        for (host, failure) in &outcome.hosts {
+            let reason = failure.kind.reason().as_str();
+            self.metrics.failed(issuer, reason);
+            tracing::warn!(secret = %key, host, issuer, reason, error = failure.error, "a host can't be proven");
+        }
+        if let Some(failure) = &outcome.whole {
+            let reason = failure.kind.reason().as_str();
+            self.metrics.failed(issuer, reason);
+            tracing::warn!(secret = %key, issuer, reason, error = failure.error, "a certificate can't be had");
+        }
+        if let Some(facts) = outcome.issued.as_ref().and_then(|existing| existing.certificate.as_ref()) {
+            self.metrics.issued(issuer);
+            let names = facts.names.iter().cloned().collect::<Vec<_>>().join(", ");
+            tracing::info!(secret = %key, issuer, names, expires = facts.not_after, "certificate issued");
+            let how = if order.is_renewal { "renewed" } else { "issued" };
+            let note =
+                format!("the certificate for {names} was {how} by issuer {issuer} and is in Secret {}", key.name());
+            self.happened(&order, reason::CERTIFICATE_ISSUED, &note);
+        }
+        self.edge.memory().world.ended(key, issuer, outcome, unix_now().as_secs());
+    }
+
+    fn happened(&self, order: &Order, reason: landfall_model::Reason, note: &str) {
+        let Some(cluster) = &self.cluster else { return };
+        for ingress in &order.ingresses {
+            let object = ObjectRef::new("Ingress", ingress.clone());
+            let Some(uid) = cluster.uids.get(&object) else { continue };
+            let reference = ObjectReference {
+                api_version: Some("networking.k8s.io/v1".to_owned()),
+                kind: Some("Ingress".to_owned()),
+                namespace: Some(ingress.namespace().to_owned()),
+                name: Some(ingress.name().to_owned()),
+                uid: Some(uid),
+                ..ObjectReference::default()
+            };
+            cluster.events.happened(reference, reason, note);
+        }
+    }
+
+    fn ask_about_renewal(&mut self, check: Check, now: u64) {
+        let edge = self.edge.clone();
+        let former = edge
+            .memory()
+            .world
+            .state()
+            .certificates
+            .get(&check.secret.to_string())
+            .and_then(|state| state.renewal.clone());
+        self.checks.spawn(async move {
+            let Check { secret, issuer, id } = check;
+            let asked = match (Session::open(&edge, &issuer).await, order::identifier(&id)) {
+                (Ok(session), Some(identifier)) => {
+                    session.account.renewal_info(&identifier).await.map_err(|error| error.to_string())
+                }
+                (Err(failure), _) => Err(failure.error),
+                (_, None) => Err("the certificate has no identifier".to_owned()),
+            };
+            let renewal = match asked {
+                Ok((info, pause)) => {
+                    let seconds = |time: i64| u64::try_from(time).unwrap_or(0);
+                    let window = &info.suggested_window;
+                    let window = (seconds(window.start.unix_timestamp()), seconds(window.end.unix_timestamp()));
+                    let check = now + pause.as_secs().clamp(SOONEST, LATEST);
+                    let explanation = info.explanation_url;
+                    tracing::debug!(%secret, start = window.0, end = window.1, explanation, "renewal window");
+                    Renewal { id, window: Some(window), check, explanation }
+                }
+                Err(error) => {
+                    tracing::debug!(%secret, error, "the CA says nothing of renewing");
+                    // What it said before still counts.
+                    let window = former.filter(|former| former.id == id).and_then(|former| former.window);
+                    Renewal { id, window, check: now + ASK_AGAIN, explanation: None }
+                }
+            };
+            (secret, renewal)
+        });
+    }
+}
+
+fn meta_key(map: &ConfigMap) -> ObjectKey {
+    let meta = &map.metadata;
+    ObjectKey::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+}
+
+fn key_of(change: &Change<ConfigMap>) -> Option<ObjectKey> {
+    match change {
+        Change::Apply(map) => Some(meta_key(map)),
+        Change::Delete(key) => Some(key.clone()),
+        Change::Replace(_) => None,
+    }
+}
