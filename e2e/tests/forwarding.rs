@@ -190,7 +190,7 @@ async fn the_access_log_has_the_form_that_the_config_map_gives() -> Result<()> {
         })
         .await
     };
-    has("127.0.0.1 \"GET /a?b HTTP/1.1\" 200 [default-web-80] acme;").await?;
+    has("127.0.0.1 \"GET /a?b HTTP/1.1\" 200 [default-web-http] acme;").await?;
     ensure!(!ingress.log().contains("/silent"), "{}", ingress.log());
 
     // An edit counts at once; a name that is none is said, and the log keeps its own form.

@@ -181,8 +181,9 @@ async fn answers(visitor: &Visitor<'_>, ingress: &Value) -> Result<BTreeMap<Stri
         let answer = answer.with_context(|| format!("{} {host}{path}", key(ingress)))?;
         if answer.status == 200 {
             // A canary gets its share of what is asked here, too.
+            let said = answer.text();
             ensure!(
-                ["web", "canary"].contains(&answer.backend().as_str()),
+                ["web", "canary"].contains(&answer.backend().as_str()) || returns(ingress, 200, said.trim()),
                 "{} {host}{path}: not from a backend: {answer}",
                 key(ingress)
             );
@@ -214,10 +215,17 @@ async fn guards(visitor: &Visitor<'_>, ingress: &Value, host: &str, path: &str, 
 /// Whether an answer that is no page is what an annotation asks for.
 fn is_asked_for(ingress: &Value, status: u16) -> bool {
     match status {
-        301 | 308 => annotation(ingress, "permanent-redirect").is_some(),
-        302 => annotation(ingress, "app-root").is_some(),
-        _ => false,
+        301 | 308 if annotation(ingress, "permanent-redirect").is_some() => true,
+        302 if annotation(ingress, "app-root").is_some() => true,
+        _ => returns(ingress, status, ""),
     }
+}
+
+/// Whether a snippet of an Ingress answers so.
+fn returns(ingress: &Value, status: u16, said: &str) -> bool {
+    let snippets = ["configuration-snippet", "server-snippet"].map(|name| annotation(ingress, name));
+    let mut snippets = snippets.into_iter().flatten();
+    snippets.any(|snippet| snippet.contains(&format!("return {status}")) && snippet.contains(said))
 }
 
 fn ledger_of(report: &Value, seen: &BTreeMap<String, BTreeMap<String, u16>>) -> String {
