@@ -1,7 +1,7 @@
 //! Certificates by ACME: carries out what [`landfall_ingress_model::acme`] plans.
 //!
 //! All replicas answer challenges and know how every certificate stands; only the leader orders. What they share stands
-//! in the [`Store`](store::Store): objects of the API server, or the files of a state folder.
+//! in the `store::Store`: objects of the API server, or the files of a state folder.
 
 mod account;
 mod edge;
