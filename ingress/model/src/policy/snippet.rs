@@ -2,7 +2,7 @@
 //! request.
 //!
 //! [`syntax`] knows the form of the text, [`read`] gives each directive its meaning or says which one has none. What
-//! was read runs in [`script`]; what holds beside that are [`settings`], and what they make of a request and its
+//! was read runs in `script`; what holds beside that are `settings`, and what they make of a request and its
 //! response are [`Effects`]. Nothing of the text is left then, so there is nothing to inject into.
 
 mod effects;
