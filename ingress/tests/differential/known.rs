@@ -23,6 +23,9 @@ fn is_bad_gateway(seen: &Seen) -> bool {
     seen.last().is_some_and(|last| last.status() == 502)
 }
 
+/// A difference that is seldom met; more often than in one of a thousand exchanges it would be a fault.
+pub(crate) const ENDED: &str = "a kept connection ends under a request that may not be sent again";
+
 /// All of them.
 pub(crate) const KNOWN: &[Known] = &[
     // RFC 9110 section 15.2: a client can do without interim responses, which may be discarded.
@@ -199,6 +202,19 @@ pub(crate) const KNOWN: &[Known] = &[
         settle: |exchange, ours, theirs| {
             let closes = exchange.answers.first().is_some_and(|answer| answer.bytes.is_empty());
             if closes && ours.backend.len() != theirs.backend.len() && ours.backend.first() == theirs.backend.first() {
+                *theirs = ours.clone();
+            }
+        },
+    },
+    // The same where it may not be sent again: then the client is told, and the backend has seen nothing of it. It takes
+    // a backend that closes a connection in the moment in which the request is written.
+    Known {
+        name: ENDED,
+        is_usual: false,
+        settle: |exchange, ours, theirs| {
+            let unseen = |seen: &Seen| seen.backend.is_empty() && is_bad_gateway(seen);
+            let is_repeatable = matches!(exchange.method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "TRACE");
+            if exchange.reaches && !is_repeatable && unseen(ours) != unseen(theirs) {
                 *theirs = ours.clone();
             }
         },
