@@ -6,9 +6,11 @@ use http::header::LOCATION;
 use http::{HeaderMap, HeaderName};
 
 use super::*;
+use crate::access::Access;
 use crate::backend::{Affinity, Backend, BackendKey, BackendState, PortRef, Protocol, Target};
 use crate::balance::{Balance, Balancer};
 use crate::host::HostPattern;
+use crate::policy::{Auth, BasicAuth};
 use crate::table::{Action, Attached, Dialect, HostRoutes, HttpsRedirect, PathRule, RouteId, RoutePolicy, Written};
 
 use landfall_model::ObjectKey;
@@ -320,4 +322,38 @@ fn a_clients_request_id_is_kept_only_if_it_can_be_passed_on() {
     assert_eq!(id("abc-123"), "abc-123");
     assert_eq!(id("<script>"), "000000000000000000000000000000ff");
     assert_eq!(id(""), "000000000000000000000000000000ff");
+}
+
+/// `satisfy: any` makes a password needless for addresses that a list lets in, and for no other.
+#[test]
+fn who_is_not_denied_is_not_let_in_for_it() {
+    let ranges = |text: &str| -> Box<[ipnet::IpNet]> { text.split(' ').map(|net| net.parse().unwrap()).collect() };
+    let deny_only = Access { deny: ranges("203.0.113.0/24"), allow: None };
+    let both = Access { allow: Some(ranges("198.51.100.0/24")), ..deny_only.clone() };
+    for (access, any, client, expected) in [
+        (&deny_only, true, "198.51.100.7", "asked"),
+        (&deny_only, true, "203.0.113.7", "asked"),
+        (&deny_only, false, "203.0.113.7", "403"),
+        (&deny_only, false, "198.51.100.7", "asked"),
+        (&both, true, "198.51.100.7", "passes"),
+        (&both, true, "192.0.2.7", "asked"),
+        (&both, true, "203.0.113.7", "asked"),
+        (&both, false, "198.51.100.7", "asked"),
+        (&both, false, "192.0.2.7", "403"),
+    ] {
+        let basic = BasicAuth { challenge: HeaderValue::from_static("Basic"), users: std::collections::HashMap::new() };
+        let auth = Auth { any, basic: Some(Arc::new(basic)), external: None };
+        let policy = RoutePolicy {
+            access: Some(Arc::new(access.clone())),
+            auth: Some(Arc::new(auth)),
+            ..RoutePolicy::default()
+        };
+        let table = table(policy, Dialect::IngressNginx);
+        let found = match ask(&table, client, None, "GET /app HTTP/1.1\nHost: shop.example") {
+            Decision::Ask(_) => "asked".to_owned(),
+            Decision::Forward(_) => "passes".to_owned(),
+            Decision::Answer(answer, _) => answer.status.as_u16().to_string(),
+        };
+        assert_eq!(found, expected, "{access:?} {any} {client}");
+    }
 }
