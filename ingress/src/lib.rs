@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 
 pub mod acme;
+mod anybody;
 pub mod certs;
 pub mod check;
 pub mod cli;

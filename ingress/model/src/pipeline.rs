@@ -5,6 +5,7 @@
 
 mod ask;
 mod certified;
+mod choice;
 mod client_certificate;
 mod cookies;
 mod distinguished_name;

@@ -14,9 +14,8 @@ use hyper_util::rt::TokioIo;
 use landfall_ingress_model::acme::challenges::{Challenge, ChallengeKind, HTTP_01_PREFIX};
 use landfall_ingress_model::acme::issuer::Ports;
 use landfall_ingress_model::acme::trouble::{Failure, Kind};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::ClientConfig;
+use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
@@ -24,6 +23,7 @@ use tokio_rustls::TlsConnector;
 use super::names::{NameError, Names};
 use super::proofs::digest;
 use super::settings::SelfCheck;
+use crate::anybody::Anybody;
 
 /// How long one look may take.
 const LOOK: Duration = Duration::from_secs(5);
@@ -159,43 +159,4 @@ async fn over_tls(stream: TcpStream, challenge: &Challenge) -> Result<Result<(),
     let digest = digest(&challenge.key_authorization);
     let proves = |certificate: &CertificateDer<'_>| certificate.windows(digest.len()).any(|part| part == digest);
     Ok(if shown.is_some_and(proves) { Ok(()) } else { Err("not with the certificate of the challenge".to_owned()) })
-}
-
-/// Takes any certificate: what is looked for is in it, and nothing is sent to whoever shows it.
-#[derive(Debug)]
-struct Anybody;
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        crate::crypto_provider().signature_verification_algorithms.supported_schemes()
-    }
 }

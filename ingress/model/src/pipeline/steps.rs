@@ -1,31 +1,28 @@
 //! The steps that a request passes, in their order, which is that of ingress-nginx: client certificate, size of the
 //! body, missing slash, preflight, redirect, HTTPS, availability, access, rewrite. The first one that answers ends it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, ORIGIN, TE};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
-use super::ask::{self, Question, parts};
 use super::fields::{X_CODE, X_FORWARDED_PREFIX};
 use super::forwarding;
 use super::instead::{is_replaced, name_backend};
 use super::page::{Answer, error_page};
 use super::snippets::{Run, change_input};
-use super::{Ask, Decision, Forward, Key, Live, client_certificate};
-use crate::backend::{Backend, BackendState, Protocol, Target};
+use super::{Ask, Decision, Forward, Live, client_certificate};
+use crate::backend::{Backend, Protocol};
 use crate::fields::{Fields, HeaderEdits};
 use crate::host::HostName;
 use crate::path::CanonicalPath;
 use crate::policy::snippet::Verdict;
-use crate::policy::{
-    Auth, Canary, ClientCertificates, Facts, Permit, RewriteTarget, TooMuch, decoded, key_of, name_of,
-};
-use crate::table::{Action, Dialect, HostLevels, Match, Route, Table};
+use crate::policy::{Auth, ClientCertificates, Facts, Permit, RewriteTarget, TooMuch, decoded};
+use crate::table::{Dialect, HostLevels, Match, Route, Table};
 
 /// Why there is a 404.
-const NO_RULE: &str = "no Ingress has a rule for this host and path";
+pub(super) const NO_RULE: &str = "no Ingress has a rule for this host and path";
 
 /// A request whose host and path are known.
 #[derive(Clone, Copy)]
@@ -323,45 +320,6 @@ impl Request<'_> {
         Err(Answer::empty(StatusCode::NO_CONTENT, self.facts.request_id))
     }
 
-    /// The backend; what no rule of a host has may be for the default backend of all.
-    fn backend<'t>(&self, route: &'t Route, table: &'t Table, verdict: Option<Verdict>) -> Step<&'t Arc<Backend>> {
-        match &route.action {
-            Action::Forward(backend) => Ok(backend),
-            Action::Unavailable(_) => Err(self.unavailable("this route is out of service")),
-            Action::NotFound => {
-                if let Some(Action::Forward(backend)) = table.fallback.as_ref().map(|fallback| &fallback.action) {
-                    return Ok(backend);
-                }
-                self.access(route, self.facts.client(), verdict)?;
-                Err(self.page(StatusCode::NOT_FOUND, NO_RULE))
-            }
-        }
-    }
-
-    /// The copy of the request, as far as it is made before the body is known.
-    fn mirror(&self, route: &Route, backend: &Backend, client: IpAddr) -> Option<Box<Question>> {
-        let mirror = route.policy.mirror.as_ref()?;
-        let head = self.facts.head;
-        let mut url = mirror.url.expand(&self.template_facts(route, Some(backend), client));
-        if let (true, Some(query)) = (mirror.adds_query, self.query) {
-            url.push(if url.contains('?') { '&' } else { '?' });
-            url.push_str(query);
-        }
-        let mut fields = ask::passed_on(head.headers);
-        let (_, authority, _) = parts(&url);
-        let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
-        let host = mirror.host.clone().or_else(|| HeaderValue::from_str(host).ok())?;
-        fields.insert(HOST, host);
-        Some(Box::new(Question { method: head.method.clone(), url, fields, key: None }))
-    }
-
-    /// The backend of a canary, if the request is one's and it has endpoints.
-    fn canary<'c>(&self, canaries: &'c [Canary]) -> Option<&'c Arc<Backend>> {
-        let headers = self.facts.head.headers;
-        let mut taken = canaries.iter().filter(|canary| canary.rule.takes(headers, self.live.dice));
-        taken.find(|canary| canary.backend.state().unavailable.is_none()).map(|canary| &canary.backend)
-    }
-
     /// Requests of one client.
     fn limit(&self, route: &Route, client: IpAddr) -> Step<Option<Permit>> {
         let Some(limit) = route.policy.limit.as_ref().filter(|limit| !limit.exempts(client)) else { return Ok(None) };
@@ -371,39 +329,13 @@ impl Request<'_> {
             .map_err(|TooMuch| self.page(limit.status, "this client asks more than it may"))
     }
 
-    /// What decides about the endpoint, and the cookie by which it is to be the same the next time.
-    fn endpoint(&self, route: &Route, state: &BackendState, client: IpAddr) -> (Option<Key>, Option<HeaderValue>) {
-        let head = self.facts.head;
-        let Some(affinity) = &route.policy.affinity else {
-            let facts = || self.template_facts(route, None, client);
-            let hash = route.policy.hash_by.as_ref().map(|by| key_of(by.0.expand(&facts()).as_bytes()));
-            return (hash.map(Key::Hash), None);
-        };
-        let Target::Endpoints(balancer) = &state.target else { return (None, None) };
-        let rule_path = route.written.text(route.id.path.as_ref());
-        let set = |value: &str| affinity.set(value, rule_path, self.facts.secure(), head.headers, self.live.now);
-        let given = affinity.value(head.headers);
-        if !affinity.persistent {
-            let fresh = || format!("{:016x}", self.live.dice);
-            let (value, cookie) = match given {
-                Some(value) => (value.to_owned(), None),
-                None => (fresh(), set(&fresh())),
-            };
-            return (Some(Key::Hash(key_of(value.as_bytes()))), cookie);
-        }
-        let usable = |address: &SocketAddr| !balancer.is_ejected(*address, self.live.instant);
-        let known = given.and_then(|value| balancer.addresses().find(|address| name_of(*address) == *value));
-        if let Some(address) = known.filter(usable) {
-            return (Some(Key::Endpoint(address)), None);
-        }
-        let usable: Vec<SocketAddr> = balancer.addresses().filter(usable).collect();
-        let index = self.live.dice % u64::try_from(usable.len()).unwrap_or(1).max(1);
-        let chosen = usize::try_from(index).ok().and_then(|index| usable.get(index).copied());
-        (chosen.map(Key::Endpoint), chosen.and_then(|address| set(&name_of(address))))
-    }
-
     /// Source ranges; what else has to be found out. `snippet` is what snippets say of the address.
-    fn access<'r>(&self, route: &'r Route, client: IpAddr, snippet: Option<Verdict>) -> Step<Option<&'r Arc<Auth>>> {
+    pub(super) fn access<'r>(
+        &self,
+        route: &'r Route,
+        client: IpAddr,
+        snippet: Option<Verdict>,
+    ) -> Step<Option<&'r Arc<Auth>>> {
         let (access, auth) = (route.policy.access.as_ref(), route.policy.auth.as_ref());
         let is_any = auth.is_some_and(|auth| auth.any);
         // As in nginx the first rule that is about an address decides, and those of annotations stand first.
@@ -513,7 +445,7 @@ impl Request<'_> {
         error_page(status, reason, self.facts.head.headers, self.facts.request_id)
     }
 
-    fn unavailable(&self, reason: &str) -> Answer {
+    pub(super) fn unavailable(&self, reason: &str) -> Answer {
         self.page(StatusCode::SERVICE_UNAVAILABLE, reason)
     }
 }

@@ -1,0 +1,97 @@
+//! Where a request goes: the backend or a canary of it, the endpoint that it belongs to, and who gets a copy.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use http::header::HOST;
+use http::{HeaderValue, StatusCode};
+
+use super::Key;
+use super::ask::{self, Question, parts};
+use super::steps::{NO_RULE, Request, Step};
+use crate::backend::{Backend, BackendState, Target};
+use crate::policy::snippet::Verdict;
+use crate::policy::{Canary, key_of, name_of};
+use crate::table::{Action, Route, Table};
+
+impl Request<'_> {
+    /// The backend; what no rule of a host has may be for the default backend of all.
+    pub(super) fn backend<'t>(
+        &self,
+        route: &'t Route,
+        table: &'t Table,
+        verdict: Option<Verdict>,
+    ) -> Step<&'t Arc<Backend>> {
+        match &route.action {
+            Action::Forward(backend) => Ok(backend),
+            Action::Unavailable(_) => Err(self.unavailable("this route is out of service")),
+            Action::NotFound => {
+                if let Some(Action::Forward(backend)) = table.fallback.as_ref().map(|fallback| &fallback.action) {
+                    return Ok(backend);
+                }
+                self.access(route, self.facts.client(), verdict)?;
+                Err(self.page(StatusCode::NOT_FOUND, NO_RULE))
+            }
+        }
+    }
+
+    /// The backend of a canary, if the request is one's and it has endpoints.
+    pub(super) fn canary<'c>(&self, canaries: &'c [Canary]) -> Option<&'c Arc<Backend>> {
+        let headers = self.facts.head.headers;
+        let mut taken = canaries.iter().filter(|canary| canary.rule.takes(headers, self.live.dice));
+        taken.find(|canary| canary.backend.state().unavailable.is_none()).map(|canary| &canary.backend)
+    }
+
+    /// What decides about the endpoint, and the cookie by which it is to be the same the next time.
+    pub(super) fn endpoint(
+        &self,
+        route: &Route,
+        state: &BackendState,
+        client: IpAddr,
+    ) -> (Option<Key>, Option<HeaderValue>) {
+        let head = self.facts.head;
+        let Some(affinity) = &route.policy.affinity else {
+            let facts = || self.template_facts(route, None, client);
+            let hash = route.policy.hash_by.as_ref().map(|by| key_of(by.0.expand(&facts()).as_bytes()));
+            return (hash.map(Key::Hash), None);
+        };
+        let Target::Endpoints(balancer) = &state.target else { return (None, None) };
+        let rule_path = route.written.text(route.id.path.as_ref());
+        let set = |value: &str| affinity.set(value, rule_path, self.facts.secure(), head.headers, self.live.now);
+        let given = affinity.value(head.headers);
+        if !affinity.persistent {
+            let fresh = || format!("{:016x}", self.live.dice);
+            let (value, cookie) = match given {
+                Some(value) => (value.to_owned(), None),
+                None => (fresh(), set(&fresh())),
+            };
+            return (Some(Key::Hash(key_of(value.as_bytes()))), cookie);
+        }
+        let usable = |address: &SocketAddr| !balancer.is_ejected(*address, self.live.instant);
+        let known = given.and_then(|value| balancer.addresses().find(|address| name_of(*address) == *value));
+        if let Some(address) = known.filter(usable) {
+            return (Some(Key::Endpoint(address)), None);
+        }
+        let usable: Vec<SocketAddr> = balancer.addresses().filter(usable).collect();
+        let index = self.live.dice % u64::try_from(usable.len()).unwrap_or(1).max(1);
+        let chosen = usize::try_from(index).ok().and_then(|index| usable.get(index).copied());
+        (chosen.map(Key::Endpoint), chosen.and_then(|address| set(&name_of(address))))
+    }
+
+    /// The copy of the request, as far as it is made before the body is known.
+    pub(super) fn mirror(&self, route: &Route, backend: &Backend, client: IpAddr) -> Option<Box<Question>> {
+        let mirror = route.policy.mirror.as_ref()?;
+        let head = self.facts.head;
+        let mut url = mirror.url.expand(&self.template_facts(route, Some(backend), client));
+        if let (true, Some(query)) = (mirror.adds_query, self.query) {
+            url.push(if url.contains('?') { '&' } else { '?' });
+            url.push_str(query);
+        }
+        let mut fields = ask::passed_on(head.headers);
+        let (_, authority, _) = parts(&url);
+        let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+        let host = mirror.host.clone().or_else(|| HeaderValue::from_str(host).ok())?;
+        fields.insert(HOST, host);
+        Some(Box::new(Question { method: head.method.clone(), url, fields, key: None }))
+    }
+}
