@@ -34,7 +34,7 @@ pub fn compile(dir: &std::path::Path, model: &ModelArgs) -> anyhow::Result<(Comp
     let built = compiler.build(unix_now());
     let mut problems = reading.problems;
     for problem in built.problems.iter().cloned() {
-        let location = reading.locations.get(&problem.object).filter(|_| problem.location.is_none()).cloned();
+        let location = reading.locations.get(&problem.object).filter(|_| problem.location.is_none());
         problems.push(match location {
             Some(location) => problem.in_file(location),
             None => problem,

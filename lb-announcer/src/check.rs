@@ -28,7 +28,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     problems.extend(world.review(&[args.namespace.clone(), "metallb-system".to_owned()]));
     for problem in &mut problems {
         if problem.location.is_none() {
-            problem.location = reading.locations.get(&problem.object).cloned();
+            problem.location = reading.locations.get(&problem.object);
         }
     }
     problems.sort();

@@ -13,10 +13,11 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use landfall_model::{Location, ObjectRef, Problem};
+use landfall_model::Problem;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
@@ -26,6 +27,7 @@ mod ages;
 mod defaults;
 mod document;
 mod folder;
+mod held;
 mod lines;
 mod split;
 mod state;
@@ -39,6 +41,7 @@ use state::State;
 use watch::Watch;
 
 pub use document::{DUPLICATE_OBJECT, INVALID_MANIFEST, UNKNOWN_FIELD, UNSUPPORTED_API_VERSION};
+pub use held::Locations;
 
 /// How often the folder is looked through even if the kernel reports nothing.
 const RESCAN: Duration = Duration::from_secs(2);
@@ -69,7 +72,7 @@ pub struct Reading<C> {
     /// What is wrong with files, documents and fields.
     pub problems: Vec<Problem>,
     /// Where each object stands.
-    pub locations: HashMap<ObjectRef, Location>,
+    pub locations: Arc<Locations>,
 }
 
 /// Reads the folder once.
@@ -114,7 +117,9 @@ impl<C: Send + 'static> Worker<C> {
         let mut watch = Watch::start(self.folder.path());
         let mut received = Instant::now();
         while self.look(received, &mut watch) {
-            received = await_change(&watch, &self.batches);
+            if !self.state.is_behind() {
+                received = await_change(&watch, &self.batches);
+            }
         }
     }
 

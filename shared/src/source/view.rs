@@ -1,12 +1,14 @@
 //! What a source knows about itself, for readiness, `/status` and messages.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use landfall_model::{Location, ObjectRef, Problem};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+
+use super::manifests::Locations;
 
 /// A cheap handle on a source's own state; it stays valid after the source has ended.
 #[derive(Clone, Debug)]
@@ -19,7 +21,7 @@ pub struct SourceView {
 struct State {
     origin: String,
     problems: Vec<Problem>,
-    locations: HashMap<ObjectRef, Location>,
+    locations: Arc<Locations>,
     awaited: Vec<String>,
     /// Which parts of the source fail, since when and why.
     failing: BTreeMap<String, (Timestamp, String)>,
@@ -31,7 +33,7 @@ impl SourceView {
         let state = State {
             origin: origin.into(),
             problems: Vec::new(),
-            locations: HashMap::new(),
+            locations: Arc::default(),
             awaited,
             failing: BTreeMap::new(),
             objects: BTreeMap::new(),
@@ -46,7 +48,7 @@ impl SourceView {
 
     /// Where in the folder of manifests an object stands; `None` for an API server's object.
     pub fn locate(&self, object: &ObjectRef) -> Option<Location> {
-        self.state().locations.get(object).cloned()
+        self.state().locations.get(object)
     }
 
     /// The kinds that have not been listed yet; empty once the set is complete.
@@ -90,7 +92,7 @@ impl SourceView {
         }
     }
 
-    pub(crate) fn set_locations(&self, locations: HashMap<ObjectRef, Location>) {
+    pub(crate) fn set_locations(&self, locations: Arc<Locations>) {
         self.state().locations = locations;
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use landfall_model::{Location, ObjectKey, ObjectRef, Problem, Reason};
 use serde_json::{Value, json};
 
+use super::held::Id;
 use super::split::{self, Part};
 use super::{defaults, lines};
 use crate::source::kind::{Kind, KindNames};
@@ -29,15 +30,21 @@ pub const DUPLICATE_OBJECT: Reason = Reason::new("DuplicateObject");
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) entries: Vec<Entry>,
-    pub(super) problem: Option<Problem>,
+    pub(super) problems: Vec<Problem>,
     pub(super) keeps: Keeps,
+}
+
+impl Slot {
+    fn broken(problem: Problem, keeps: Keeps) -> Self {
+        Self { entries: Vec::new(), problems: vec![problem], keeps }
+    }
 }
 
 /// Which of a file's earlier objects stay in force because of a document.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Keeps {
     Nothing,
-    Object(ObjectRef),
+    Object(Id),
     /// It can't be told which object was meant, so every one that is missing.
     Everything,
 }
@@ -45,16 +52,14 @@ pub(super) enum Keeps {
 /// An object of a file.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
-    pub(super) reference: ObjectRef,
-    /// Place of the kind in the plan.
-    pub(super) kind: usize,
-    pub(super) object: Erased,
+    pub(super) id: Id,
+    /// What was read, until the consumer has it.
+    pub(super) object: Option<Erased>,
     /// Of the content as written and completed, without a creation time that was not given.
     pub(super) hash: u64,
     pub(super) line: usize,
     /// The manifest gives a creation time.
     pub(super) dated: bool,
-    pub(super) warnings: Vec<Problem>,
     /// From an earlier reading of a file that is broken now.
     pub(super) carried: bool,
 }
@@ -91,7 +96,7 @@ impl<C: Send + 'static> Reader<'_, C> {
         let problem = Problem::new(self.itself(), INVALID_MANIFEST, format!("cannot be read: {cause}"))
             .remedy("make the file readable text; until then its last good content stays in force")
             .in_file(Location { file: self.file.clone(), line: 0 });
-        Slot { entries: Vec::new(), problem: Some(problem), keeps: Keeps::Everything }
+        Slot::broken(problem, Keeps::Everything)
     }
 
     fn yaml(&self, text: &str) -> Vec<Slot> {
@@ -149,13 +154,13 @@ impl<C: Send + 'static> Reader<'_, C> {
 
     fn slot(&self, place: &Place<'_>, value: Value) -> Option<Slot> {
         match self.object(place, value) {
-            Ok(entry) => Some(Slot { entries: vec![entry], problem: None, keeps: Keeps::Nothing }),
+            Ok(slot) => Some(slot),
             Err(Refusal::Foreign) => None,
-            Err(Refusal::Broken(problem, keeps)) => Some(Slot { entries: Vec::new(), problem: Some(*problem), keeps }),
+            Err(Refusal::Broken(problem, keeps)) => Some(Slot::broken(*problem, keeps)),
         }
     }
 
-    fn object(&self, place: &Place<'_>, mut value: Value) -> Result<Entry, Refusal> {
+    fn object(&self, place: &Place<'_>, mut value: Value) -> Result<Slot, Refusal> {
         if value.is_null() {
             return Err(Refusal::Foreign);
         }
@@ -182,9 +187,11 @@ impl<C: Send + 'static> Reader<'_, C> {
                 });
                 let warnings = warnings.collect();
                 let line = self.locate(place, &Path::default()).line;
-                Ok(Entry { reference, kind: number, object, hash, line, dated, warnings, carried: false })
+                let id = Id { kind: number, key: reference.key };
+                let entry = Entry { id, object: Some(object), hash, line, dated, carried: false };
+                Ok(Slot { entries: vec![entry], problems: warnings, keeps: Keeps::Nothing })
             }
-            Err(mismatch) => Err(self.mismatch(place, reference, mismatch)),
+            Err(mismatch) => Err(self.mismatch(place, number, reference, mismatch)),
         }
     }
 
@@ -224,7 +231,8 @@ impl<C: Send + 'static> Reader<'_, C> {
         let problem = problem.remedy(format!("write apiVersion: {}", names(*first).api_version));
         let mut place_of = self.locate(place, &Path(vec![Step::Field("apiVersion".to_owned())]));
         place_of.line = place_of.line.max(1);
-        Err(Refusal::Broken(Box::new(problem.in_file(place_of)), Keeps::Object(reference)))
+        let id = Id { kind: *first, key: reference.key };
+        Err(Refusal::Broken(Box::new(problem.in_file(place_of)), Keeps::Object(id)))
     }
 
     /// Whether an API version is a wrong one of ours rather than another product's.
@@ -259,7 +267,7 @@ impl<C: Send + 'static> Reader<'_, C> {
         Ok(reference)
     }
 
-    fn mismatch(&self, place: &Place<'_>, reference: ObjectRef, mismatch: Mismatch) -> Refusal {
+    fn mismatch(&self, place: &Place<'_>, kind: usize, reference: ObjectRef, mismatch: Mismatch) -> Refusal {
         let encoded = matches!(&mismatch.path.0[..], [Step::Field(field), Step::Key(_)] if field == "data");
         let cause = match &*reference.kind {
             // The decoder's message may quote what the Secret holds.
@@ -279,7 +287,7 @@ impl<C: Send + 'static> Reader<'_, C> {
             .at(mismatch.path.to_string(), shown(&reference, mismatch.value))
             .remedy(remedy)
             .in_file(self.locate(place, &mismatch.path));
-        Refusal::Broken(Box::new(problem), Keeps::Object(reference))
+        Refusal::Broken(Box::new(problem), Keeps::Object(Id { kind, key: reference.key }))
     }
 
     fn unparsed(&self, part: Part<'_>, line: usize, cause: &str) -> Slot {
@@ -287,7 +295,7 @@ impl<C: Send + 'static> Reader<'_, C> {
         let problem = Problem::new(object, INVALID_MANIFEST, format!("cannot be read: {cause}"))
             .remedy("correct the document; until then its last good content stays in force")
             .in_file(Location { file: self.file.clone(), line: part.line + line - 1 });
-        Slot { entries: Vec::new(), problem: Some(problem), keeps: Keeps::Everything }
+        Slot::broken(problem, Keeps::Everything)
     }
 
     fn broken(&self, place: &Place<'_>, problem: Problem, keeps: Keeps) -> Refusal {

@@ -1,14 +1,19 @@
 //! What a folder says now, and what that changes.
+//!
+//! Objects are not kept: once the consumer has one, the folder is where it can be read again.
 
+use std::collections::btree_map;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use landfall_model::{Location, ObjectKey, ObjectRef, Problem};
+use landfall_model::{Location, ObjectRef, Problem};
 
 use super::ages;
 use super::document::{DUPLICATE_OBJECT, Entry, Keeps, Reader, Slot};
 use super::folder::{Found, Scan, Signature};
+use super::held::{Held, Id, Locations};
+use crate::source::kind::Kind;
 use crate::source::{Erased, Plan};
 
 pub(super) struct State<C> {
@@ -16,40 +21,41 @@ pub(super) struct State<C> {
     files: BTreeMap<Arc<str>, File>,
     signatures: HashMap<Arc<str>, Signature>,
     /// What the consumer has.
-    live: BTreeMap<(usize, ObjectKey), Live>,
+    held: Arc<Locations>,
     duplicates: Vec<Problem>,
     started: bool,
+    is_behind: bool,
 }
 
 #[derive(Debug, Default)]
 struct File {
-    slots: Vec<Slot>,
+    entries: Box<[Entry]>,
+    problems: Box<[Problem]>,
     /// The file was found empty once; many editors empty a file before they write it.
     emptied: bool,
 }
 
-impl File {
-    fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.slots.iter().flat_map(|slot| &slot.entries)
-    }
-}
-
-struct Live {
-    hash: u64,
-    age: Option<Timestamp>,
-    object: Erased,
-    location: Location,
+/// What a look at the folder comes to.
+struct Outcome {
+    held: Locations,
+    duplicates: Vec<Problem>,
+    /// Objects that the consumer does not have like this.
+    new: Vec<(Id, Erased)>,
+    /// Files with objects that would be new, too, and were not kept.
+    unread: HashSet<Arc<str>>,
 }
 
 impl<C: Send + 'static> State<C> {
     pub(super) fn new(plan: Plan<C>) -> Self {
+        let kinds = plan.kinds().iter().map(|kind| kind.names().kind.as_str().into()).collect();
         Self {
             plan,
             files: BTreeMap::new(),
             signatures: HashMap::new(),
-            live: BTreeMap::new(),
+            held: Arc::new(Locations::new(kinds)),
             duplicates: Vec::new(),
             started: false,
+            is_behind: false,
         }
     }
 
@@ -58,8 +64,14 @@ impl<C: Send + 'static> State<C> {
         &self.signatures
     }
 
+    /// Whether a file has to be read again before the consumer has all that the folder says.
+    pub(super) fn is_behind(&self) -> bool {
+        self.is_behind
+    }
+
     /// Takes a look at the folder in; returns what it changes for the consumer, or `None` if no file was touched.
     pub(super) fn update(&mut self, scan: Scan) -> Option<Vec<C>> {
+        self.is_behind = false;
         let mut touched = !self.started;
         // If part of the folder could not be read, a file that was not found may still be there.
         if scan.failure.is_none() {
@@ -74,11 +86,11 @@ impl<C: Send + 'static> State<C> {
         if !touched {
             return None;
         }
-        let (chosen, duplicates) = self.compose();
-        let now = self.date(chosen);
-        self.duplicates = duplicates;
-        self.share(&now);
-        Some(self.emit(now))
+        let outcome = self.compose();
+        self.is_behind = !outcome.unread.is_empty();
+        self.signatures.retain(|path, _| !outcome.unread.contains(path));
+        self.duplicates = outcome.duplicates;
+        Some(self.emit(outcome.held, outcome.new))
     }
 
     /// Takes one file in; says whether its content may have changed.
@@ -91,8 +103,7 @@ impl<C: Send + 'static> State<C> {
                 vec![reader.unreadable(&cause)]
             }
             Found::Text(signature, text) => {
-                let old =
-                    self.files.get_mut(&path).filter(|file| file.slots.iter().any(|slot| !slot.entries.is_empty()));
+                let old = self.files.get_mut(&path).filter(|file| !file.entries.is_empty());
                 if let Some(file) = old.filter(|file| !file.emptied && text.trim().is_empty()) {
                     file.emptied = true;
                     self.signatures.remove(&path);
@@ -107,122 +118,133 @@ impl<C: Send + 'static> State<C> {
             }
         };
         let file = self.files.entry(path).or_default();
-        let old = std::mem::take(&mut file.slots);
-        *file = File { slots: keep_last_good(slots, old), emptied: false };
+        let old = std::mem::take(&mut file.entries).into_vec();
+        let (mut entries, mut problems) = (Vec::new(), Vec::new());
+        for mut slot in keep_last_good(slots, old) {
+            entries.append(&mut slot.entries);
+            problems.append(&mut slot.problems);
+        }
+        *file = File { entries: entries.into(), problems: problems.into(), emptied: false };
         true
     }
 
     /// What the folder says as a whole: the first of each object, and Problems for the others.
-    fn compose(&self) -> (Vec<(&Entry, Location)>, Vec<Problem>) {
-        let entries = || self.files.iter().flat_map(|(path, file)| file.entries().map(move |entry| (path, entry)));
-        let fresh: HashSet<&ObjectRef> =
-            entries().filter(|(_, entry)| !entry.carried).map(|(_, entry)| &entry.reference).collect();
-        let mut first: HashMap<&ObjectRef, Location> = HashMap::new();
-        let (mut chosen, mut duplicates) = (Vec::new(), Vec::new());
-        for (file, entry) in entries().filter(|(_, entry)| !(entry.carried && fresh.contains(&entry.reference))) {
-            let location = Location { file: file.clone(), line: entry.line };
-            if let Some(other) = first.get(&entry.reference) {
-                duplicates.push(duplicate(entry.reference.clone(), other, location));
-            } else {
-                first.insert(&entry.reference, location.clone());
-                chosen.push((entry, location));
-            }
-        }
-        (chosen, duplicates)
-    }
-
-    /// Lets the files hold the very objects that are live, instead of copies without a creation time.
-    fn share(&mut self, now: &BTreeMap<(usize, ObjectKey), Live>) {
-        for (path, file) in &mut self.files {
-            for entry in file.slots.iter_mut().flat_map(|slot| &mut slot.entries) {
-                let live = now.get(&(entry.kind, entry.reference.key.clone()));
-                let same = |live: &&Live| live.location.line == entry.line && live.location.file == *path;
-                if let Some(live) = live.filter(same) {
-                    entry.object = live.object.clone();
+    fn compose(&mut self) -> Outcome {
+        let replaced = self.replaced();
+        let kinds = self.plan.kinds();
+        let (mut held, mut duplicates) = (self.held.emptied(), Vec::new());
+        let mut chosen: Vec<(&Arc<str>, &mut Entry)> = Vec::new();
+        for (file, content) in &mut self.files {
+            for entry in content.entries.iter_mut().filter(|entry| !(entry.carried && replaced.contains(&entry.id))) {
+                let location = Location { file: file.clone(), line: entry.line };
+                match held.objects_mut().entry(entry.id.clone()) {
+                    btree_map::Entry::Occupied(first) => {
+                        let object = self.held.reference(&entry.id);
+                        duplicates.push(duplicate(object, &first.get().location, location));
+                    }
+                    btree_map::Entry::Vacant(place) => {
+                        place.insert(Held { hash: entry.hash, age: None, location });
+                        chosen.push((file, entry));
+                    }
                 }
             }
         }
-    }
-
-    /// Gives creation times to the objects whose manifest gives none.
-    fn date(&self, chosen: Vec<(&Entry, Location)>) -> BTreeMap<(usize, ObjectKey), Live> {
-        let place = |entry: &Entry| (entry.kind, entry.reference.key.clone());
-        let undated = chosen.iter().filter(|(entry, _)| !entry.dated);
-        let before: Vec<_> = undated.map(|(entry, _)| self.live.get(&place(entry)).and_then(|live| live.age)).collect();
-        let mut ages = ages::assign(&before).into_iter();
-        let live = |(entry, location): (&Entry, Location)| {
+        let before = self.held.objects();
+        let undated = chosen.iter().filter(|(_, entry)| !entry.dated);
+        let ages: Vec<_> = undated.map(|(_, entry)| before.get(&entry.id).and_then(|held| held.age)).collect();
+        let mut ages = ages::assign(&ages).into_iter();
+        let (mut new, mut unread) = (Vec::new(), HashSet::new());
+        for (file, entry) in chosen {
             let age = if entry.dated { None } else { ages.next() };
-            let key = place(entry);
-            let object = match (age, self.live.get(&key)) {
-                // The same object again: what the consumer has already, rather than another copy of it.
-                (age, Some(live)) if live.hash == entry.hash && live.age == age => live.object.clone(),
-                (Some(age), _) => self.plan.kinds()[entry.kind].created(entry.object.clone(), age),
-                (None, _) => entry.object.clone(),
-            };
-            (key, Live { hash: entry.hash, age, object, location })
-        };
-        chosen.into_iter().map(live).collect()
+            let object = entry.object.take();
+            let Some(now) = held.objects_mut().get_mut(&entry.id) else { continue };
+            let old = before.get(&entry.id);
+            now.age = age;
+            match (object, old) {
+                // The consumer has it already.
+                (_, Some(old)) if old.hash == now.hash && old.age == age => {}
+                (Some(object), _) => new.push((entry.id.clone(), dated(&*kinds[entry.id.kind], object, age))),
+                // Until it is read again, if it can be, the consumer keeps what it has.
+                (None, Some(old)) => {
+                    now.clone_from(old);
+                    unread.extend((!entry.carried).then(|| file.clone()));
+                }
+                (None, None) => {
+                    held.objects_mut().remove(&entry.id);
+                    unread.extend((!entry.carried).then(|| file.clone()));
+                }
+            }
+        }
+        Outcome { held, duplicates, new, unread }
     }
 
-    /// The changes from what the consumer has to `now`.
-    fn emit(&mut self, now: BTreeMap<(usize, ObjectKey), Live>) -> Vec<C> {
-        let before = std::mem::replace(&mut self.live, now);
-        let kinds = self.plan.kinds();
-        if !std::mem::replace(&mut self.started, true) {
-            let of = |number| self.live.iter().filter(move |((kind, _), _)| *kind == number);
-            let all = |number| of(number).map(|(_, live)| live.object.clone()).collect();
-            return kinds.iter().enumerate().map(|(number, kind)| kind.replace(all(number))).collect();
+    /// The objects that a broken document had and another one gives now. Nothing to look for where nothing is broken.
+    fn replaced(&self) -> HashSet<Id> {
+        let entries = || self.files.values().flat_map(|file| &file.entries);
+        if !entries().any(|entry| entry.carried) {
+            return HashSet::new();
         }
-        let gone = before.keys().filter(|place| !self.live.contains_key(place));
-        let gone = gone.map(|(kind, key)| kinds[*kind].delete(key.clone()));
-        let same = |place, live: &Live| {
-            before.get(place).is_some_and(|before| before.hash == live.hash && before.age == live.age)
-        };
-        let new = self.live.iter().filter(|(place, live)| !same(*place, live));
-        let new = new.map(|((kind, _), live)| kinds[*kind].apply(live.object.clone()));
-        gone.chain(new).collect()
+        entries().filter(|entry| !entry.carried).map(|entry| entry.id.clone()).collect()
+    }
+
+    /// The changes from what the consumer has to `held`.
+    fn emit(&mut self, held: Locations, mut new: Vec<(Id, Erased)>) -> Vec<C> {
+        let before = std::mem::replace(&mut self.held, Arc::new(held));
+        let kinds = self.plan.kinds();
+        new.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        if !std::mem::replace(&mut self.started, true) {
+            let mut all = vec![Vec::new(); kinds.len()];
+            for (id, object) in new {
+                all[id.kind].push(object);
+            }
+            return kinds.iter().zip(all).map(|(kind, objects)| kind.replace(objects)).collect();
+        }
+        let gone = before.objects().keys().filter(|id| !self.held.objects().contains_key(id));
+        let gone = gone.map(|id| kinds[id.kind].delete(id.key.clone()));
+        gone.chain(new.into_iter().map(|(id, object)| kinds[id.kind].apply(object))).collect()
     }
 
     /// Everything that is wrong with the folder, by file and line.
     pub(super) fn problems(&self) -> Vec<Problem> {
-        let slots = self.files.values().flat_map(|file| &file.slots);
-        let of = |slot: &'_ Slot| {
-            let fresh = slot.entries.iter().filter(|entry| !entry.carried);
-            slot.problem.iter().chain(fresh.flat_map(|entry| &entry.warnings)).cloned().collect::<Vec<_>>()
-        };
-        let mut problems: Vec<_> = slots.flat_map(of).chain(self.duplicates.iter().cloned()).collect();
+        let files = self.files.values().flat_map(|file| &file.problems);
+        let mut problems: Vec<_> = files.chain(&self.duplicates).cloned().collect();
         problems.sort_by(|one, other| one.location.cmp(&other.location).then_with(|| one.cmp(other)));
         problems
     }
 
     /// Where each object stands.
-    pub(super) fn locations(&self) -> HashMap<ObjectRef, Location> {
-        let kinds = self.plan.kinds();
-        let of = |((kind, key), live): (&(usize, ObjectKey), &Live)| {
-            (ObjectRef::new(kinds[*kind].names().kind.as_str(), key.clone()), live.location.clone())
-        };
-        self.live.iter().map(of).collect()
+    pub(super) fn locations(&self) -> Arc<Locations> {
+        self.held.clone()
     }
 
     /// How many objects of each kind there are.
     pub(super) fn counts(&self) -> Vec<(String, usize)> {
-        let count = |number| self.live.keys().filter(|(kind, _)| *kind == number).count();
-        self.plan.kinds().iter().enumerate().map(|(number, kind)| (kind.names().resource(), count(number))).collect()
+        let mut counts = vec![0; self.plan.kinds().len()];
+        for id in self.held.objects().keys() {
+            counts[id.kind] += 1;
+        }
+        self.plan.kinds().iter().map(|kind| kind.names().resource()).zip(counts).collect()
+    }
+}
+
+/// The object with the creation time that its manifest doesn't give.
+fn dated<C>(kind: &dyn Kind<C>, object: Erased, age: Option<Timestamp>) -> Erased {
+    match age {
+        Some(age) => kind.created(object, age),
+        None => object,
     }
 }
 
 /// Gives broken documents what their file said before.
-fn keep_last_good(mut slots: Vec<Slot>, old: Vec<Slot>) -> Vec<Slot> {
-    let fresh: HashSet<ObjectRef> =
-        slots.iter().flat_map(|slot| &slot.entries).map(|entry| entry.reference.clone()).collect();
-    let mut old: Vec<Entry> = old.into_iter().flat_map(|slot| slot.entries).collect();
-    old.retain(|entry| !fresh.contains(&entry.reference));
+fn keep_last_good(mut slots: Vec<Slot>, mut old: Vec<Entry>) -> Vec<Slot> {
+    let fresh: HashSet<&Id> = slots.iter().flat_map(|slot| &slot.entries).map(|entry| &entry.id).collect();
+    old.retain(|entry| !fresh.contains(&entry.id));
     for entry in &mut old {
         entry.carried = true;
     }
     for slot in &mut slots {
-        if let Keeps::Object(reference) = &slot.keeps {
-            slot.entries.extend(old.extract_if(.., |entry| entry.reference == *reference));
+        if let Keeps::Object(id) = &slot.keeps {
+            slot.entries.extend(old.extract_if(.., |entry| entry.id == *id));
         }
     }
     if let Some(slot) = slots.iter_mut().find(|slot| slot.keeps == Keeps::Everything) {

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use kube::ResourceExt;
 use landfall_model::Change;
+use landfall_model::ObjectRef;
 
 use super::*;
 use crate::source::Scope;
@@ -152,7 +153,7 @@ fn a_folder_is_read_once_whatever_links_to_it() {
     assert_eq!(problems(&reading.problems), [""; 0]);
     let place = |name: &str| {
         let object = ObjectRef::new("Ingress", landfall_model::ObjectKey::new("default", name));
-        reading.locations[&object].to_string()
+        reading.locations.get(&object).unwrap().to_string()
     };
     assert_eq!([place("a"), place("b"), place("c")], ["a.yaml:1", "z/b.yaml:1", "e/c.yaml:1"]);
 }
@@ -304,7 +305,7 @@ fn what_an_api_server_would_have_filled_in_is_there() {
     assert_ne!(uids[0], uids[1]);
     assert_eq!(uids[0].len(), 36);
     let web = ObjectRef::new("Ingress", landfall_model::ObjectKey::new("default", "c"));
-    assert_eq!(reading.locations[&web].to_string(), "a.yaml:16");
+    assert_eq!(reading.locations.get(&web).unwrap().to_string(), "a.yaml:16");
 }
 
 #[test]

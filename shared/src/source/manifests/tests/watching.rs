@@ -42,6 +42,23 @@ impl Watched {
         assert_eq!(found, expected);
     }
 
+    /// The first hosts of the next so many Ingresses that come.
+    fn hosts(&mut self, count: usize) -> Vec<String> {
+        let mut found = Vec::new();
+        let deadline = Instant::now() + Duration::from_secs(8);
+        while found.len() < count && Instant::now() < deadline {
+            let Ok(batch) = self.source.batches.try_recv() else {
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            };
+            found.extend(batch.changes.iter().filter_map(|change| match change {
+                Input::Ingress(Change::Apply(ingress)) => ingress.spec.as_ref()?.rules.as_ref()?[0].host.clone(),
+                _ => None,
+            }));
+        }
+        found
+    }
+
     fn expect_problems(&self, expected: &[&str]) {
         let deadline = Instant::now() + Duration::from_secs(8);
         loop {
@@ -200,4 +217,50 @@ fn the_thread_ends_with_its_consumer() {
         assert!(Instant::now() < deadline, "the thread is still there");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// What is in force is not kept, so it has to be read again.
+#[test]
+fn an_object_comes_back_when_the_one_before_it_goes() {
+    let mut watched = Watched::start(
+        &[("z.yaml", &(ingress("a", "z.test") + "---\n" + &ingress("b", "b.test")))],
+        &["= Ingress default/a default/b"],
+    );
+    let dir = watched.path().to_owned();
+    write(&dir, "a.yaml", &ingress("a", "a.test"));
+    watched.expect(&["+ Ingress default/a"]);
+    watched.expect_problems(&["z.yaml:1 DuplicateObject ingress default/a"]);
+    fs::remove_file(dir.join("a.yaml")).unwrap();
+    let begun = Instant::now();
+    assert_eq!(watched.hosts(1), ["z.test"]);
+    assert!(begun.elapsed() < RESCAN, "at once, not with the next look");
+    watched.expect_problems(&[]);
+    // A file that is broken by then gives nothing back; the consumer keeps what it has, and learns why.
+    write(&dir, "a.yaml", &ingress("a", "a.test"));
+    watched.expect(&["+ Ingress default/a"]);
+    write(&dir, "z.yaml", "kind: Ingress\nspec: {");
+    watched.expect_problems(&["z.yaml:2 InvalidManifest"]);
+    fs::remove_file(dir.join("a.yaml")).unwrap();
+    watched.expect_problems(&["z.yaml:2 InvalidManifest"]);
+    write(&dir, "z.yaml", &ingress("a", "mended.test"));
+    watched.expect(&["- Ingress default/b", "+ Ingress default/a"]);
+}
+
+/// The order of files gives the order of age, also where files that did not change have to be read for it.
+#[test]
+fn a_file_that_moves_takes_its_age_along() {
+    let mut watched = Watched::start(
+        &[("b.yaml", &ingress("b", "b.test")), ("c.yaml", &ingress("c", "c.test"))],
+        &["= Ingress default/b default/c"],
+    );
+    let dir = watched.path().to_owned();
+    fs::rename(dir.join("b.yaml"), dir.join("d.yaml")).unwrap();
+    assert_eq!(watched.hosts(1), ["b.test"]);
+    fs::rename(dir.join("c.yaml"), dir.join("e.yaml")).unwrap();
+    assert_eq!(watched.hosts(1), ["c.test"]);
+    fs::rename(dir.join("d.yaml"), dir.join("f.yaml")).unwrap();
+    fs::rename(dir.join("e.yaml"), dir.join("a.yaml")).unwrap();
+    let last = watched.hosts(1);
+    assert!(last == ["c.test"] || last == ["b.test"], "{last:?}");
+    watched.expect_problems(&[]);
 }
