@@ -39,8 +39,8 @@ pub struct Control {
     pub table: Arc<ArcSwap<Table>>,
     /// What `/status`, the Events and the status writer read.
     pub board: Arc<StatusBoard>,
-    /// Uids for Events.
-    pub(crate) uids: Arc<Uids>,
+    /// Uids for Events, where there is an API server to write them to.
+    pub(crate) uids: Option<Arc<Uids>>,
     /// Counts and times of builds.
     pub metrics: ControlMetrics,
     /// Secrets that are watched by name.
@@ -162,7 +162,9 @@ impl Control {
 
     /// Applies a batch; true once the source has listed everything.
     fn take(&self, compiler: &mut Compiler, batch: Batch<Input>) -> bool {
-        batch.changes.iter().for_each(|input| self.uids.apply(input));
+        if let Some(uids) = &self.uids {
+            batch.changes.iter().for_each(|input| uids.apply(input));
+        }
         if let Some(acme) = &self.acme {
             batch.changes.iter().for_each(|input| acme.changed(input));
         }

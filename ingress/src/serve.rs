@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
@@ -13,9 +14,11 @@ use landfall_ingress_model::settings::{self, Publish};
 use landfall_ingress_model::table::Table;
 use landfall_shared::admin::{Admin, SharedRegistry};
 use landfall_shared::drain::{Drain, DrainTimes, Phase};
+use landfall_shared::memory;
 use landfall_shared::readiness::Readiness;
 use landfall_shared::source::{Source, kubernetes, manifests};
 use landfall_shared::telemetry;
+use tokio::time::sleep;
 
 use crate::acme::{self, InCluster, Parts};
 use crate::cli::{MetricNames, ServeArgs, TrafficArgs};
@@ -47,6 +50,21 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     outcome
 }
 
+/// When memory is given back, after the start: once everything has been read for the first time, and once more when what
+/// happens seldom has happened.
+const SETTLED: [Duration; 2] = [Duration::from_secs(3), Duration::from_mins(1)];
+
+/// Gives back the memory that only starting needed; on the thread on which everything was compiled.
+async fn settle() {
+    for pause in SETTLED {
+        sleep(pause).await;
+        memory::give_back();
+        if let Err(error) = memory::release_code() {
+            tracing::debug!(%error, "cannot give back memory");
+        }
+    }
+}
+
 async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), settings = ?args, "starting");
     let TrafficArgs { lame_duck, handover, drain_timeout, .. } = args.traffic;
@@ -67,7 +85,6 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let access_log = (!args.traffic.no_access_log).then(|| AccessLog::new(args.log.log_format, table.clone()));
     let (control_metrics, traffic, acme_metrics) = register(&registry, args, table.clone(), access_log.clone());
     let board = Arc::new(StatusBoard::default());
-    let uids = Arc::new(Uids::default());
     let origin = Origin::of(args).await?;
     let mut model = args.model.settings(origin.settings(), origin.publish(args));
     model.asking = args.acme.asking();
@@ -90,10 +107,11 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let own = plane.http().iter().chain(plane.https()).chain([&address]);
     model.reserved_ports = own.map(SocketAddr::port).collect();
 
-    let mut cluster = None;
+    let (mut cluster, mut known) = (None, None);
     if let Origin::Cluster(client) = &origin
         && !args.no_status
     {
+        let uids = known.insert(Arc::new(Uids::default()));
         let (leader, events) = publish::start(client.clone(), args, board.clone(), uids.clone(), drain.clone());
         let (client, namespace, uids) = (client.clone(), own_namespace(args), uids.clone());
         cluster = Some(InCluster { client, namespace, lease: args.lease.clone(), leader, events, uids });
@@ -113,9 +131,10 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let secrets = Named::new(origin.client(), Input::NamedSecret);
     let config_maps = Named::new(origin.client(), Input::NamedConfigMap);
     let ports = plane.stream_ports();
-    let control =
-        Control { table, board, uids, metrics: control_metrics, secrets, config_maps, ports, acme, block: Some(block) };
+    let (uids, metrics, block) = (known, control_metrics, Some(block));
+    let control = Control { table, board, uids, metrics, secrets, config_maps, ports, acme, block };
     tokio::spawn(control.run(Source { batches, view }, compiler));
+    tokio::spawn(settle());
     drainer.on_signals(plane.idle()).await.context("cannot wait for signals")?;
     plane.stop();
     if let Some(log) = access_log {

@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use k8s_openapi::Metadata;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource;
 use landfall_ingress_model::input::Input;
 use landfall_model::{Change, ObjectKey, ObjectRef};
 
 /// Uids of the objects that Problems are about.
 #[derive(Debug, Default)]
 pub(crate) struct Uids {
-    by_object: Mutex<HashMap<ObjectRef, Box<str>>>,
+    by_kind: Mutex<HashMap<&'static str, HashMap<ObjectKey, Box<str>>>>,
 }
 
 impl Uids {
@@ -28,26 +28,23 @@ impl Uids {
 
     /// The uid of an object.
     pub(crate) fn get(&self, object: &ObjectRef) -> Option<String> {
-        self.by_object.lock().unwrap_or_else(PoisonError::into_inner).get(object).cloned().map(String::from)
+        let uids = self.by_kind.lock().unwrap_or_else(PoisonError::into_inner);
+        uids.get(&*object.kind)?.get(&object.key).map(|uid| uid.to_string())
     }
 
-    fn note<K: Resource<DynamicType = ()>>(&self, change: &Change<K>) {
-        let kind = K::kind(&());
-        let object = |key: ObjectKey| ObjectRef::new(&*kind, key);
+    fn note<K: Metadata<Ty = ObjectMeta>>(&self, change: &Change<K>) {
         let entry = |meta: &ObjectMeta| {
-            let key = ObjectKey::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
-            meta.uid.clone().map(|uid| (object(key), uid.into_boxed_str()))
+            let [namespace, name] = [&meta.namespace, &meta.name].map(|text| text.as_deref().unwrap_or_default());
+            meta.uid.as_deref().map(|uid| (ObjectKey::new(namespace, name), Box::from(uid)))
         };
-        let mut uids = self.by_object.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut uids = self.by_kind.lock().unwrap_or_else(PoisonError::into_inner);
+        let uids = uids.entry(K::KIND).or_default();
         match change {
             Change::Replace(objects) => {
-                uids.retain(|object, _| *object.kind != *kind);
-                uids.extend(objects.iter().filter_map(|object| entry(object.meta())));
+                *uids = objects.iter().filter_map(|object| entry(object.metadata())).collect();
             }
-            Change::Apply(object) => uids.extend(entry(object.meta())),
-            Change::Delete(key) => {
-                uids.remove(&object(key.clone()));
-            }
+            Change::Apply(object) => uids.extend(entry(object.metadata())),
+            Change::Delete(key) => drop(uids.remove(key)),
         }
     }
 }

@@ -10,7 +10,6 @@ mod filter;
 pub mod groups;
 pub mod heartbeat;
 pub mod links;
-pub mod memory;
 pub mod ndp;
 pub mod packet;
 mod sys;

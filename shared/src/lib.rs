@@ -3,6 +3,7 @@
 //! - [`source`]: objects from an API server or from a folder of YAML
 //! - [`readiness`], [`drain`]: when to be sent traffic, and how to leave
 //! - [`admin`], [`telemetry`]: health, metrics, status; the log
+//! - [`memory`]: giving it back
 //! - [`lease`], [`publish`], [`events`]: who writes to the API server, and how
 
 pub mod admin;
@@ -11,6 +12,7 @@ mod backoff;
 pub mod drain;
 pub mod events;
 pub mod lease;
+pub mod memory;
 pub mod publish;
 pub mod readiness;
 pub mod source;

@@ -109,7 +109,7 @@ pub struct Compiler {
     option_problems: Vec<Problem>,
     publisher: Publisher,
     /// The Ingresses of ours.
-    pub(crate) linked: HashMap<ObjectKey, Linked>,
+    pub(crate) linked: HashMap<ObjectKey, Box<Linked>>,
     /// Which Ingresses have routes for a host.
     pub(crate) hosts: HashMap<HostPattern, SmallSet<Age>>,
     /// Which Ingresses have a TLS entry for a name.

@@ -33,19 +33,6 @@ pub(super) fn watched(socket: Socket) -> io::Result<AsyncFd<Socket>> {
     unsafe { AsyncFd::register(socket) }.map_err(io::Error::from)
 }
 
-/// Unmaps the pages of a private, read-only mapping of a file: the next use of one brings it back.
-///
-/// The caller names whole mappings that are executable and not writable, as `/proc/self/maps` lists them.
-pub(super) fn unmap_until_used(start: usize, end: usize) -> io::Result<()> {
-    let address = std::ptr::with_exposed_provenance_mut(start);
-    // SAFETY: MADV_DONTNEED on a private mapping of a file makes the next access read the file's page again (madvise(2)).
-    // The mapping isn't writable and has no private copies of pages (text relocations are not made on this platform), so
-    // the page read again has the same bytes, and whatever runs or reads there meanwhile sees no difference. A range
-    // that is no mapping any more is refused with ENOMEM.
-    let outcome = unsafe { libc::madvise(address, end.saturating_sub(start), libc::MADV_DONTNEED) };
-    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
 /// `AF_PACKET` in the width that `sockaddr_ll` has for it; the constant is 17.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 const FAMILY: libc::sa_family_t = libc::AF_PACKET as libc::sa_family_t;

@@ -9,13 +9,13 @@ use std::time::Duration;
 use anyhow::Context;
 use landfall_lb_model::announcer::{Announcer, Effect, Moment, Report, Tuning};
 use landfall_lb_model::reason;
+use landfall_shared::memory;
 use tokio::sync::{mpsc, watch};
 
 use crate::Name;
 use crate::edge::clock;
 use crate::edge::heartbeat::{Datagrams, HeartbeatSocket};
 use crate::edge::links::LinkWatch;
-use crate::edge::memory;
 use crate::wire::guides::Guides;
 use crate::wire::ports::Ports;
 use crate::wire::{Board, Command, Figures, Settings, View, Wire};

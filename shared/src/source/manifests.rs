@@ -22,6 +22,7 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use super::{BATCHES, Batch, Plan, Source, SourceView};
+use crate::memory;
 
 mod ages;
 mod defaults;
@@ -98,7 +99,7 @@ pub fn start<C: Send + 'static>(folder: impl Into<PathBuf>, plan: &Plan<C>) -> R
     let awaited = plan.kinds().iter().map(|kind| kind.names().resource()).collect();
     let view = SourceView::new(format!("folder {}", folder.path().display()), awaited);
     let (batches, outgoing) = mpsc::channel(BATCHES);
-    let worker = Worker { folder, state: State::new(plan.clone()), batches, view: view.clone() };
+    let worker = Worker { folder, state: State::new(plan.clone()), batches, view: view.clone(), spent: false };
     let spawned = std::thread::Builder::new().name("manifests".to_owned()).spawn(move || worker.run());
     spawned.map_err(|cause| ManifestsError::Folder { folder: PathBuf::new(), cause })?;
     Ok(Source { batches: outgoing, view })
@@ -109,6 +110,8 @@ struct Worker<C> {
     state: State<C>,
     batches: mpsc::Sender<Batch<C>>,
     view: SourceView,
+    /// Objects were handed on since memory was last given back.
+    spent: bool,
 }
 
 impl<C: Send + 'static> Worker<C> {
@@ -137,7 +140,12 @@ impl<C: Send + 'static> Worker<C> {
             }
             None => drop(self.view.working("folder")),
         }
-        let Some(changes) = self.state.update(scan) else { return !self.batches.is_closed() };
+        let Some(changes) = self.state.update(scan) else {
+            if std::mem::take(&mut self.spent) {
+                memory::give_back();
+            }
+            return !self.batches.is_closed();
+        };
         self.view.set_locations(self.state.locations());
         self.view.set_problems(self.state.problems());
         for (resource, count) in self.state.counts() {
@@ -147,6 +155,7 @@ impl<C: Send + 'static> Worker<C> {
         if changes.is_empty() {
             return !self.batches.is_closed();
         }
+        self.spent = true;
         self.batches.blocking_send(Batch { changes, complete: true, received }).is_ok()
     }
 }

@@ -218,7 +218,7 @@ impl Compiler {
         problems.extend(auth.as_deref().and_then(|auth| Self::useless_hashes(auth, &parsed)));
         let (routes, default, pools) = (Vec::new(), None, SmallSet::default());
         let canaries = Vec::new();
-        let linked = Linked {
+        let linked = Box::new(Linked {
             parsed,
             dialect,
             routes,
@@ -234,7 +234,7 @@ impl Compiler {
             snippets,
             refused,
             problems,
-        };
+        });
         self.linked.insert(key.clone(), linked);
         true
     }

@@ -28,38 +28,40 @@ pub(super) struct Held {
 pub struct Locations {
     /// The kinds of the plan.
     kinds: Arc<[Arc<str>]>,
-    objects: BTreeMap<Id, Held>,
+    /// Sorted.
+    objects: Box<[(Id, Held)]>,
 }
 
 impl Locations {
     pub(super) fn new(kinds: Arc<[Arc<str>]>) -> Self {
-        Self { kinds, objects: BTreeMap::new() }
+        Self { kinds, objects: Box::default() }
+    }
+
+    /// With the same kinds and other objects.
+    pub(super) fn with(&self, objects: BTreeMap<Id, Held>) -> Self {
+        Self { kinds: self.kinds.clone(), objects: objects.into_iter().collect() }
     }
 
     /// The place of an object; `None` if the folder has none of that name.
     pub fn get(&self, object: &ObjectRef) -> Option<Location> {
         let of_kind = |(kind, name): (usize, &Arc<str>)| {
             let id = (*name == object.kind).then(|| Id { kind, key: object.key.clone() })?;
-            self.objects.get(&id)
+            self.held(&id)
         };
         self.kinds.iter().enumerate().find_map(of_kind).map(|held| held.location.clone())
+    }
+
+    pub(super) fn held(&self, id: &Id) -> Option<&Held> {
+        let place = self.objects.binary_search_by(|(other, _)| other.cmp(id)).ok()?;
+        Some(&self.objects[place].1)
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = &Id> {
+        self.objects.iter().map(|(id, _)| id)
     }
 
     /// Names an object of the folder.
     pub(super) fn reference(&self, id: &Id) -> ObjectRef {
         ObjectRef::new(self.kinds[id.kind].clone(), id.key.clone())
-    }
-
-    pub(super) fn objects(&self) -> &BTreeMap<Id, Held> {
-        &self.objects
-    }
-
-    pub(super) fn objects_mut(&mut self) -> &mut BTreeMap<Id, Held> {
-        &mut self.objects
-    }
-
-    /// Without objects.
-    pub(super) fn emptied(&self) -> Self {
-        Self::new(self.kinds.clone())
     }
 }

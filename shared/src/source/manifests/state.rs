@@ -132,15 +132,15 @@ impl<C: Send + 'static> State<C> {
     fn compose(&mut self) -> Outcome {
         let replaced = self.replaced();
         let kinds = self.plan.kinds();
-        let (mut held, mut duplicates) = (self.held.emptied(), Vec::new());
+        let (mut held, mut duplicates) = (BTreeMap::new(), Vec::new());
         let mut chosen: Vec<(&Arc<str>, &mut Entry)> = Vec::new();
         for (file, content) in &mut self.files {
             for entry in content.entries.iter_mut().filter(|entry| !(entry.carried && replaced.contains(&entry.id))) {
                 let location = Location { file: file.clone(), line: entry.line };
-                match held.objects_mut().entry(entry.id.clone()) {
+                match held.entry(entry.id.clone()) {
                     btree_map::Entry::Occupied(first) => {
-                        let object = self.held.reference(&entry.id);
-                        duplicates.push(duplicate(object, &first.get().location, location));
+                        let first: &Held = first.get();
+                        duplicates.push(duplicate(self.held.reference(&entry.id), &first.location, location));
                     }
                     btree_map::Entry::Vacant(place) => {
                         place.insert(Held { hash: entry.hash, age: None, location });
@@ -149,16 +149,15 @@ impl<C: Send + 'static> State<C> {
                 }
             }
         }
-        let before = self.held.objects();
         let undated = chosen.iter().filter(|(_, entry)| !entry.dated);
-        let ages: Vec<_> = undated.map(|(_, entry)| before.get(&entry.id).and_then(|held| held.age)).collect();
+        let ages: Vec<_> = undated.map(|(_, entry)| self.held.held(&entry.id).and_then(|held| held.age)).collect();
         let mut ages = ages::assign(&ages).into_iter();
         let (mut new, mut unread) = (Vec::new(), HashSet::new());
         for (file, entry) in chosen {
             let age = if entry.dated { None } else { ages.next() };
             let object = entry.object.take();
-            let Some(now) = held.objects_mut().get_mut(&entry.id) else { continue };
-            let old = before.get(&entry.id);
+            let Some(now) = held.get_mut(&entry.id) else { continue };
+            let old = self.held.held(&entry.id);
             now.age = age;
             match (object, old) {
                 // The consumer has it already.
@@ -170,12 +169,12 @@ impl<C: Send + 'static> State<C> {
                     unread.extend((!entry.carried).then(|| file.clone()));
                 }
                 (None, None) => {
-                    held.objects_mut().remove(&entry.id);
+                    held.remove(&entry.id);
                     unread.extend((!entry.carried).then(|| file.clone()));
                 }
             }
         }
-        Outcome { held, duplicates, new, unread }
+        Outcome { held: self.held.with(held), duplicates, new, unread }
     }
 
     /// The objects that a broken document had and another one gives now. Nothing to look for where nothing is broken.
@@ -199,7 +198,7 @@ impl<C: Send + 'static> State<C> {
             }
             return kinds.iter().zip(all).map(|(kind, objects)| kind.replace(objects)).collect();
         }
-        let gone = before.objects().keys().filter(|id| !self.held.objects().contains_key(id));
+        let gone = before.ids().filter(|id| self.held.held(id).is_none());
         let gone = gone.map(|id| kinds[id.kind].delete(id.key.clone()));
         gone.chain(new.into_iter().map(|(id, object)| kinds[id.kind].apply(object))).collect()
     }
@@ -220,7 +219,7 @@ impl<C: Send + 'static> State<C> {
     /// How many objects of each kind there are.
     pub(super) fn counts(&self) -> Vec<(String, usize)> {
         let mut counts = vec![0; self.plan.kinds().len()];
-        for id in self.held.objects().keys() {
+        for id in self.held.ids() {
             counts[id.kind] += 1;
         }
         self.plan.kinds().iter().map(|kind| kind.names().resource()).zip(counts).collect()
