@@ -129,7 +129,8 @@ impl Control {
         for (backend, state) in built.backends {
             backend.publish(state);
         }
-        let new_table = !Arc::ptr_eq(&built.table, &self.table.load());
+        let before = self.table.load_full();
+        let new_table = !Arc::ptr_eq(&built.table, &before);
         if new_table {
             self.table.store(built.table.clone());
         }
@@ -140,7 +141,7 @@ impl Control {
         } else {
             Vec::new()
         };
-        self.metrics.built(&built.table, received.elapsed(), new_table);
+        self.metrics.built(&built.table, &before, received.elapsed());
         // Most changes are of endpoints and change no problem; then nothing is told anew.
         let source = view.problems();
         let acme = self.acme.as_ref().map(Link::problems);

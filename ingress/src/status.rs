@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use landfall_ingress_model::acme::view::View;
-use landfall_ingress_model::status::{IngressStatus, IngressView};
+use landfall_ingress_model::status::{IngressStatus, IngressView, Views};
 use landfall_model::{ObjectKey, Problem, Severity};
 use landfall_shared::source::SourceView;
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ pub struct StatusBoard {
 #[derive(Default, Debug)]
 struct Latest {
     generation: u64,
-    ingresses: Arc<[Arc<IngressView>]>,
+    ingresses: Views,
     statuses: BTreeMap<ObjectKey, IngressStatus>,
     problems: Vec<Problem>,
     certificates: Vec<View>,
@@ -38,7 +38,7 @@ impl StatusBoard {
         &self,
         generation: u64,
         statuses: Vec<IngressStatus>,
-        ingresses: Arc<[Arc<IngressView>]>,
+        ingresses: Views,
         problems: Option<Vec<Problem>>,
     ) {
         let mut latest = self.latest();
@@ -93,11 +93,12 @@ impl StatusBoard {
     /// `GET /status`.
     pub fn to_json(&self, ready: bool, source: &SourceView) -> Value {
         let latest = self.latest();
+        let ingresses: BTreeMap<&ObjectKey, &Arc<IngressView>> = latest.ingresses.iter().collect();
         json!({
             "ready": ready,
             "generation": latest.generation,
             "source": source.describe(),
-            "ingresses": &*latest.ingresses,
+            "ingresses": ingresses.into_values().collect::<Vec<_>>(),
             "certificates": latest.certificates,
             "problems": latest.problems,
         })

@@ -49,7 +49,7 @@ use crate::backend::{Backend, BackendState};
 use crate::host::HostPattern;
 use crate::input::Input;
 use crate::settings::Settings;
-use crate::status::{IngressStatus, IngressView, Publisher};
+use crate::status::{IngressStatus, Publisher, Views};
 use crate::table::{Dialect, HttpsRedirect, RoutePolicy, Table};
 
 use annotations::Annotations;
@@ -78,8 +78,8 @@ pub struct Built {
     pub backends: Vec<(Arc<Backend>, Arc<BackendState>)>,
     /// The statuses for which something changed since the last build.
     pub statuses: Vec<IngressStatus>,
-    /// Every Ingress of ours, sorted by namespace and name.
-    pub ingresses: Arc<[Arc<IngressView>]>,
+    /// Every Ingress of ours.
+    pub ingresses: Views,
     /// Every Problem there is, sorted.
     pub problems: Arc<[Problem]>,
     /// Secrets that class nginx names and that are of no known type: it takes any type, so they are to be asked for by
@@ -118,6 +118,8 @@ pub struct Compiler {
     covered: HashMap<HostPattern, Covered>,
     /// Which Ingresses are canaries for a host.
     canaries: HashMap<HostPattern, SmallSet<Age>>,
+    /// Which Ingresses ask for certificates.
+    askers: BTreeSet<Age>,
     /// Which Ingresses give hosts further names.
     namers: BTreeSet<Age>,
     /// Which Ingresses have a Service answer in the place of others.
@@ -197,6 +199,7 @@ impl Compiler {
             covered: HashMap::new(),
             canaries: HashMap::new(),
             default_users: Users::default(),
+            askers: BTreeSet::new(),
             namers: BTreeSet::new(),
             defaults: BTreeSet::new(),
             class_problems: BTreeMap::new(),
@@ -336,7 +339,7 @@ impl Compiler {
             table: self.table.clone(),
             backends: effects.published,
             statuses,
-            ingresses: self.reports.ingresses.clone(),
+            ingresses: self.reports.views.clone(),
             problems: self.reports.problems.clone(),
             missing_secrets: self.secrets.missing(),
             missing_config_maps: self.config_maps.missing(),

@@ -22,6 +22,7 @@ pub mod pipeline;
 pub mod policy;
 pub mod reason;
 pub mod settings;
+pub mod shared_map;
 pub mod status;
 pub mod table;
 pub mod tls;

@@ -14,6 +14,7 @@ use serde::{Serialize, Serializer};
 use crate::compiler::store::{Store, key_of};
 use crate::reason;
 use crate::settings::Publish;
+use crate::shared_map::SharedMap;
 
 /// An address of the ingress: `ip` or `hostname` of one entry of `status.loadBalancer.ingress`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -75,6 +76,9 @@ pub struct IngressView {
     /// What is wrong with it, its Services and its Secrets.
     pub problems: Arc<[Problem]>,
 }
+
+/// Every Ingress of ours.
+pub type Views = SharedMap<ObjectKey, Arc<IngressView>>;
 
 impl Serialize for IngressView {
     /// `{"namespace","name","addresses":[..],"problems":[..]}`.

@@ -17,6 +17,7 @@ use crate::host::{HostName, HostPattern};
 use crate::path::CanonicalPath;
 use crate::policy::Logging;
 pub use crate::policy::{HttpsRedirect, RoutePolicy};
+use crate::shared_map::SharedMap;
 use crate::tls::CertificateTable;
 
 pub use connections::ConnectionRules;
@@ -27,6 +28,9 @@ pub use streams::{ProxyHeaders, StreamPolicy, StreamPort, StreamService, Streams
 
 /// A map on the way of a request, with a hash for short keys.
 pub type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+
+/// What there is for each host.
+pub type HostMap<T> = SharedMap<HostName, T>;
 
 /// Whose rules an Ingress follows; decided by its class.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
@@ -177,9 +181,9 @@ pub struct Table {
     /// Counts the tables of this process, from 1.
     pub generation: u64,
     /// Routes of exact hosts.
-    pub exact: Map<HostName, Arc<HostRoutes>>,
+    pub exact: HostMap<Arc<HostRoutes>>,
     /// Routes of wildcard hosts, by the domain behind the `*.`.
-    pub wildcard: Map<HostName, Arc<HostRoutes>>,
+    pub wildcard: HostMap<Arc<HostRoutes>>,
     /// Routes of rules without a host.
     pub any: Arc<HostRoutes>,
     /// Takes what no rule and no host's default takes: that of an Ingress without rules.

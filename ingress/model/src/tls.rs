@@ -1,6 +1,6 @@
 //! Certificates by server name.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use landfall_model::ObjectKey;
@@ -8,6 +8,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::UnixTime;
 
 use crate::host::HostName;
+use crate::table::HostMap;
 
 /// A usable certificate from a Secret of type `kubernetes.io/tls`.
 #[derive(Debug)]
@@ -26,9 +27,9 @@ pub struct Certificate {
 #[derive(Debug, Default)]
 pub struct CertificateTable {
     /// By exact name.
-    pub exact: HashMap<HostName, Arc<Certificate>>,
+    pub exact: HostMap<Arc<Certificate>>,
     /// By the domain behind the `*.`.
-    pub wildcard: HashMap<HostName, Arc<Certificate>>,
+    pub wildcard: HostMap<Arc<Certificate>>,
     /// Names whose rules are of another namespace than the certificate of their wildcard, which is not used for them.
     pub closed: HashSet<HostName>,
     /// The one of `--default-ssl-certificate`.

@@ -245,7 +245,8 @@ fn dump(built: &Built) -> String {
     names.sort();
     writeln!(text, "certificates: {names:#?}").unwrap();
     writeln!(text, "problems: {:#?}", built.problems).unwrap();
-    writeln!(text, "views: {:#?}", built.ingresses).unwrap();
+    let views: BTreeMap<_, _> = built.ingresses.iter().collect();
+    writeln!(text, "views: {views:#?}").unwrap();
     writeln!(text, "deadline: {:?}", built.next_deadline).unwrap();
     text
 }
@@ -341,7 +342,7 @@ fn check_naive(objects: &Objects, built: &Built, host: &HostName, path: &str) {
     let ours = |ingress: &Value| {
         let key = key_of(ingress);
         let canary = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/canary"] == "true";
-        !canary && built.ingresses.iter().any(|view| view.ingress == key)
+        !canary && built.ingresses.get(&key).is_some()
     };
     // What follows is the specification's view; hosts in the dialect of ingress-nginx have rules of their own.
     if of(objects, "Ingress").filter(|ingress| ours(ingress)).any(|ingress| is_of_nginx(ingress, host)) {
@@ -454,7 +455,7 @@ fn owner(objects: &Objects, built: &Built, host: &HostName) -> Option<String> {
             !canary && named && (usable || has_default)
         })
     };
-    let ours = |ingress: &&Value| built.ingresses.iter().any(|view| view.ingress == key_of(ingress));
+    let ours = |ingress: &&Value| built.ingresses.get(&key_of(ingress)).is_some();
     let age = |ingress: &&Value| (ingress["metadata"]["creationTimestamp"].to_string(), key_of(ingress));
     let oldest = of(objects, "Ingress").filter(ours).filter(|ingress| names(ingress)).min_by_key(age)?;
     Some(key_of(oldest).namespace().to_owned())

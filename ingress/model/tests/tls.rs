@@ -238,7 +238,10 @@ fn a_secret_is_swapped_and_nothing_else_changes() {
     let after = build(&mut compiler, [tls_secret("s", &certificate(&["a.example"], 2026, 2027))]);
     assert!(!Arc::ptr_eq(&before.table, &after.table));
     let host = HostName::from_authority("a.example").unwrap();
-    assert!(Arc::ptr_eq(&before.table.exact[&host], &after.table.exact[&host]), "the routes are the same ones");
+    assert!(
+        Arc::ptr_eq(before.table.exact.get(&host).unwrap(), after.table.exact.get(&host).unwrap()),
+        "the routes are the same ones"
+    );
     let unused = build(&mut compiler, [tls_secret("unused", &first)]);
     assert!(Arc::ptr_eq(&after.table, &unused.table));
 }
@@ -267,7 +270,7 @@ fn ingress_nginx_redirects_where_a_tls_entry_covers_the_host() {
     let mut compiler = Compiler::new(settings(Publish::Nothing));
     let none = json!([]);
     let redirect = |built: &Built, host: &str| {
-        let routes = &built.table.exact[&HostName::from_authority(host).unwrap()];
+        let routes = built.table.exact.get(&HostName::from_authority(host).unwrap()).unwrap();
         routes.prefix.values().all(|route| route.policy.https_redirect != HttpsRedirect::Never)
     };
     let built = build(&mut compiler, service().into_iter().chain([ingress_of("nginx", "a", 1, "a.example", &none)]));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, AtomicU64};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use landfall_ingress_model::table::Table;
@@ -90,16 +90,18 @@ impl ControlMetrics {
     }
 
     /// Counts a build.
-    pub fn built(&self, table: &Table, took: Duration, new_table: bool) {
+    pub fn built(&self, table: &Arc<Table>, before: &Arc<Table>, took: Duration) {
         self.applies.inc();
         self.apply_seconds.observe(took.as_secs_f64());
-        if !new_table {
+        if Arc::ptr_eq(table, before) {
             return;
         }
         self.generation.set(i64::try_from(table.generation).unwrap_or(i64::MAX));
         self.built_at.set(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
         self.hosts.set(i64::try_from(table.exact.len() + table.wildcard.len()).unwrap_or(i64::MAX));
-        self.certificates(table);
+        if !Arc::ptr_eq(&table.certificates, &before.certificates) {
+            self.certificates(table);
+        }
     }
 
     /// Brings the problem gauges up to date.

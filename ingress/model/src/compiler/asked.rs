@@ -14,10 +14,8 @@ impl Compiler {
         if self.settings.asking == Asking::Off {
             return;
         }
-        let mut asking: Vec<&ParsedIngress> = self.linked.values().map(|linked| &*linked.parsed).collect();
-        asking.retain(|parsed| !parsed.tls.is_empty() && self.asks(parsed));
-        asking.sort_unstable_by(|a, b| a.age.cmp(&b.age));
-        let asked: Vec<Asked> = asking.into_iter().flat_map(|parsed| self.asked_of(parsed)).collect();
+        let asking = self.askers.iter().filter_map(|age| self.linked.get(&age.key));
+        let asked: Vec<Asked> = asking.flat_map(|linked| self.asked_of(&linked.parsed)).collect();
         if *self.asked != *asked {
             self.asked = asked.into();
         }

@@ -172,6 +172,9 @@ impl Compiler {
             self.canaries.entry(rule.host.clone()).or_default().insert(parsed.age.clone());
             effects.hosts.insert(rule.host.clone());
         }
+        if !parsed.tls.is_empty() && self.asks(&parsed) {
+            self.askers.insert(parsed.age.clone());
+        }
         let further = &parsed.annotations.names;
         if further.www || !further.aliases.is_empty() {
             self.namers.insert(parsed.age.clone());
@@ -369,6 +372,7 @@ impl Compiler {
                 }
             }
         }
+        self.askers.remove(&old.parsed.age);
         self.namers.remove(&old.parsed.age);
         if let Some(service) = error_service(&old.parsed) {
             self.default_users.remove(&service, key);

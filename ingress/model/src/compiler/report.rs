@@ -10,14 +10,15 @@ use super::ingress::BackendSpec;
 use super::link::Linked;
 use super::{Compiler, Effects};
 use crate::backend::BackendKey;
-use crate::status::{Address, IngressStatus, IngressView};
+use crate::status::{Address, IngressStatus, IngressView, Views};
 
 /// What was told last.
 #[derive(Debug, Default)]
 pub(super) struct Reports {
-    pub(super) ingresses: Arc<[Arc<IngressView>]>,
+    pub(super) views: Views,
     pub(super) problems: Arc<[Problem]>,
-    views: BTreeMap<ObjectKey, Arc<IngressView>>,
+    /// The Ingresses with problems.
+    troubled: BTreeSet<ObjectKey>,
     statuses: BTreeMap<ObjectKey, IngressStatus>,
     /// What was published for Ingresses that have left, until it is seen to be gone.
     clearing: BTreeMap<ObjectKey, Clearing>,
@@ -42,15 +43,20 @@ impl Compiler {
                     let old = self.reports.views.get(key);
                     let news = old.is_none_or(|old| **old != new);
                     if news {
+                        if new.problems.is_empty() {
+                            self.reports.troubled.remove(key);
+                        } else {
+                            self.reports.troubled.insert(key.clone());
+                        }
                         self.reports.views.insert(key.clone(), Arc::new(new));
                     }
                     news
                 }
-                None => self.reports.views.remove(key).is_some(),
+                None => {
+                    self.reports.troubled.remove(key);
+                    self.reports.views.remove(key).is_some()
+                }
             };
-        }
-        if any_view {
-            self.reports.ingresses = self.reports.views.values().cloned().collect();
         }
         if any_view || effects.problems {
             let problems = self.all_problems();
@@ -100,7 +106,8 @@ impl Compiler {
         problems.extend(self.option_problems.iter().cloned());
         problems.extend(self.flag_problems());
         problems.extend(self.stream_problems());
-        problems.extend(self.reports.views.values().flat_map(|view| view.problems.iter().cloned()));
+        let views = self.reports.troubled.iter().filter_map(|key| self.reports.views.get(key));
+        problems.extend(views.flat_map(|view| view.problems.iter().cloned()));
         problems.sort_unstable();
         problems.dedup();
         problems

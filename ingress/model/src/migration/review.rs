@@ -37,7 +37,7 @@ pub(super) fn host_routes<'a>(table: &'a Table, host: &HostPattern) -> Option<&'
 impl<'a> Review<'a> {
     pub(super) fn new(migration: &'a Migration, compiled: &'a Compiled) -> Self {
         let all = &compiled.compiler;
-        let problems = compiled.built.ingresses.iter().map(|view| (&view.ingress, &*view.problems)).collect();
+        let problems = compiled.built.ingresses.values().map(|view| (&view.ingress, &*view.problems)).collect();
         let options = all.settings.config_map.as_ref().and_then(|key| migration.config_maps.get(key));
         Self { compiler: all, problems, options, migration }
     }
