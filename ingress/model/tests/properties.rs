@@ -370,8 +370,9 @@ fn is_of_nginx(ingress: &Value, host: &HostName) -> bool {
         let pattern = HostPattern::parse(rule["host"].as_str().unwrap());
         pattern.is_ok_and(|pattern| pattern == HostPattern::Any || pattern.matches(Some(host)))
     };
-    (ingress["spec"]["ingressClassName"] == "nginx" || annotation == "nginx")
-        && ingress["spec"]["rules"].as_array().into_iter().flatten().any(named)
+    let field = &ingress["spec"]["ingressClassName"];
+    let class = if field.is_null() { annotation } else { field };
+    class == "nginx" && ingress["spec"]["rules"].as_array().into_iter().flatten().any(named)
 }
 
 proptest! {

@@ -60,30 +60,30 @@ impl Classes {
 
     /// Decides about an Ingress.
     ///
-    /// > before the `IngressClass` resource was added, ingress classes were specified with a
-    /// > `kubernetes.io/ingress.class` annotation on the Ingress
+    /// > The newer `ingressClassName` field on Ingresses is a replacement for that annotation
     ///
-    /// The annotation wins where both are set, as it does in ingress-nginx.
+    /// So the field decides where both are set, as in ingress-nginx. Of the annotation the Kubernetes API says:
+    ///
+    /// > ingress controllers should still honor that annotation if present
     pub(crate) fn verdict(&self, ingress: &ObjectKey, choice: &ClassChoice, settings: &Settings) -> Verdict {
         let object = || ObjectRef::new("Ingress", ingress.clone());
-        if let Some(value) = &choice.annotation {
-            let problem = choice.name.as_ref().filter(|name| *name != value).map(|name| {
-                Problem::new(object(), reason::CLASS_MISMATCH, format!("spec.ingressClassName is {name:?}"))
-                    .at(format!("metadata.annotations[{CLASS_ANNOTATION}]"), &**value)
-                    .remedy("the annotation decides; remove one of the two")
-                    .warning()
-            });
-            let ours = self.by_annotation(value, settings);
-            // What another controller serves is not ours to comment on.
-            let named_ours =
-                choice.name.as_ref().is_some_and(|name| self.by_name(ingress, name, settings).ours.is_ok());
-            let problem = problem.filter(|_| ours.is_ok() || named_ours);
-            let unknown = || self.unknown_annotation(object(), value, settings).filter(|_| ours.is_err());
-            return Verdict { problem: problem.or_else(unknown), ours };
-        }
-        match &choice.name {
-            Some(name) => self.by_name(ingress, name, settings),
-            None => self.without_class(object(), settings),
+        match (&choice.name, &choice.annotation) {
+            (Some(name), Some(annotation)) => {
+                let mut verdict = self.by_name(ingress, name, settings);
+                // What another controller serves is not ours to comment on.
+                let is_of_us = verdict.ours.is_ok() || self.by_annotation(annotation, settings).is_ok();
+                if name != annotation && is_of_us && verdict.problem.is_none() {
+                    verdict.problem = Some(mismatch(object(), name, annotation));
+                }
+                verdict
+            }
+            (Some(name), None) => self.by_name(ingress, name, settings),
+            (None, Some(annotation)) => {
+                let ours = self.by_annotation(annotation, settings);
+                let unknown = || self.unknown_annotation(object(), annotation, settings);
+                Verdict { problem: if ours.is_err() { unknown() } else { None }, ours }
+            }
+            (None, None) => self.without_class(object(), settings),
         }
     }
 
@@ -200,6 +200,14 @@ impl Classes {
         }
         problems
     }
+}
+
+/// Field and annotation name different classes.
+fn mismatch(object: ObjectRef, name: &str, annotation: &str) -> Problem {
+    Problem::new(object, reason::CLASS_MISMATCH, format!("spec.ingressClassName is {name:?}"))
+        .at(format!("metadata.annotations[{CLASS_ANNOTATION}]"), annotation)
+        .remedy("spec.ingressClassName decides; remove the annotation")
+        .warning()
 }
 
 fn is_ours(class: &Class, settings: &Settings) -> bool {

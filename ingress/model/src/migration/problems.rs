@@ -16,10 +16,6 @@ pub(super) fn of_object(problem: &Problem, report: &mut IngressReport) {
     };
     let cause = || problem.cause.clone();
     match problem.reason {
-        reason::CLASS_MISMATCH => {
-            let text = format!("{}, which ingress-nginx goes by; here the annotation decides", problem.cause);
-            report.differs.push(finding("class", text));
-        }
         reason::HOST_NOT_OWNED => report.differs.push(finding("certificate", cause())),
         reason::EXTERNAL_NAME_REFUSED => report.differs.push(finding("external-name", cause())),
         reason::INVALID_PATH if is_pcre(&problem.value) => {
