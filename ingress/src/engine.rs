@@ -34,7 +34,7 @@ use landfall_ingress_model::acme::challenges::Challenges;
 use landfall_ingress_model::backend::{Backend, BackendKey, Target};
 use landfall_ingress_model::balance::Balancer;
 use landfall_ingress_model::pipeline::{Connection, PipelineSettings};
-use landfall_ingress_model::table::{Route, StreamService, Table};
+use landfall_ingress_model::table::{ConnectionLimits, Route, StreamService, Table};
 use landfall_shared::drain::Drain;
 use thiserror::Error;
 
@@ -48,7 +48,7 @@ use clock::Clock;
 use event::SharedObserver;
 pub(crate) use exchange::Opinions;
 use exchange::Peer;
-use upstream::Pool;
+use upstream::{Pool, PoolLimits};
 use wire::Wire;
 
 pub(crate) use answer::plain_on_tls;
@@ -68,14 +68,61 @@ pub struct EngineLimits {
     pub head_timeout: Duration,
     /// How long a connection may be without a request.
     pub idle_timeout: Duration,
-    /// Longest pause within the body of a request, and while a client takes nothing of an answer.
+    /// Requests on one connection of a client.
+    pub requests: u32,
+    /// Longest pause while a client takes nothing of an answer.
     pub client_timeout: Duration,
+    /// Longest pause within the body of a request.
+    pub body_timeout: Duration,
     /// HTTP/2 streams that a client may have open.
     pub h2_streams: u32,
     /// Idle connections to endpoints that each worker keeps.
     pub upstream_idle: usize,
     /// How long an idle connection to an endpoint is kept.
     pub upstream_idle_timeout: Duration,
+    /// Requests on one connection to an endpoint.
+    pub upstream_requests: u32,
+    /// How long one connection to an endpoint is used.
+    pub upstream_age: Duration,
+    /// Whether clients may speak HTTP/2.
+    pub http2: bool,
+}
+
+impl EngineLimits {
+    /// These limits where the options of a table say nothing else.
+    #[must_use]
+    fn within(self, options: &ConnectionLimits) -> Self {
+        let head = match options.head_size {
+            Some((target, head)) => HeadLimits { target, head, ..self.head },
+            None => self.head,
+        };
+        // A connection that is not kept serves one request.
+        let requests = if options.idle.is_some_and(|idle| idle.is_zero()) { Some(1) } else { options.requests };
+        Self {
+            head,
+            head_timeout: options.head.unwrap_or(self.head_timeout),
+            idle_timeout: options.idle.filter(|idle| !idle.is_zero()).unwrap_or(self.idle_timeout),
+            requests: requests.unwrap_or(self.requests),
+            body_timeout: options.body.unwrap_or(self.body_timeout),
+            h2_streams: options.streams.unwrap_or(self.h2_streams),
+            upstream_idle: options.upstream_idle.unwrap_or(self.upstream_idle),
+            upstream_idle_timeout: options.upstream_idle_time.unwrap_or(self.upstream_idle_timeout),
+            upstream_requests: options.upstream_requests.unwrap_or(self.upstream_requests),
+            upstream_age: options.upstream_age.unwrap_or(self.upstream_age),
+            http2: self.http2 && !options.without_http2,
+            ..self
+        }
+    }
+
+    /// Those of connections to endpoints.
+    fn pool(&self) -> PoolLimits {
+        PoolLimits {
+            idle: self.upstream_idle,
+            idle_time: self.upstream_idle_timeout,
+            requests: self.upstream_requests,
+            age: self.upstream_age,
+        }
+    }
 }
 
 impl Default for EngineLimits {
@@ -85,10 +132,15 @@ impl Default for EngineLimits {
             head: HeadLimits::default(),
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
+            requests: u32::MAX,
             client_timeout: Duration::from_mins(1),
+            body_timeout: Duration::from_mins(1),
             h2_streams: 100,
             upstream_idle: 320,
             upstream_idle_timeout: Duration::from_mins(1),
+            upstream_requests: u32::MAX,
+            upstream_age: Duration::MAX,
+            http2: true,
         }
     }
 }
@@ -135,15 +187,21 @@ pub struct EngineError(#[from] rustls::Error);
 
 /// An engine: one for each data worker, with its own connections to endpoints.
 pub struct Engine {
-    shared: Arc<Shared>,
+    /// What the next connection begins with; another one once the options about connections are others.
+    shared: ArcSwap<Shared>,
+    /// The limits where options say nothing.
+    limits: EngineLimits,
     pingora: Option<pingora::Proxy>,
 }
 
-/// What all exchanges of a worker share.
+/// What all exchanges of a worker share that began under the same options about connections.
+#[derive(Clone)]
 struct Shared {
     table: Arc<ArcSwap<Table>>,
     challenges: Arc<Challenges>,
     pipeline: PipelineSettings,
+    /// What the options of the table said of connections.
+    options: ConnectionLimits,
     limits: EngineLimits,
     drain: Drain,
     observer: SharedObserver,
@@ -180,40 +238,67 @@ impl Engine {
     pub fn new(config: &EngineConfig) -> Result<Self, EngineError> {
         let EngineConfig { table, challenges, pipeline, limits, drain, observer, resolver, opinions, clients, carrier } =
             config.clone();
-        let pool = Pool::new(&crate::crypto_provider(), limits.upstream_idle, limits.upstream_idle_timeout)?;
-        let clock = Clock::default();
-        let shared =
-            Shared { table, challenges, pipeline, limits, drain, observer, resolver, opinions, clients, pool, clock };
+        let pool = Pool::new(&crate::crypto_provider(), limits.pool())?;
+        let (clock, options) = (Clock::default(), ConnectionLimits::default());
+        let shared = Shared {
+            table,
+            challenges,
+            pipeline,
+            options,
+            limits,
+            drain,
+            observer,
+            resolver,
+            opinions,
+            clients,
+            pool,
+            clock,
+        };
         let pingora = (carrier == Carrier::Pingora).then(|| pingora::Proxy::new(config));
-        Ok(Self { shared: Arc::new(shared), pingora })
+        Ok(Self { shared: ArcSwap::from_pointee(shared), limits, pingora })
+    }
+
+    /// What a connection that begins now works with.
+    fn shared(&self) -> Arc<Shared> {
+        let shared = self.shared.load();
+        let options = shared.table.load().connections.limits;
+        if options == shared.options {
+            return shared.clone();
+        }
+        let limits = self.limits.within(&options);
+        let changed = Arc::new(Shared { options, limits, ..Shared::clone(&shared) });
+        changed.pool.limit(limits.pool());
+        self.shared.store(changed.clone());
+        changed
     }
 
     /// Closes the connections to endpoints that wait for a request, so that others can be opened.
     pub fn make_room(&self) {
-        self.shared.pool.clear();
+        self.shared.load().pool.clear();
     }
 
     /// Serves a client until its connection ends.
     pub async fn serve(&self, stream: ClientStream, connection: Connection) {
+        let shared = self.shared();
         let mut wire = Wire::new(stream);
         if wire.speaks_h2() {
-            if http1::preface(&self.shared, &mut wire).await {
-                self.serve_h2(wire, connection).await;
+            if http1::preface(&shared, &mut wire).await {
+                self.serve_h2(&shared, wire, connection).await;
             }
             return;
         }
         if let Some(proxy) = &self.pingora {
             let mut exchanges = pingora::Exchanges::new(proxy, connection.clone());
-            let served = http1::serve(&self.shared, wire, &connection, &mut exchanges);
+            let served = http1::serve(&shared, wire, &connection, &mut exchanges);
             if let Some(wire) = Box::pin(served).await {
-                self.serve_h2(wire, connection).await;
+                self.serve_h2(&shared, wire, connection).await;
             }
             return;
         }
         let peer = Peer::new(connection);
-        let mut exchanges = http1::Exchanges { peer: &peer };
-        if let Some(wire) = http1::serve(&self.shared, wire, &peer.connection, &mut exchanges).await {
-            self.serve_h2(wire, peer.connection).await;
+        let mut exchanges = http1::Exchanges { peer: &peer, left: shared.limits.requests };
+        if let Some(wire) = http1::serve(&shared, wire, &peer.connection, &mut exchanges).await {
+            self.serve_h2(&shared, wire, peer.connection).await;
         }
     }
 
@@ -224,7 +309,7 @@ impl Engine {
         connection: &Connection,
         route: &Route,
     ) -> Result<(), &'static str> {
-        passthrough::pass_through(&self.shared, stream, connection.client.ip().to_canonical(), route).await
+        passthrough::pass_through(&self.shared.load_full(), stream, connection.client.ip().to_canonical(), route).await
     }
 
     /// Hands the bytes of a client to an endpoint of a port's Service. What is known of it stands in `carried`, however
@@ -237,7 +322,7 @@ impl Engine {
         counts: &StreamCounts,
         carried: &mut Carried,
     ) {
-        passthrough::carry(&self.shared, socket, ends, service, counts, carried).await;
+        passthrough::carry(&self.shared.load_full(), socket, ends, service, counts, carried).await;
     }
 
     /// An endpoint for datagrams of a client; says why where there is none.
@@ -247,23 +332,24 @@ impl Engine {
         client: IpAddr,
         excluded: &[SocketAddr],
     ) -> Result<Chosen, &'static str> {
-        reach::choose(&self.shared, backend, client, excluded).await
+        reach::choose(&self.shared.load_full(), backend, client, excluded).await
     }
 
     /// Notes that an endpoint takes no datagrams.
     pub(crate) fn failed(&self, backend: &BackendKey, chosen: &Chosen) {
-        self.shared.failed(backend, &chosen.balancer, chosen.pick.addr);
+        self.shared.load().failed(backend, &chosen.balancer, chosen.pick.addr);
     }
 
     /// Boxed, so that HTTP/1 connections do not hold the space for it.
-    fn serve_h2(
-        &self,
+    fn serve_h2<'a>(
+        &'a self,
+        shared: &'a Arc<Shared>,
         wire: Wire<ClientStream>,
         connection: Connection,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         match &self.pingora {
             Some(proxy) => Box::pin(pingora::serve_h2(proxy, wire, connection)),
-            None => Box::pin(http2::serve(&self.shared, wire, Peer::new(connection))),
+            None => Box::pin(http2::serve(shared, wire, Peer::new(connection))),
         }
     }
 }

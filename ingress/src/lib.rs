@@ -4,7 +4,10 @@
 
 use std::sync::Arc;
 
+use landfall_ingress_model::policy::{Ciphers, TlsVersions};
 use rustls::crypto::CryptoProvider;
+use rustls::version::{TLS12, TLS13};
+use rustls::{SupportedCipherSuite, SupportedProtocolVersion};
 
 pub mod acme;
 mod anybody;
@@ -28,6 +31,29 @@ pub mod serve;
 pub mod status;
 mod stream;
 mod uids;
+
+/// The provider with the cipher suites of a list alone, in its order; those of TLS 1.3 stay.
+pub(crate) fn within(provider: &Arc<CryptoProvider>, ciphers: Option<&Ciphers>) -> Arc<CryptoProvider> {
+    let Some(ciphers) = ciphers else { return provider.clone() };
+    let mut limited = CryptoProvider::clone(provider);
+    let place = |suite: &SupportedCipherSuite| match suite {
+        // Before all others, as they are without a list.
+        SupportedCipherSuite::Tls13(_) => Some(0),
+        SupportedCipherSuite::Tls12(_) => ciphers.place(suite.suite().into()).map(|place| place + 1),
+    };
+    limited.cipher_suites.retain(|suite| place(suite).is_some());
+    limited.cipher_suites.sort_by_key(place);
+    Arc::new(limited)
+}
+
+/// The versions of TLS that are spoken.
+pub(crate) fn protocol_versions(versions: TlsVersions) -> Vec<&'static SupportedProtocolVersion> {
+    match versions {
+        TlsVersions::All => vec![&TLS13, &TLS12],
+        TlsVersions::Tls12 => vec![&TLS12],
+        TlsVersions::Tls13 => vec![&TLS13],
+    }
+}
 
 /// The one TLS provider of this program: aws-lc-rs, with post-quantum key exchange preferred.
 pub fn crypto_provider() -> Arc<CryptoProvider> {

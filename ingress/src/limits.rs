@@ -66,7 +66,7 @@ impl Limiter for Limits {
         let mut after = *buckets;
         for (bucket, rate) in after.iter_mut().zip([limit.per_second, limit.per_minute]) {
             if let Some(rate) = rate {
-                *bucket = bucket.with_one_more(rate, now).ok_or(TooMuch)?;
+                *bucket = bucket.with_one_more(rate, now).ok_or(TooMuch::Often)?;
             }
         }
         *buckets = after;
@@ -80,7 +80,7 @@ struct UnderWay(Arc<Client>);
 impl UnderWay {
     fn begin(client: &Arc<Client>, most: u32) -> Result<Self, TooMuch> {
         let begun = client.at_once.fetch_update(Relaxed, Relaxed, |count| (count < most).then_some(count + 1));
-        begun.map(|_| Self(client.clone())).map_err(|_| TooMuch)
+        begun.map(|_| Self(client.clone())).map_err(|_| TooMuch::AtOnce)
     }
 }
 
@@ -98,7 +98,7 @@ mod tests {
 
     fn limit(per_second: Option<Rate>, at_once: Option<u32>) -> Limit {
         let status = StatusCode::SERVICE_UNAVAILABLE;
-        Limit { zone: 1, per_second, per_minute: None, at_once, exempt: Box::default(), status }
+        Limit { zone: 1, per_second, per_minute: None, at_once, exempt: Box::default(), status, crowded: status }
     }
 
     #[test]

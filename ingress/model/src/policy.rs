@@ -6,6 +6,7 @@
 mod affinity;
 mod auth;
 mod canary;
+mod ciphers;
 mod client_certificates;
 mod compression;
 mod cors;
@@ -30,6 +31,7 @@ use crate::access::Access;
 pub use affinity::{CookieAffinity, HashBy, key_of, name_of};
 pub use auth::{Auth, AuthCache, BasicAuth, ExternalAuth, Signin, is_known, verify};
 pub use canary::{Canary, CanaryRule};
+pub use ciphers::Ciphers;
 pub use client_certificates::{ClientCertificates, Demand};
 pub use compression::{Coding, CodingRule, Compression, Encodable};
 pub use cors::{Cors, OriginPattern};

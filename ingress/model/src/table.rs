@@ -20,7 +20,7 @@ pub use crate::policy::{HttpsRedirect, RoutePolicy};
 use crate::shared_map::SharedMap;
 use crate::tls::CertificateTable;
 
-pub use connections::ConnectionRules;
+pub use connections::{ConnectionLimits, ConnectionRules, HostTls, TlsRules};
 pub use host::{HostRoutes, Match, RegexRoute, ServerSnippet};
 pub use levels::HostLevels;
 pub use names::{Alias, Blocked, NamePattern, OtherNames, TextPattern, WwwRedirect};

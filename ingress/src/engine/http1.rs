@@ -124,7 +124,7 @@ async fn read_head(engine: &Shared, wire: &mut Wire<ClientStream>, first: bool) 
     let mut deadline = None;
     let mut scanner = RequestScanner::default();
     loop {
-        let preface = first && is_preface(&wire.input);
+        let preface = first && engine.limits.http2 && is_preface(&wire.input);
         match preface.then_some(wire.input.len() >= PREFACE.len()) {
             Some(true) => return Read::Preface,
             // The preface has come in pieces and may yet be whole.
@@ -169,6 +169,8 @@ fn is_preface(input: &[u8]) -> bool {
 /// Exchanges that this engine carries itself.
 pub(super) struct Exchanges<'a> {
     pub(super) peer: &'a Peer,
+    /// Requests that the connection may still have.
+    pub(super) left: u32,
 }
 
 impl Carry for Exchanges<'_> {
@@ -189,6 +191,10 @@ impl Carry for Exchanges<'_> {
             Body::Chunked(_) | Body::UntilEnd => Length::Unknown,
         };
         let mut client = Http1Client::new(wire, body, version, &method, &fields, engine.clock.clone());
+        self.left = self.left.saturating_sub(1);
+        if self.left == 0 {
+            client.end();
+        }
         let request = Request { method, version, target, authority, fields, body: length, violation: None };
         run(engine, &request, &mut Client::Http1(&mut client), self.peer, timer).await;
         if client.goes_on() {

@@ -86,6 +86,7 @@ pub(super) async fn serve(engine: &Arc<Shared>, wire: Wire<ClientStream>, peer: 
     let under_way = Arc::new(AtomicUsize::new(0));
     let mut draining = Box::pin(engine.drain.draining());
     let mut leaving = false;
+    let mut left = engine.limits.requests;
     let mut quiet_since = None;
     let mut timer = Timer::default();
     let timers = Timers::default();
@@ -123,6 +124,11 @@ pub(super) async fn serve(engine: &Arc<Shared>, wire: Wire<ClientStream>, peer: 
             Poll::Pending
         });
         let Some(Ok((request, respond))) = next.await else { return };
+        left = left.saturating_sub(1);
+        if left == 0 && !leaving {
+            leaving = true;
+            connection.graceful_shutdown();
+        }
         let counted = UnderWay::new(&under_way);
         tokio::spawn(serve_stream(engine.clone(), peer.clone(), timers.clone(), request, respond, counted));
     }

@@ -20,7 +20,7 @@ use super::framing::{Body, Malformed, Violation};
 pub(super) use connect::{ConnectError, server_name};
 pub(super) use http1::Http1Upstream;
 pub(super) use http2::Http2Upstream;
-pub(super) use pool::{Care, Idle, Origin, Pool, Protocols};
+pub(super) use pool::{Care, Idle, Origin, Pool, PoolLimits, Protocols};
 
 /// Interim responses before the final one.
 const MAX_INTERIM: u32 = 32;

@@ -79,7 +79,7 @@ impl Acceptor {
         admission: &mut Admission,
     ) -> Result<Option<Prepared>, Rejected> {
         let begun = Instant::now();
-        let deadline = begun + HANDSHAKE_TIMEOUT;
+        let mut deadline = begun + HANDSHAKE_TIMEOUT;
         let Ok(local) = tcp.local_addr() else { return Ok(None) };
         let mut connection = Connection { client: peer, peer, local, destination: None, tls: None };
         let mut ahead = BytesMut::new();
@@ -87,7 +87,11 @@ impl Acceptor {
         let rules = self.table.load().connections.clone();
         let flagged = self.is_proxy(peer);
         if flagged || rules.proxy_protocol {
-            let read = timeout_at(deadline, read_proxy_header(&mut tcp, &mut ahead)).await;
+            let end = rules.proxy_header.map_or(deadline, |limit| begun + limit);
+            let read = timeout_at(end, read_proxy_header(&mut tcp, &mut ahead)).await;
+            if rules.proxy_header.is_some() {
+                deadline = Instant::now() + HANDSHAKE_TIMEOUT;
+            }
             match read.map_err(|_| Rejected::ProxyProtocol)?? {
                 Some(addresses) => {
                     if flagged || rules.believes(peer.ip()) {

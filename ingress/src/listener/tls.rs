@@ -11,7 +11,7 @@ use landfall_ingress_model::authorities::Authorities;
 use landfall_ingress_model::host::HostName;
 use landfall_ingress_model::pipeline::{self, ClientCertificate};
 use landfall_ingress_model::policy::ClientCertificates;
-use landfall_ingress_model::table::Table;
+use landfall_ingress_model::table::{HostTls, Table, TlsRules};
 use moka::sync::Cache;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
@@ -53,13 +53,29 @@ const ASKING_IDLE: Duration = Duration::from_hours(24);
 pub(super) struct Tls {
     provider: Arc<CryptoProvider>,
     certificates: Arc<Certificates>,
-    /// The settings of every host that has none of its own.
-    common: Arc<ServerConfig>,
-    /// The settings of hosts that ask for certificates of these authorities. Each has tickets of its own, so that a
-    /// session in which no certificate was asked for can't be resumed here.
-    asking: Cache<Arc<Authorities>, Arc<ServerConfig>>,
+    /// What holds under the rules of the table; other ones once these have changed.
+    settings: ArcSwap<Settings>,
     /// The challenges of our own that are answered.
     challenges: Arc<Challenges>,
+}
+
+/// The settings of handshakes under the same rules.
+#[derive(Debug)]
+struct Settings {
+    rules: TlsRules,
+    /// Those of every host that has none of its own.
+    common: Arc<ServerConfig>,
+    /// Those of other hosts. Each has tickets of its own, so that a session in which no certificate was asked for
+    /// can't be resumed where one is.
+    own: Cache<Own, Arc<ServerConfig>>,
+}
+
+/// What a host asks for.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+struct Own {
+    /// Certificates of clients, by these authorities.
+    authorities: Option<Arc<Authorities>>,
+    tls: Option<HostTls>,
 }
 
 impl Tls {
@@ -70,20 +86,31 @@ impl Tls {
         provider: &Arc<CryptoProvider>,
     ) -> Result<Self, TlsError> {
         let certificates = Arc::new(Certificates { table, fallback: Arc::new(self_signed(provider)?) });
-        let common = settings(provider, &certificates, None)?;
-        let asking = Cache::builder().max_capacity(ASKING).time_to_idle(ASKING_IDLE).build();
-        Ok(Self { provider: provider.clone(), certificates, common, asking, challenges })
+        let settings = Settings::new(provider, &certificates, TlsRules::default())?;
+        Ok(Self { provider: provider.clone(), certificates, settings: ArcSwap::from_pointee(settings), challenges })
     }
 
     /// The settings for a handshake, and what the host asks of its clients' certificates.
     fn config(&self, hello: &ClientHello<'_>) -> io::Result<(Arc<ServerConfig>, Option<Arc<ClientCertificates>>)> {
         let name = hello.server_name().and_then(|name| HostName::from_authority(name).ok());
-        let policy = self.certificates.table.load().host(name.as_ref()).asks().cloned();
-        let Some(authorities) = policy.as_ref().and_then(|policy| policy.asks()) else {
-            return Ok((self.common.clone(), None));
-        };
-        let make = || settings(&self.provider, &self.certificates, Some(authorities));
-        let config = self.asking.try_get_with(authorities.clone(), make).map_err(io::Error::other)?;
+        let table = self.certificates.table.load();
+        let mut settings = self.settings.load();
+        if settings.rules != table.connections.tls {
+            let rules = table.connections.tls.clone();
+            let changed = Settings::new(&self.provider, &self.certificates, rules).map_err(io::Error::other)?;
+            self.settings.store(Arc::new(changed));
+            settings = self.settings.load();
+        }
+        let host = table.host(name.as_ref());
+        let policy = host.asks().cloned();
+        let authorities = policy.as_ref().and_then(|policy| policy.asks());
+        let policy = policy.as_ref().filter(|_| authorities.is_some()).cloned();
+        let own = Own { authorities: authorities.cloned(), tls: host.tls().cloned() };
+        if own == Own::default() {
+            return Ok((settings.common.clone(), policy));
+        }
+        let make = || make(&self.provider, &self.certificates, &settings.rules, &own);
+        let config = settings.own.try_get_with_by_ref(&own, make).map_err(io::Error::other)?;
         Ok((config, policy))
     }
 
@@ -124,15 +151,31 @@ impl Tls {
     }
 }
 
-/// The settings of hosts that ask for certificates of `authorities`, or for none.
-fn settings(
+impl Settings {
+    fn new(
+        provider: &Arc<CryptoProvider>,
+        certificates: &Arc<Certificates>,
+        rules: TlsRules,
+    ) -> Result<Self, rustls::Error> {
+        let common = make(provider, certificates, &rules, &Own::default())?;
+        let own = Cache::builder().max_capacity(ASKING).time_to_idle(ASKING_IDLE).build();
+        Ok(Self { rules, common, own })
+    }
+}
+
+/// The settings of hosts that ask for this.
+fn make(
     provider: &Arc<CryptoProvider>,
     certificates: &Arc<Certificates>,
-    authorities: Option<&Arc<Authorities>>,
+    rules: &TlsRules,
+    own: &Own,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let host = own.tls.as_ref();
+    let ciphers = host.and_then(|host| host.ciphers.as_ref()).or(rules.ciphers.as_ref());
+    let provider = &crate::within(provider, ciphers);
     let builder = ServerConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?;
-    let builder = match authorities {
+        .with_protocol_versions(&crate::protocol_versions(rules.versions))?;
+    let builder = match &own.authorities {
         Some(authorities) => {
             let asking = Asking { provider: provider.clone(), names: authorities.names() };
             builder.with_client_cert_verifier(Arc::new(asking))
@@ -141,6 +184,11 @@ fn settings(
     };
     let mut config = builder.with_cert_resolver(certificates.clone());
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    if rules.without_http2 {
+        config.alpn_protocols.remove(0);
+    }
+    // As in ingress-nginx, whoever chooses cipher suites chooses their order.
+    config.ignore_client_order = host.and_then(|host| host.prefers_ours).unwrap_or(ciphers.is_some());
     // Tickets carry the session, sealed with keys that rotate, so nothing is stored here for a client. A ticket
     // is good only for the server name it was given for, which rustls checks.
     config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;

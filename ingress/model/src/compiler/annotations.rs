@@ -12,9 +12,9 @@ pub(crate) mod errors;
 pub(crate) mod fault;
 mod known;
 pub(crate) mod limit;
-mod names;
+pub(crate) mod names;
 mod redirect;
-mod respond;
+pub(crate) mod respond;
 mod rewrite;
 mod risk;
 pub(crate) mod snippets;
@@ -257,7 +257,7 @@ impl Annotations {
             Dialect::IngressNginx => HttpsRedirect::IngressNginx {
                 status: options.http_redirect_code,
                 keeps_slash: self.redirect.preserve_trailing_slash,
-                with_port: self.redirect.with_port,
+                with_port: self.redirect.with_port.unwrap_or(options.of(dialect).port_in_redirects),
             },
         }
     }

@@ -21,6 +21,9 @@ impl HostRoutes {
         if self.client_certificates.is_none() {
             self.client_certificates.clone_from(&linked.client_certificates);
         }
+        if self.tls.is_none() {
+            self.tls.clone_from(&linked.parsed.annotations.names.tls);
+        }
         let has_secret = linked.parsed.annotations.upstream_tls.secret.is_some();
         if self.upstream_tls.is_none() && has_secret && linked.dialect == Dialect::IngressNginx {
             self.upstream_tls.clone_from(&linked.upstream_tls);
@@ -140,6 +143,7 @@ impl HostRoutes {
             && self.app_root == other.app_root
             && self.passes_through == other.passes_through
             && self.client_certificates == other.client_certificates
+            && self.tls == other.tls
             && self.upstream_tls == other.upstream_tls
             && self.server_snippet == other.server_snippet
             && same_map(&self.exact, &other.exact)

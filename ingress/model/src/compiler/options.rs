@@ -1,5 +1,8 @@
 //! The `ConfigMap` of ingress-nginx: what holds where an Ingress of its dialect says nothing.
 
+mod connections;
+mod snippets;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +15,15 @@ use super::annotations::auth::{AuthAnnotations, set_header};
 use super::annotations::errors::statuses;
 use super::annotations::fault::Fault;
 use super::annotations::limit::kibibytes;
-use super::annotations::upstream::tries;
+use super::annotations::respond::Rewrites;
+use super::annotations::upstream::{retry, tries, within};
 use super::annotations::value::{BodyLimit, body_size, boolean, duration, number, seconds};
 use super::annotations::{Read, Risk};
-use super::snippets::cause_of;
 use crate::access::{self, Access};
-use crate::policy::snippet::{Kind, Snippet, names_of, read};
+use crate::policy::snippet::Snippet;
 use crate::policy::{
-    CodingRule, Compression, ExternalAuth, Forwarding, LogEscape, LogFormat, Logging, ResponseRules, UnknownVariable,
+    CodingRule, Compression, ExternalAuth, Forwarding, LogEscape, LogFormat, Logging, ResponseRules, Retry,
+    UnknownVariable,
 };
 use crate::reason;
 use crate::table::{ACME_CHALLENGE, Blocked, ConnectionRules, Dialect, StreamPolicy, TextPattern};
@@ -34,17 +38,17 @@ const MAX_BODY: u64 = 1 << 20;
 pub(crate) struct Options {
     pub(crate) limits: Limits,
     pub(crate) http_redirect_code: StatusCode,
-    /// The answer to a client that asks too much.
+    /// The answer to a client that asks too fast.
     pub(crate) limit_status: StatusCode,
+    /// The answer to a client that asks too much at once.
+    pub(crate) crowded_status: StatusCode,
     /// What every answer gets.
     pub(crate) respond: Arc<ResponseRules>,
     access: Option<Arc<Access>>,
     /// What backends are told of clients.
     pub(crate) forwarding: Arc<Forwarding>,
-    /// Whether every connection begins with a PROXY header.
-    proxy_protocol: bool,
-    /// Whether there is no handshake for a name that no rule has.
-    rejects_unknown: bool,
+    /// What holds for connections, before any request.
+    connections: ConnectionRules,
     /// What holds for TCP and UDP services.
     pub(crate) streams: Arc<StreamPolicy>,
     /// What is compressed of answers.
@@ -82,10 +86,19 @@ pub(crate) struct Limits {
     pub(crate) read_timeout: Option<Duration>,
     pub(crate) write_timeout: Option<Duration>,
     pub(crate) tries: Option<u32>,
+    pub(crate) retry: Option<Retry>,
+    pub(crate) retry_within: Option<Duration>,
+    /// Whether requests of any method may be sent again.
+    pub(crate) any_method: bool,
     pub(crate) max_body: Option<BodyLimit>,
     pub(crate) ssl_redirect: Option<bool>,
     pub(crate) force_ssl_redirect: Option<bool>,
     pub(crate) relative_redirects: bool,
+    pub(crate) port_in_redirects: bool,
+    /// How values of backends are rewritten.
+    pub(crate) rewrites: Rewrites,
+    /// Whether the errors of backends stay as they are.
+    pub(crate) only_our_errors: bool,
     pub(crate) via_service: bool,
     /// KiB in a second of an answer's body, and KiB before that counts.
     pub(crate) rate: u64,
@@ -98,10 +111,16 @@ static NONE: Limits = Limits {
     read_timeout: None,
     write_timeout: None,
     tries: None,
+    retry: None,
+    retry_within: None,
+    any_method: false,
     max_body: None,
     ssl_redirect: None,
     force_ssl_redirect: None,
     relative_redirects: false,
+    port_in_redirects: false,
+    rewrites: Rewrites::NONE,
+    only_our_errors: false,
     via_service: false,
     rate: 0,
     rate_after: 0,
@@ -150,54 +169,6 @@ impl Options {
         self.refused.clone().filter(|_| dialect == Dialect::IngressNginx)
     }
 
-    /// Reads the snippets among the data.
-    fn read_snippets(&mut self, data: &BTreeMap<String, String>, key: &ObjectKey) -> Vec<Problem> {
-        const OURS: [(&str, Kind); 2] =
-            [("location-snippet", Kind::LocationOption), ("server-snippet", Kind::ServerOption)];
-        let text = |name: &str| data.get(name).map(String::as_str).filter(|text| !text.trim().is_empty());
-        let names = OURS.iter().filter_map(|(name, _)| text(name)).flat_map(names_of).collect();
-        let mut problems = Vec::new();
-        let object = ObjectRef::new("ConfigMap", key.clone());
-        for (name, kind) in OURS {
-            let Some(text) = text(name) else { continue };
-            let (field, slot) = (
-                format!("data[{name}]"),
-                match kind {
-                    Kind::ServerOption => &mut self.server_snippet,
-                    _ => &mut self.location_snippet,
-                },
-            );
-            match read(kind, text, &names) {
-                Ok((snippet, notes)) => {
-                    *slot = Some(Arc::new(snippet));
-                    problems.extend(notes.into_iter().map(|note| {
-                        let cause = format!("{}: {} has no effect: {}", note.at, note.directive, note.cause);
-                        let problem = Problem::new(object.clone(), reason::INVALID_CONFIG_MAP, cause);
-                        problem.at(&*field, note.directive.to_string()).remedy(note.remedy).warning()
-                    }));
-                }
-                Err(faults) => {
-                    self.refused = Some(format!("{name} of the ConfigMap can't be read").into());
-                    let effect = "all routes of class nginx answer 503";
-                    problems.extend(faults.into_iter().map(|fault| {
-                        let cause = cause_of(&fault, effect);
-                        let problem = Problem::new(object.clone(), reason::INVALID_CONFIG_MAP, cause);
-                        problem.at(&*field, fault.directive.to_string()).remedy(fault.remedy)
-                    }));
-                }
-            }
-        }
-        for name in ["main-snippet", "http-snippet", "stream-snippet"] {
-            if text(name).is_some() {
-                let cause = "what stands outside of a server is not run, so none of it has an effect";
-                let problem = Problem::new(object.clone(), reason::INVALID_CONFIG_MAP, cause);
-                let remedy = "move what holds for requests into server-snippet or location-snippet, and remove it";
-                problems.push(problem.at(format!("data[{name}]"), "").remedy(remedy));
-            }
-        }
-        problems
-    }
-
     /// What is compressed of the answers of a dialect.
     pub(crate) fn compression_of(&self, dialect: Dialect) -> Option<Arc<Compression>> {
         self.compression.clone().filter(|_| dialect == Dialect::IngressNginx)
@@ -205,12 +176,7 @@ impl Options {
 
     /// What holds for connections, before any request.
     pub(crate) fn connections(&self) -> ConnectionRules {
-        ConnectionRules {
-            proxy_protocol: self.proxy_protocol,
-            proxies: self.forwarding.proxies.clone(),
-            rejects_unknown: self.rejects_unknown,
-            ..ConnectionRules::default()
-        }
+        ConnectionRules { proxies: self.forwarding.proxies.clone(), ..self.connections.clone() }
     }
 
     /// The source ranges that hold where an Ingress names none.
@@ -231,12 +197,12 @@ impl Options {
             limits: Limits { max_body: Some(BodyLimit(Some(MAX_BODY))), ..Limits::default() },
             http_redirect_code: StatusCode::PERMANENT_REDIRECT,
             limit_status: StatusCode::SERVICE_UNAVAILABLE,
+            crowded_status: StatusCode::SERVICE_UNAVAILABLE,
             respond: Arc::default(),
             access: None,
             global_auth: None,
             forwarding: Arc::default(),
-            proxy_protocol: false,
-            rejects_unknown: false,
+            connections: ConnectionRules::default(),
             streams: Arc::default(),
             compression: None,
             blocked: None,
@@ -262,7 +228,7 @@ impl Options {
         let (mut problems, mut repeats) = (Vec::new(), true);
         for (name, value) in data {
             let value = value.trim();
-            if value.is_empty() || is_snippet(name) {
+            if value.is_empty() || snippets::is_snippet(name) {
                 continue;
             }
             let mut read = || -> Result<(), Fault> {
@@ -273,6 +239,14 @@ impl Options {
                     "proxy-read-timeout" => limits.read_timeout = Some(seconds(value)?),
                     "proxy-send-timeout" => limits.write_timeout = Some(seconds(value)?),
                     "proxy-next-upstream-tries" => limits.tries = Some(tries(value)?),
+                    "proxy-next-upstream" => limits.retry = Some(retry(value)?),
+                    "proxy-next-upstream-timeout" => limits.retry_within = Some(within(value)?),
+                    "retry-non-idempotent" => limits.any_method = boolean(value)?,
+                    "proxy-redirect-from" | "proxy-redirect-to" | "proxy-cookie-domain" | "proxy-cookie-path" => {
+                        limits.rewrites.read(name, value)?;
+                    }
+                    "disable-proxy-intercept-errors" => limits.only_our_errors = boolean(value)?,
+                    "use-port-in-redirects" => limits.port_in_redirects = boolean(value)?,
                     "proxy-body-size" => limits.max_body = Some(body_size(value)?),
                     "ssl-redirect" => limits.ssl_redirect = Some(boolean(value)?),
                     "force-ssl-redirect" => limits.force_ssl_redirect = Some(boolean(value)?),
@@ -316,8 +290,6 @@ impl Options {
                         forwarding.address_field =
                             value.parse().map_err(|_| Fault::Value("give the name of a field"))?;
                     }
-                    "use-proxy-protocol" => options.proxy_protocol = boolean(value)?,
-                    "ssl-reject-handshake" => options.rejects_unknown = boolean(value)?,
                     "proxy-stream-timeout" => {
                         let idle = Some(duration(value)?).filter(|idle| !idle.is_zero());
                         streams.idle = idle.ok_or(Fault::Value("give a time from 1s up"))?;
@@ -344,6 +316,7 @@ impl Options {
                     "compute-full-forwarded-for" => forwarding.full_list = boolean(value)?,
                     "proxy-add-original-uri-header" => forwarding.original_uri = boolean(value)?,
                     "generate-request-id" => forwarding.request_id = boolean(value)?,
+                    "ignore-invalid-headers" => forwarding.dots = !boolean(value)?,
                     "enable-underscores-in-headers" => forwarding.underscores = boolean(value)?,
                     "proxy-set-headers" => {
                         let fields = other(value).ok_or(Fault::Value(CONFIG_MAP))?;
@@ -354,6 +327,7 @@ impl Options {
                         rules.set = fields.iter().filter_map(|(name, value)| field(name, value)).collect();
                     }
                     "limit-req-status-code" => options.limit_status = error_code(value)?,
+                    "limit-conn-status-code" => options.crowded_status = error_code(value)?,
                     "hsts" => enabled = boolean(value)?,
                     "hsts-max-age" => settings.0 = number(value)?,
                     "hsts-include-subdomains" => settings.1 = boolean(value)?,
@@ -367,11 +341,15 @@ impl Options {
                         let all = || Box::from(["0.0.0.0/0", "::/0"].map(|net| net.parse().expect("a network")));
                         access.deny = ranges(value).unwrap_or_else(|_| all());
                     }
-                    _ => match name.strip_prefix("global-").map(|name| auth.read(name, value)) {
-                        Some(Ok(Read::Taken)) => {}
-                        Some(Err(fault)) => return Err(fault),
-                        Some(Ok(Read::Foreign)) | None => return Err(Fault::Unknown),
-                    },
+                    _ => {
+                        let mut read = connections::read(&mut options.connections, name, value)?;
+                        if let (Read::Foreign, Some(name)) = (&read, name.strip_prefix("global-")) {
+                            read = auth.read(name, value)?;
+                        }
+                        if let Read::Foreign = read {
+                            return Err(Fault::Unknown);
+                        }
+                    }
                 }
                 Ok(())
             };
@@ -379,9 +357,8 @@ impl Options {
                 problems.push(problem(fault, key, name, value));
             }
         }
-        problems.extend(options.read_snippets(data, key));
         // A PROXY header knows the address, and fields don't count beside it.
-        forwarding.believes_address &= !options.proxy_protocol;
+        forwarding.believes_address &= !options.connections.proxy_protocol;
         if !repeats {
             streams.tries = 1;
         }
@@ -396,16 +373,12 @@ impl Options {
         logging.format = log_format.and_then(|text| LogFormat::parse(text, escape).ok());
         options.logging = (logging != Logging::default()).then(|| Arc::new(logging));
         options.global_auth = auth.external(Box::default());
+        problems.extend(options.read_snippets(data, key));
         rules.hsts = hsts.filter(|_| enabled).and_then(|settings| hsts_value(settings).ok());
         options.respond = Arc::new(rules);
         options.access = (access != Access::default()).then(|| Arc::new(access));
         (options, problems)
     }
-}
-
-/// Whether a key holds configuration of nginx.
-fn is_snippet(name: &str) -> bool {
-    matches!(name, "main-snippet" | "http-snippet" | "stream-snippet" | "server-snippet" | "location-snippet")
 }
 
 fn ranges(value: &str) -> Result<Box<[ipnet::IpNet]>, Fault> {

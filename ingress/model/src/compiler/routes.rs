@@ -69,7 +69,7 @@ impl Compiler {
             statuses: statuses.into(),
             takes_over: backend.is_some(),
             backend,
-            intercepts: !asked.only_ours,
+            intercepts: !asked.only_ours.unwrap_or(self.options.of(linked.dialect).only_our_errors),
         }));
     }
 

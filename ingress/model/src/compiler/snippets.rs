@@ -62,7 +62,7 @@ impl Compiler {
                     let snippet = Some(snippet.clone());
                     match kind {
                         Kind::Server | Kind::ServerOption => snippets.server = snippet.map(Ok),
-                        Kind::Auth => snippets.auth = snippet,
+                        Kind::Auth | Kind::AuthOption => snippets.auth = snippet,
                         Kind::Configuration | Kind::LocationOption => snippets.configuration = snippet,
                     }
                 }

@@ -61,8 +61,12 @@ impl Compiler {
         if annotations.is_empty() {
             return Ok(None);
         }
-        let mut tls =
-            UpstreamTls { asked: annotations.asked(), versions: annotations.versions, ..UpstreamTls::default() };
+        let mut tls = UpstreamTls {
+            asked: annotations.asked(),
+            versions: annotations.versions,
+            ciphers: annotations.ciphers.clone(),
+            ..UpstreamTls::default()
+        };
         let Some(secret) = &annotations.secret else { return Ok(Some(Arc::new(tls))) };
         let mut fail = |(cause, remedy): Fault| {
             let text: Arc<str> = cause.as_str().into();

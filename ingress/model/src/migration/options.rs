@@ -24,16 +24,19 @@ const BUFFER: Support = Needless("bodies are streamed, and heads of up to 32 KiB
 const GEOIP: Support = Missing("there is no GeoIP", "look countries up where the log is evaluated");
 const HASH: Support = Needless("tables grow by themselves");
 const IDLE: Support = Needless("idle connections are kept with limits of their own, see docs/ingress.md");
-const LOG: Support = Missing("the access log has a form of its own", "read --log-format json, see docs/ingress.md");
+const LOG: Support = Missing("the access log goes to standard output alone", "have it collected from there");
 const SNIPPET: Support = Missing(
     "nginx configuration of the whole server is not run",
     "use the options and annotations that say the same, such as add-headers, hide-headers and proxy-set-headers",
 );
-const STREAM: Support = Missing("TCP and UDP ports are not served", "create a Service of type LoadBalancer for each");
-const TLS: Support = Missing(
-    "TLS 1.2 and 1.3 with the cipher suites of rustls are spoken, all of them AEAD",
-    "make sure that the oldest client speaks TLS 1.2 with AEAD",
+const STREAM: Support = Missing(
+    "lines of TCP and UDP services in the access log have a form of their own",
+    "read --log-format json, see docs/ingress.md",
 );
+const TLS: Support = Needless("keys are exchanged by X25519MLKEM768, X25519, P-256 and P-384, never by a DH group");
+/// What `ssl-protocols` asks for beside what there is.
+const OLD_TLS: Support =
+    Missing("versions of TLS before 1.2 are not spoken", "make sure that the oldest client speaks TLS 1.2");
 const TRACES: Support = Missing("traces are not sent", "send traces from the applications");
 const WAF: Support = Missing(
     "there is no web application firewall, so requests are not inspected",
@@ -49,26 +52,14 @@ const KNOWN: &[(&str, Support)] = &[
         "allow-cross-namespace-resources",
         Missing("Secrets and ConfigMaps of other namespaces are never used", "copy them into the Ingress's namespace"),
     ),
-    (
-        "allow-snippet-annotations",
-        Missing("snippets of nginx configuration are not run", "see what is said of each Ingress"),
-    ),
     ("annotation-value-word-blocklist", Needless("no text of an annotation becomes configuration")),
-    ("annotations-risk-level", Needless("see annotations.md")),
     ("bind-address", Missing("every address is listened on", "give addresses by --http and --https")),
     ("client-body-buffer-size", BUFFER),
-    ("client-body-timeout", Needless("a body that stalls is given up after 60 s")),
     ("client-header-buffer-size", BUFFER),
-    ("client-header-timeout", Needless("a head has 10 s in total")),
     ("debug-connections", Needless("--log sets what is logged")),
     ("default-type", Needless("a backend's Content-Type is kept")),
-    ("disable-access-log", Missing("the access log is on", "start with --no-access-log")),
     ("disable-ipv6", Missing("IPv6 is listened on", "give IPv4 addresses by --http and --https")),
     ("disable-ipv6-dns", Needless("addresses of both families are tried")),
-    (
-        "disable-proxy-intercept-errors",
-        Missing("errors of backends are replaced, too", "set the annotation of this name"),
-    ),
     ("enable-access-log-for-default-backend", Needless("every request is logged")),
     ("enable-aio-write", BUFFER),
     ("enable-modsecurity", WAF),
@@ -81,29 +72,15 @@ const KNOWN: &[(&str, Support)] = &[
     ("error-log-level", Needless("--log sets what is logged")),
     ("error-log-path", Needless("the log is on standard output")),
     ("geoip2-autoreload-in-minutes", GEOIP),
-    ("global-auth-snippet", SNIPPET),
     ("grpc-buffer-size-kb", BUFFER),
     ("http-access-log-path", Needless("the access log is on standard output")),
     ("http-snippet", SNIPPET),
-    ("http2-max-concurrent-streams", Needless("100 streams of HTTP/2 at one time")),
     ("http2-max-field-size", BUFFER),
     ("http2-max-header-size", BUFFER),
     ("http2-max-requests", IDLE),
-    ("ignore-invalid-headers", Missing("invalid fields are always left out", "have clients send valid names")),
-    ("keep-alive", IDLE),
-    ("keep-alive-requests", IDLE),
-    ("large-client-header-buffers", BUFFER),
-    (
-        "limit-conn-status-code",
-        Missing("limit-req-status-code counts for limit-connections, too", "set limit-req-status-code"),
-    ),
     ("limit-conn-zone-variable", Missing("clients are told apart by their addresses", "limit by address")),
     ("load-balance", Missing("endpoints are used in turn", "nothing, unless endpoints are unequally fast")),
-    ("location-snippet", SNIPPET),
-    ("log-format-escape-json", LOG),
-    ("log-format-escape-none", LOG),
     ("log-format-stream", STREAM),
-    ("log-format-upstream", LOG),
     ("lua-shared-dicts", HASH),
     ("main-snippet", SNIPPET),
     ("map-hash-bucket-size", HASH),
@@ -129,61 +106,35 @@ const KNOWN: &[(&str, Support)] = &[
     ("proxy-buffering", BUFFER),
     ("proxy-buffers-number", BUFFER),
     ("proxy-busy-buffers-size", BUFFER),
-    ("proxy-cookie-domain", Missing("it holds only where an Ingress says it", "set the annotation of this name")),
-    ("proxy-cookie-path", Missing("it holds only where an Ingress says it", "set the annotation of this name")),
     ("proxy-headers-hash-bucket-size", HASH),
     ("proxy-headers-hash-max-size", HASH),
     ("proxy-http-version", Needless("backends are spoken to in HTTP/1.1 or HTTP/2")),
     ("proxy-max-temp-file-size", BUFFER),
-    ("proxy-next-upstream", Missing("it holds only where an Ingress says it", "set the annotation of this name")),
-    (
-        "proxy-next-upstream-timeout",
-        Missing("it holds only where an Ingress says it", "set the annotation of this name"),
-    ),
-    ("proxy-protocol-header-timeout", Needless("a PROXY header has 5 s")),
-    ("proxy-redirect-from", Missing("it holds only where an Ingress says it", "set the annotation of this name")),
-    ("proxy-redirect-to", Missing("it holds only where an Ingress says it", "set the annotation of this name")),
     ("proxy-request-buffering", BUFFER),
     (
         "proxy-ssl-location-only",
         Missing("proxy-ssl-* of the oldest Ingress hold for its host", "set them on each Ingress"),
     ),
-    ("proxy-stream-next-upstream", STREAM),
-    ("proxy-stream-next-upstream-timeout", STREAM),
-    ("proxy-stream-next-upstream-tries", STREAM),
-    ("proxy-stream-responses", STREAM),
-    ("proxy-stream-timeout", STREAM),
-    ("retry-non-idempotent", Missing("POST and PATCH are sent once", "set proxy-next-upstream with non_idempotent")),
     ("reuse-port", Needless("each worker has sockets of its own")),
     ("server-name-hash-bucket-size", HASH),
     ("server-name-hash-max-size", HASH),
-    ("server-snippet", SNIPPET),
     ("server-tokens", Needless("no version is sent")),
-    ("skip-access-log-urls", Missing("every URL is logged", "set enable-access-log: \"false\" on its Ingress")),
     ("ssl-buffer-size", BUFFER),
-    ("ssl-ciphers", TLS),
     ("ssl-dh-param", TLS),
     ("ssl-early-data", Needless("early data is never taken, since it can be replayed")),
     ("ssl-ecdh-curve", TLS),
-    ("ssl-protocols", TLS),
     ("ssl-session-cache", Needless("sessions are resumed")),
     ("ssl-session-cache-size", Needless("sessions are resumed")),
     ("ssl-session-ticket-key", Needless("sessions are resumed")),
     ("ssl-session-tickets", Needless("sessions are resumed")),
     ("ssl-session-timeout", Needless("sessions are resumed")),
     ("stream-access-log-path", STREAM),
-    ("stream-snippet", STREAM),
+    ("stream-snippet", SNIPPET),
     ("strict-validate-path-type", Needless("a path is a regular expression only where an Ingress says so")),
     ("syslog-host", LOG),
     ("syslog-port", LOG),
-    ("upstream-keepalive-connections", Needless("see --upstream-keepalive")),
-    ("upstream-keepalive-requests", IDLE),
-    ("upstream-keepalive-time", IDLE),
-    ("upstream-keepalive-timeout", IDLE),
     ("use-geoip", GEOIP),
     ("use-geoip2", GEOIP),
-    ("use-http2", Missing("HTTP/2 is always offered", "nothing: clients that do not speak it use HTTP/1.1")),
-    ("use-port-in-redirects", Missing("it holds only where an Ingress says it", "set the annotation of this name")),
     ("variables-hash-bucket-size", HASH),
     ("variables-hash-max-size", HASH),
     ("worker-cpu-affinity", WORKER),
@@ -195,14 +146,8 @@ const KNOWN: &[(&str, Support)] = &[
 /// Values that ask for what there is without the key.
 fn is_default(name: &str, value: &str) -> bool {
     match name {
-        "ignore-invalid-headers" | "use-http2" => value == "true",
-        "limit-conn-status-code" => value == "503",
         "limit-conn-zone-variable" => value == "$binary_remote_addr",
         "load-balance" => value == "round_robin",
-        "proxy-cookie-domain" | "proxy-cookie-path" | "proxy-redirect-from" | "proxy-redirect-to" => value == "off",
-        "proxy-next-upstream" => value == "error timeout",
-        "proxy-next-upstream-timeout" => value == "0",
-        "ssl-protocols" => value.split_whitespace().all(|word| matches!(word, "TLSv1.2" | "TLSv1.3")),
         "ssl-ecdh-curve" => value == "auto",
         _ => value == "false",
     }
@@ -230,7 +175,15 @@ fn judge_one(name: &str, value: &str, all: &BTreeMap<ObjectKey, BTreeMap<String,
     let alone = BTreeMap::from([(name.to_owned(), value.to_owned())]);
     let other = |map: &str| all.get(&ObjectKey::parse(map)?);
     let (_, problems) = Options::parse(&alone, &ObjectKey::cluster(""), other);
-    let Some(problem) = problems.first() else { return setting(Effect::Served, "", "") };
+    let Some(problem) = problems.first() else {
+        let is_old = |word| !matches!(word, "TLSv1.2" | "TLSv1.3");
+        return match OLD_TLS {
+            Missing(what, instead) if name == "ssl-protocols" && value.split_whitespace().any(is_old) => {
+                setting(Effect::Differs, what, instead)
+            }
+            _ => setting(Effect::Served, "", ""),
+        };
+    };
     debug_assert_eq!(problem.reason, reason::INVALID_CONFIG_MAP);
     let known = KNOWN.binary_search_by_key(&name, |(name, _)| name).ok().map(|index| &KNOWN[index].1);
     match known {
@@ -254,25 +207,65 @@ const UNKNOWN_REMEDY: &str = "remove it to silence this warning";
 /// Keys that are served and often misspelt.
 const USUAL: &[&str] = &[
     "add-headers",
+    "allow-snippet-annotations",
+    "annotations-risk-level",
+    "client-body-timeout",
+    "client-header-timeout",
     "custom-http-errors",
+    "disable-access-log",
+    "disable-proxy-intercept-errors",
     "enable-brotli",
     "enable-real-ip",
     "force-ssl-redirect",
+    "global-auth-snippet",
     "hide-headers",
     "hsts",
     "hsts-include-subdomains",
     "hsts-max-age",
     "hsts-preload",
     "http-redirect-code",
+    "http2-max-concurrent-streams",
+    "ignore-invalid-headers",
+    "keep-alive",
+    "keep-alive-requests",
+    "large-client-header-buffers",
+    "limit-conn-status-code",
+    "location-snippet",
+    "log-format-escape-json",
+    "log-format-escape-none",
+    "log-format-upstream",
     "proxy-body-size",
     "proxy-connect-timeout",
+    "proxy-cookie-domain",
+    "proxy-cookie-path",
+    "proxy-next-upstream",
+    "proxy-next-upstream-timeout",
+    "proxy-protocol-header-timeout",
     "proxy-read-timeout",
     "proxy-real-ip-cidr",
+    "proxy-redirect-from",
+    "proxy-redirect-to",
     "proxy-send-timeout",
     "proxy-set-headers",
+    "proxy-stream-next-upstream",
+    "proxy-stream-next-upstream-timeout",
+    "proxy-stream-next-upstream-tries",
+    "proxy-stream-responses",
+    "proxy-stream-timeout",
+    "retry-non-idempotent",
+    "server-snippet",
+    "skip-access-log-urls",
+    "ssl-ciphers",
+    "ssl-protocols",
     "ssl-redirect",
+    "upstream-keepalive-connections",
+    "upstream-keepalive-requests",
+    "upstream-keepalive-time",
+    "upstream-keepalive-timeout",
     "use-forwarded-headers",
     "use-gzip",
+    "use-http2",
+    "use-port-in-redirects",
     "use-proxy-protocol",
     "whitelist-source-range",
 ];
@@ -280,6 +273,9 @@ const USUAL: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Keys of which it is said why they have no effect.
+    const SNIPPETS: [&str; 3] = ["http-snippet", "main-snippet", "stream-snippet"];
 
     fn one(name: &str, value: &str) -> Setting {
         judge_one(name, value, &BTreeMap::new())
@@ -289,6 +285,12 @@ mod tests {
     fn the_names_are_in_order() {
         assert!(KNOWN.is_sorted_by_key(|(name, _)| *name));
         assert!(USUAL.is_sorted());
+        for (name, _) in KNOWN {
+            let alone = BTreeMap::from([((*name).to_owned(), "?".to_owned())]);
+            let (_, problems) = Options::parse(&alone, &ObjectKey::cluster(""), |_| None);
+            let is_read = problems.first().is_none_or(|problem| problem.remedy != UNKNOWN_REMEDY);
+            assert!(!is_read || SNIPPETS.contains(name), "{name} is read, so it is no longer one without effect");
+        }
         assert!(USUAL.iter().all(|name| one(name, "?").effect != Effect::Unknown));
     }
 
@@ -301,7 +303,9 @@ mod tests {
             ("enable-modsecurity", "true", Effect::Differs),
             ("enable-modsecurity", "false", Effect::Needless),
             ("ssl-protocols", "TLSv1 TLSv1.2", Effect::Differs),
-            ("ssl-protocols", "TLSv1.2 TLSv1.3", Effect::Needless),
+            ("ssl-protocols", "TLSv1.2 TLSv1.3", Effect::Served),
+            ("ssl-protocols", "SSLv3", Effect::Invalid),
+            ("keep-alive", "30", Effect::Served),
             ("http-snippet", "x;", Effect::Differs),
             ("proxy-bodysize", "8m", Effect::Unknown),
         ] {

@@ -323,10 +323,10 @@ impl Request<'_> {
     /// Requests of one client.
     fn limit(&self, route: &Route, client: IpAddr) -> Step<Option<Permit>> {
         let Some(limit) = route.policy.limit.as_ref().filter(|limit| !limit.exempts(client)) else { return Ok(None) };
-        self.live
-            .limiter
-            .admit(limit, client)
-            .map_err(|TooMuch| self.page(limit.status, "this client asks more than it may"))
+        self.live.limiter.admit(limit, client).map_err(|much| {
+            let status = if much == TooMuch::AtOnce { limit.crowded } else { limit.status };
+            self.page(status, "this client asks more than it may")
+        })
     }
 
     /// Source ranges; what else has to be found out. `snippet` is what snippets say of the address.

@@ -28,6 +28,8 @@ pub struct Forwarding {
     pub request_id: bool,
     /// `enable-underscores-in-headers`: names with underscores pass.
     pub underscores: bool,
+    /// `ignore-invalid-headers: "false"`: names with dots pass.
+    pub dots: bool,
     /// `proxy-set-headers`: further fields.
     pub set: Box<[(HeaderName, Template)]>,
 }
@@ -43,6 +45,7 @@ impl Default for Forwarding {
             original_uri: false,
             request_id: true,
             underscores: false,
+            dots: false,
             set: Box::default(),
         }
     }
@@ -57,7 +60,7 @@ impl Forwarding {
 
     /// Whether nginx drops a field with this name.
     pub fn drops(&self, name: &[u8]) -> bool {
-        name.contains(&b'.') || (!self.underscores && name.contains(&b'_'))
+        (!self.dots && name.contains(&b'.')) || (!self.underscores && name.contains(&b'_'))
     }
 }
 

@@ -21,8 +21,10 @@ pub struct Limit {
     pub at_once: Option<u32>,
     /// Clients without limits.
     pub exempt: Box<[IpNet]>,
-    /// The answer to what is too much.
+    /// The answer to requests that come too fast.
     pub status: StatusCode,
+    /// The answer to a request that is one too many at once.
+    pub crowded: StatusCode,
 }
 
 /// How fast the body of an answer is sent.
@@ -62,7 +64,12 @@ pub trait Limiter: Sync {
 
 /// A client asks more than it may.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TooMuch;
+pub enum TooMuch {
+    /// Requests come too fast.
+    Often,
+    /// Too many are under way.
+    AtOnce,
+}
 
 /// Counts nothing.
 #[derive(Clone, Copy, Debug)]

@@ -50,6 +50,8 @@ pub enum Kind {
     LocationOption,
     /// `server-snippet` of the `ConfigMap`: every server.
     ServerOption,
+    /// `global-auth-snippet` of the `ConfigMap`: where the service of `global-auth-url` is asked.
+    AuthOption,
 }
 
 impl fmt::Display for Kind {
@@ -60,6 +62,7 @@ impl fmt::Display for Kind {
             Self::Auth => "auth-snippet",
             Self::LocationOption => "location-snippet",
             Self::ServerOption => "server-snippet of the ConfigMap",
+            Self::AuthOption => "global-auth-snippet",
         })
     }
 }

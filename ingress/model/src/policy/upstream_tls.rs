@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, UnixTime};
 
+use super::ciphers::Ciphers;
 use crate::authorities::{Authorities, Flaw, Usage, is_for};
 
 /// Versions of TLS.
@@ -45,6 +46,8 @@ pub struct UpstreamTls {
     pub asked: AskedName,
     /// The versions that are offered.
     pub versions: TlsVersions,
+    /// The cipher suites of TLS 1.2 that are offered; `None`: all that are spoken.
+    pub ciphers: Option<Ciphers>,
 }
 
 /// What an endpoint's certificate must be.
@@ -79,6 +82,7 @@ impl PartialEq for UpstreamTls {
         self.verify == other.verify
             && self.asked == other.asked
             && self.versions == other.versions
+            && self.ciphers == other.ciphers
             && self.chain() == other.chain()
     }
 }
@@ -89,6 +93,7 @@ impl Hash for UpstreamTls {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.asked.hash(state);
         self.versions.hash(state);
+        self.ciphers.hash(state);
         if let Some(verify) = &self.verify {
             verify.authorities.hash(state);
             verify.name.hash(state);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use landfall_model::ObjectKey;
 use regex::bytes::Regex;
 
-use super::{Dialect, Map, PathRule, Route};
+use super::{Dialect, HostTls, Map, PathRule, Route};
 use crate::path::CanonicalPath;
 use crate::policy::snippet::Snippet;
 use crate::policy::{Canary, ClientCertificates, UpstreamTls, decoded};
@@ -36,6 +36,8 @@ pub struct HostRoutes {
     pub canaries: HashMap<(PathRule, Box<str>), Vec<Canary>>,
     /// What is asked of clients' certificates: by the oldest Ingress of the host that asks for something.
     pub client_certificates: Option<Arc<ClientCertificates>>,
+    /// What is said of TLS with clients: by the oldest Ingress of the host that says something.
+    pub tls: Option<HostTls>,
     /// How TLS is spoken with endpoints of routes in the dialect of ingress-nginx that say nothing of it: as the oldest
     /// Ingress of the host says that names a Secret.
     pub upstream_tls: Option<Arc<UpstreamTls>>,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Action, Dialect, HostRoutes, Match, Route, ServerSnippet, Table, WwwRedirect};
+use super::{Action, Dialect, HostRoutes, HostTls, Match, Route, ServerSnippet, Table, WwwRedirect};
 use crate::host::{HostName, HostPattern};
 use crate::path::CanonicalPath;
 use crate::policy::{ClientCertificates, UpstreamTls};
@@ -96,6 +96,11 @@ impl<'a> HostLevels<'a> {
         let owner = self.owner();
         let counting = self.levels.iter().flatten().take(count).filter_map(|routes| routes.of(owner));
         counting.filter_map(|routes| routes.client_certificates.as_ref()).find(|policy| policy.asks().is_some())
+    }
+
+    /// What the host says of TLS with its clients.
+    pub fn tls(&self) -> Option<&'a HostTls> {
+        self.levels[..2].iter().flatten().next()?.tls.as_ref()
     }
 
     /// How TLS is spoken with the endpoints of a route.

@@ -82,6 +82,11 @@ impl Http1Client {
         }
     }
 
+    /// Lets no other request follow on the connection.
+    pub(in crate::engine) fn end(&mut self) {
+        self.keeps_alive = false;
+    }
+
     /// Whether another request may follow on the connection.
     pub(in crate::engine) fn goes_on(&self) -> bool {
         self.state == State::Whole && self.keeps_alive && self.body.is_done() && !self.wire.ended

@@ -269,7 +269,7 @@ impl<'t, 'c> Transfer<'t, 'c> {
         let _ = self.client.poll_flush(cx)?;
         self.look_at_clock();
         let deadline = match self.up_waits {
-            Waits::Client if !self.client.waits() => self.up_at + self.engine.limits.client_timeout,
+            Waits::Client if !self.client.waits() => self.up_at + self.engine.limits.body_timeout,
             Waits::Client => self.up_at + self.forward.route.policy.read_timeout,
             Waits::Endpoint => self.up_at + self.forward.route.policy.write_timeout,
             Waits::Nobody => self.up_at.max(self.down_at) + self.forward.route.policy.read_timeout,

@@ -6,15 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use landfall_ingress_model::backend::Protocol;
-use landfall_ingress_model::policy::{AskedName, TlsVersions, UpstreamTls, Verify};
+use landfall_ingress_model::policy::{AskedName, UpstreamTls, Verify};
 use moka::sync::Cache;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::version::{TLS12, TLS13};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, SignatureScheme, SupportedProtocolVersion,
-};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
@@ -153,14 +150,10 @@ fn settings(
     tls: &UpstreamTls,
     protocols: &[&[u8]],
 ) -> Result<TlsConnector, rustls::Error> {
-    let versions: &[&SupportedProtocolVersion] = match tls.versions {
-        TlsVersions::All => &[&TLS13, &TLS12],
-        TlsVersions::Tls12 => &[&TLS12],
-        TlsVersions::Tls13 => &[&TLS13],
-    };
+    let provider = &crate::within(provider, tls.ciphers.as_ref());
     let verifier = Verifier { provider: provider.clone(), verify: tls.verify.clone() };
     let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(versions)?
+        .with_protocol_versions(&crate::protocol_versions(tls.versions))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
     let mut config = match &tls.certificate {

@@ -20,6 +20,9 @@ pub(in crate::engine) struct Http1Upstream {
     pub(super) wire: Wire<UpstreamStream>,
     pub(super) origin: Origin,
     pub(super) reused: bool,
+    /// When it was made, and the requests it has had.
+    pub(super) born: Instant,
+    pub(super) requests: u32,
     method: Method,
     writer: BodyWriter,
     /// The request was written to its end.
@@ -47,6 +50,8 @@ impl Http1Upstream {
             wire,
             origin,
             reused: false,
+            born: Instant::now(),
+            requests: 1,
             method: Method::GET,
             writer: BodyWriter::Length(0),
             written: false,
@@ -61,6 +66,7 @@ impl Http1Upstream {
     /// Makes a connection that stands behind a response ready for its next request.
     pub(super) fn renew(&mut self) {
         self.reused = true;
+        self.requests = self.requests.saturating_add(1);
         self.written = false;
         self.scanner = ResponseScanner::default();
         self.interim = 0;

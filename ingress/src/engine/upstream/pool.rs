@@ -106,39 +106,53 @@ fn is_open(wire: &Wire<UpstreamStream>) -> bool {
     read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
+/// How many connections wait, and for how long they are of use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::engine) struct PoolLimits {
+    /// Connections that wait.
+    pub(in crate::engine) idle: usize,
+    /// How long one waits.
+    pub(in crate::engine) idle_time: Duration,
+    /// Requests on one connection of HTTP/1.1.
+    pub(in crate::engine) requests: u32,
+    /// How long one connection of HTTP/1.1 is used.
+    pub(in crate::engine) age: Duration,
+}
+
 /// The connections of one worker.
 pub(in crate::engine) struct Pool {
     connector: Connector,
-    limit: usize,
-    timeout: Duration,
     waiting: Mutex<Waiting>,
     /// One turn for each origin at connecting by HTTP/2, so that many requests at once share one connection.
     turns: Mutex<HashMap<Origin, Arc<tokio::sync::Mutex<()>>>>,
 }
 
-#[derive(Default)]
 struct Waiting {
+    limits: PoolLimits,
     idle: HashMap<Origin, VecDeque<Idle>, RandomState>,
     count: usize,
     shared: HashMap<Origin, Vec<Multiplexed>, RandomState>,
 }
 
 impl Pool {
-    /// A pool of up to `limit` waiting connections, each for up to `timeout`. To be made on its runtime.
+    /// A pool within limits. To be made on its runtime.
     pub(in crate::engine) fn new(
         provider: &Arc<CryptoProvider>,
-        limit: usize,
-        timeout: Duration,
+        limits: PoolLimits,
     ) -> Result<Arc<Self>, rustls::Error> {
+        let (idle, shared) = (HashMap::default(), HashMap::default());
         let pool = Arc::new(Self {
             connector: Connector::new(provider)?,
-            limit,
-            timeout,
-            waiting: Mutex::default(),
+            waiting: Mutex::new(Waiting { limits, idle, count: 0, shared }),
             turns: Mutex::default(),
         });
         tokio::spawn(sweep(Arc::downgrade(&pool)));
         Ok(pool)
+    }
+
+    /// Sets other limits. They hold for whatever comes back from now on.
+    pub(in crate::engine) fn limit(&self, limits: PoolLimits) {
+        self.lock().limits = limits;
     }
 
     /// A connection for one request: one that waits, or a new one within `limit`.
@@ -190,7 +204,7 @@ impl Pool {
         if origin.protocol != Protocols::Http2 {
             while let Some(idle) = waiting.idle.get_mut(origin).and_then(VecDeque::pop_back) {
                 waiting.count -= 1;
-                let young = now.saturating_duration_since(idle.since) < self.timeout;
+                let young = now.saturating_duration_since(idle.since) < waiting.limits.idle_time;
                 if let Some(upstream) = young.then(|| idle.resume(care)).flatten() {
                     return Some(Found::Idle(upstream));
                 }
@@ -208,10 +222,13 @@ impl Pool {
     /// Takes a connection back that stands exactly behind a response.
     pub(in crate::engine) fn put(&self, idle: Idle) {
         let mut waiting = self.lock();
-        if self.limit == 0 {
+        let limits = waiting.limits;
+        let is_spent = idle.upstream.requests >= limits.requests
+            || idle.since.saturating_duration_since(idle.upstream.born) >= limits.age;
+        if limits.idle == 0 || is_spent {
             return;
         }
-        if waiting.count >= self.limit {
+        while waiting.count >= limits.idle {
             waiting.drop_oldest();
         }
         waiting.count += 1;
@@ -236,15 +253,16 @@ impl Pool {
     /// Drops what has waited too long or was closed.
     fn sweep(&self) {
         let mut waiting = self.lock();
+        let limit = waiting.limits.idle_time;
         let mut count = 0;
         waiting.idle.retain(|_, idle| {
-            idle.retain_mut(|idle| idle.since.elapsed() < self.timeout && idle.upstream.wire.is_quiet());
+            idle.retain_mut(|idle| idle.since.elapsed() < limit && idle.upstream.wire.is_quiet());
             count += idle.len();
             !idle.is_empty()
         });
         waiting.count = count;
         waiting.shared.retain(|_, shared| {
-            shared.retain(|shared| shared.is_open() && !shared.is_idle_for(self.timeout));
+            shared.retain(|shared| shared.is_open() && !shared.is_idle_for(limit));
             !shared.is_empty()
         });
         drop(waiting);
@@ -261,6 +279,8 @@ impl Waiting {
             && idle.pop_front().is_some()
         {
             self.count -= 1;
+        } else {
+            self.count = 0;
         }
     }
 }

@@ -12,7 +12,7 @@ pub(crate) struct ErrorAnnotations {
     /// A Service of the namespace of the Ingress.
     pub(crate) default_backend: Option<Box<str>>,
     /// Whether the answers of backends stay as they are.
-    pub(crate) only_ours: bool,
+    pub(crate) only_ours: Option<bool>,
 }
 
 impl ErrorAnnotations {
@@ -27,7 +27,7 @@ impl ErrorAnnotations {
                 }
                 this.default_backend = Some(value.into());
             }
-            "disable-proxy-intercept-errors" => this.only_ours = boolean(value)?,
+            "disable-proxy-intercept-errors" => this.only_ours = Some(boolean(value)?),
             _ => return Ok(Read::Foreign),
         }
         Ok(Read::Taken)

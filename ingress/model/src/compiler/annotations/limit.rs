@@ -95,6 +95,7 @@ impl Limits {
             at_once: self.at_once.and_then(|number| u32::try_from(number).ok()),
             exempt: self.exempt.clone(),
             status: options.limit_status,
+            crowded: options.crowded_status,
         }))
     }
 }

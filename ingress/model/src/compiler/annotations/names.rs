@@ -1,4 +1,4 @@
-//! Further names of a host, and where its TLS ends.
+//! Further names of a host, where its TLS ends, and how it is spoken.
 
 use regex::Regex;
 
@@ -6,7 +6,8 @@ use super::fault::Fault;
 use super::value::{boolean, is_of};
 use super::{Annotations, Read};
 use crate::host::HostName;
-use crate::table::NamePattern;
+use crate::policy::Ciphers;
+use crate::table::{HostTls, NamePattern};
 
 /// The annotations of this family.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -16,6 +17,8 @@ pub(crate) struct NameAnnotations {
     pub(crate) www: bool,
     /// Whether TLS ends at the endpoints.
     pub(crate) passthrough: bool,
+    /// How TLS is spoken with clients.
+    pub(crate) tls: Option<HostTls>,
 }
 
 impl NameAnnotations {
@@ -26,12 +29,22 @@ impl NameAnnotations {
                 all.names.aliases = entries.map(pattern).collect::<Result<_, _>>()?;
             }
             "ssl-passthrough" => all.names.passthrough = boolean(value)?,
+            "ssl-ciphers" => {
+                let ciphers = Ciphers::parse(value).ok_or(Fault::Value(CIPHERS))?;
+                all.names.tls.get_or_insert_default().ciphers = Some(ciphers);
+            }
+            "ssl-prefer-server-ciphers" => {
+                all.names.tls.get_or_insert_default().prefers_ours = Some(boolean(value)?);
+            }
             "from-to-www-redirect" => all.names.www = boolean(value)?,
             _ => return Ok(Read::Foreign),
         }
         Ok(Read::Taken)
     }
 }
+
+/// What to write where no cipher suite is named that is spoken.
+pub(crate) const CIPHERS: &str = "name suites of ECDHE with AES-GCM or CHACHA20";
 
 fn pattern(entry: &str) -> Result<NamePattern, Fault> {
     let fault = || Fault::Value("give names separated by commas, such as www.example.com, *.example.com or ~^a[0-9]$");

@@ -21,7 +21,7 @@ pub(super) struct Redirects {
     force_ssl: Option<bool>,
     pub(super) preserve_trailing_slash: bool,
     pub(super) relative: Option<bool>,
-    pub(super) with_port: bool,
+    pub(super) with_port: Option<bool>,
     permanent: Option<HeaderValue>,
     permanent_code: Option<StatusCode>,
     temporal: Option<HeaderValue>,
@@ -39,7 +39,7 @@ impl Redirects {
             "force-ssl-redirect" => this.force_ssl = Some(boolean(value)?),
             "preserve-trailing-slash" => this.preserve_trailing_slash = boolean(value)?,
             "relative-redirects" => this.relative = Some(boolean(value)?),
-            "use-port-in-redirects" => this.with_port = boolean(value)?,
+            "use-port-in-redirects" => this.with_port = Some(boolean(value)?),
             "permanent-redirect" => this.permanent = Some(place(value)?),
             "permanent-redirect-code" => this.permanent_code = code(value, 308)?,
             "temporal-redirect" => {

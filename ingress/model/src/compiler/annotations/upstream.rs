@@ -29,6 +29,7 @@ pub(super) struct UpstreamAnnotations {
     connection: Option<&'static str>,
     pub(super) via_service: Option<bool>,
     retry: Option<Retry>,
+    /// Zero is no limit.
     retry_within: Option<Duration>,
     mirror_url: Option<Arc<Template>>,
     mirror_adds_query: bool,
@@ -54,10 +55,7 @@ impl UpstreamAnnotations {
                 _ => return Err(Fault::Value("use close or keep-alive")),
             },
             "proxy-next-upstream" => this.retry = Some(retry(value)?),
-            "proxy-next-upstream-timeout" => {
-                let within = value.parse().map_err(|_| Fault::Value("give whole seconds, or 0 for no limit"))?;
-                this.retry_within = (within > 0).then(|| Duration::from_secs(within));
-            }
+            "proxy-next-upstream-timeout" => this.retry_within = Some(within(value)?),
             "mirror-target" => {
                 let place = value.strip_prefix("http://").or_else(|| value.strip_prefix("https://"));
                 if place.is_none_or(str::is_empty) || !is_of(value, b"-._~/:?&=,$") {
@@ -95,8 +93,10 @@ impl UpstreamAnnotations {
         policy.max_body = self.max_body.or(options.max_body).map_or(policy.max_body, |limit| limit.0);
         policy.upstream_host.clone_from(&self.host);
         policy.connection = self.connection;
-        let retry = self.retry.clone().or_else(|| self.retry_within.map(|_| Retry::default()));
-        policy.retry = retry.map(|retry| Arc::new(Retry { within: self.retry_within, ..retry }));
+        let mut retry = self.retry.as_ref().or(options.retry.as_ref()).cloned().unwrap_or_default();
+        retry.within = self.retry_within.or(options.retry_within).filter(|within| !within.is_zero());
+        retry.any_method |= options.any_method;
+        policy.retry = (retry != Retry::default()).then(|| Arc::new(retry));
         policy.mirror = self.mirror_url.clone().map(|url| {
             let (adds_query, with_body) = (self.mirror_adds_query, !self.mirror_without_body);
             Arc::new(Mirror { url, adds_query, with_body, host: self.mirror_host.clone() })
@@ -112,8 +112,14 @@ pub(crate) fn tries(value: &str) -> Result<u32, Fault> {
     }
 }
 
+/// For how long another attempt may begin; zero is no limit.
+pub(crate) fn within(value: &str) -> Result<Duration, Fault> {
+    let seconds = value.parse::<u32>().map_err(|_| Fault::Value("give whole seconds, or 0 for no limit"))?;
+    Ok(Duration::from_secs(seconds.into()))
+}
+
 /// Words that say when another attempt is made; `off` is never.
-fn retry(value: &str) -> Result<Retry, Fault> {
+pub(crate) fn retry(value: &str) -> Result<Retry, Fault> {
     let mut retry = Retry { on_error: false, on_timeout: false, ..Retry::default() };
     let mut statuses = Vec::new();
     for word in value.split_whitespace() {

@@ -4,9 +4,10 @@ use landfall_model::ObjectKey;
 
 use super::client_certificates::secret_key;
 use super::fault::Fault;
+use super::names::CIPHERS;
 use super::value::is_of;
 use super::{Annotations, PREFIX, Read};
-use crate::policy::{AskedName, TlsVersions};
+use crate::policy::{AskedName, Ciphers, TlsVersions};
 
 /// `proxy_ssl_verify_depth` of nginx.
 const DEPTH: u32 = 1;
@@ -21,6 +22,7 @@ pub(crate) struct UpstreamTlsAnnotations {
     depth: Option<u32>,
     asks: Option<bool>,
     pub(crate) versions: TlsVersions,
+    pub(crate) ciphers: Option<Ciphers>,
 }
 
 impl UpstreamTlsAnnotations {
@@ -45,6 +47,7 @@ impl UpstreamTlsAnnotations {
             "proxy-ssl-verify-depth" => {
                 this.depth = Some(value.parse().map_err(|_| Fault::Value("give a whole number"))?);
             }
+            "proxy-ssl-ciphers" => this.ciphers = Some(Ciphers::parse(value).ok_or(Fault::Value(CIPHERS))?),
             "proxy-ssl-protocols" => this.versions = versions(value)?,
             _ => return Ok(Read::Foreign),
         }
@@ -95,7 +98,7 @@ fn flag(value: &str) -> Result<bool, Fault> {
 }
 
 /// Those of the versions that are spoken here.
-fn versions(value: &str) -> Result<TlsVersions, Fault> {
+pub(crate) fn versions(value: &str) -> Result<TlsVersions, Fault> {
     let words: Vec<&str> = value.split_whitespace().collect();
     match (words.contains(&"TLSv1.2"), words.contains(&"TLSv1.3")) {
         (true, true) => Ok(TlsVersions::All),

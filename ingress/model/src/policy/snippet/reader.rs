@@ -45,7 +45,7 @@ impl Context {
         match kind {
             Kind::Configuration | Kind::LocationOption => Self::Location,
             Kind::Server | Kind::ServerOption => Self::Server,
-            Kind::Auth => Self::Auth,
+            Kind::Auth | Kind::AuthOption => Self::Auth,
         }
     }
 
