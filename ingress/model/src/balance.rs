@@ -4,12 +4,13 @@
 //! that what is known of the endpoints that stay, the turn, and the clients' affinity all survive.
 
 mod affinity;
+mod ewma;
 mod stats;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::backend::Affinity;
 
@@ -26,6 +27,8 @@ pub enum Balance {
     RoundRobin,
     /// The one with the fewest requests in flight; ties in turn.
     LeastConnections,
+    /// Of two that chance names, the one that has answered faster lately.
+    Ewma,
     /// The one that a consistent hash of the request's key points to.
     ConsistentHash,
 }
@@ -41,6 +44,8 @@ pub struct Choice<'a> {
     pub client: IpAddr,
     /// The hash of the request's key for [`Balance::ConsistentHash`]; without one, the client's address is the key.
     pub key: Option<u64>,
+    /// Of how many endpoints that the key points to one is taken in turn; 0 is as good as 1.
+    pub subset: usize,
     /// The endpoint to take if it can be used.
     pub pinned: Option<SocketAddr>,
     /// Endpoints that this request has tried already.
@@ -100,9 +105,17 @@ impl Balancer {
         addresses.sort_unstable();
         addresses.dedup();
         let known = |address| previous.and_then(|previous| previous.stats(address));
+        let average = previous.and_then(Self::average);
+        let begin = || {
+            let stats = Arc::new(EndpointStats::default());
+            if let Some((average, at)) = average {
+                stats.ewma.set(average, at);
+            }
+            stats
+        };
         let endpoints = addresses
             .into_iter()
-            .map(|address| Endpoint { address, stats: known(address).cloned().unwrap_or_default() })
+            .map(|address| Endpoint { address, stats: known(address).cloned().unwrap_or_else(begin) })
             .collect();
         Self { endpoints, shared: previous.map(|previous| previous.shared.clone()).unwrap_or_default() }
     }
@@ -163,6 +176,21 @@ impl Balancer {
         }
     }
 
+    /// Notes how long an endpoint took to answer, for [`Balance::Ewma`].
+    pub fn took(&self, address: SocketAddr, time: Duration, now: Instant) {
+        if let Some(stats) = self.stats(address) {
+            stats.ewma.observe(time.as_secs_f64() * 1000.0, self.shared.epoch.begin(now));
+        }
+    }
+
+    /// What endpoints take on average at the moment at which one was heard of last, if any was.
+    fn average(&self) -> Option<(f64, u64)> {
+        let now = self.endpoints.iter().map(|endpoint| endpoint.stats.ewma.at()).max().filter(|at| *at > 0)?;
+        let known: Vec<f64> = self.endpoints.iter().map(|endpoint| endpoint.stats.ewma.score(now)).collect();
+        let count = u32::try_from(known.len()).unwrap_or(u32::MAX);
+        Some((known.iter().sum::<f64>() / f64::from(count), now))
+    }
+
     /// Notes that an endpoint works.
     pub fn succeeded(&self, address: SocketAddr) {
         if let Some(stats) = self.stats(address) {
@@ -179,6 +207,7 @@ impl Balancer {
         let by = |passing_over: Option<u64>| match choice.balance {
             Balance::RoundRobin => self.in_turn(choice, passing_over),
             Balance::LeastConnections => self.least_loaded(choice, passing_over),
+            Balance::Ewma => self.faster(choice, passing_over, millis),
             Balance::ConsistentHash => self.hashed(choice, passing_over),
         };
         by(Some(millis)).or_else(|| by(None))
@@ -206,14 +235,37 @@ impl Balancer {
             .min_by_key(|endpoint| endpoint.stats.in_flight())
     }
 
+    /// Two choices (Mitzenmacher 2001): the better of two is nearly as good as the best of all, and no endpoint gets
+    /// everything for having been the best a moment ago.
+    fn faster(&self, choice: &Choice<'_>, passing_over: Option<u64>, millis: u64) -> Option<&Endpoint> {
+        let usable = || self.endpoints.iter().filter(|endpoint| is_usable(endpoint, choice, passing_over));
+        let count = usable().count();
+        let turn = u64::try_from(self.shared.cursor.fetch_add(1, Relaxed)).unwrap_or_default();
+        let chance = |salt: u64, below: usize| {
+            let below = u64::try_from(below.max(1)).unwrap_or(1);
+            usize::try_from(mix(turn ^ salt) % below).unwrap_or_default()
+        };
+        let first = chance(0, count);
+        let second = (first + 1 + chance(u64::MAX, count.saturating_sub(1))) % count.max(1);
+        let (one, other) = (usable().nth(first)?, usable().nth(second)?);
+        let is_better = other.stats.ewma.score(millis) < one.stats.ewma.score(millis);
+        Some(if is_better { other } else { one })
+    }
+
     /// Rendezvous hashing (Thaler and Ravishankar 1998): the endpoint whose hash together with the key is highest.
     /// A new endpoint takes over just its share of the keys, and every proxy comes to the same choice.
     fn hashed(&self, choice: &Choice<'_>, passing_over: Option<u64>) -> Option<&Endpoint> {
         let key = choice.key.unwrap_or_else(|| ip_hash(choice.client.to_canonical()));
-        self.endpoints
-            .iter()
-            .filter(|endpoint| is_usable(endpoint, choice, passing_over))
-            .max_by_key(|endpoint| mix(key ^ endpoint_hash(endpoint.address)))
+        let usable = self.endpoints.iter().filter(|endpoint| is_usable(endpoint, choice, passing_over));
+        let score = |endpoint: &&Endpoint| mix(key ^ endpoint_hash(endpoint.address));
+        if choice.subset <= 1 {
+            return usable.max_by_key(score);
+        }
+        let mut best: Vec<&Endpoint> = usable.collect();
+        best.sort_unstable_by_key(|endpoint| std::cmp::Reverse(score(endpoint)));
+        best.truncate(choice.subset);
+        let turn = self.shared.cursor.fetch_add(1, Relaxed);
+        best.get(turn % best.len().max(1)).copied()
     }
 
     fn from(&self, start: usize) -> impl Iterator<Item = &Endpoint> {

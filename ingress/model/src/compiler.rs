@@ -24,6 +24,7 @@ mod notes;
 pub(crate) mod options;
 mod overlap;
 pub(crate) mod ownership;
+mod preferences;
 mod report;
 mod routes;
 mod service;
@@ -110,6 +111,8 @@ pub struct Compiler {
     publisher: Publisher,
     /// The Ingresses of ours.
     pub(crate) linked: HashMap<ObjectKey, Box<Linked>>,
+    /// How many of them are in the dialect of ingress-nginx.
+    nginx: usize,
     /// Which Ingresses have routes for a host.
     pub(crate) hosts: HashMap<HostPattern, SmallSet<Age>>,
     /// Which Ingresses have a TLS entry for a name.
@@ -163,6 +166,8 @@ struct Effects {
     default: bool,
     default_certificate: bool,
     released: BTreeSet<PoolKey>,
+    /// Backends that Ingresses have come to use, or use no longer.
+    used: BTreeSet<PoolKey>,
     published: Vec<(Arc<Backend>, Arc<BackendState>)>,
     /// Ingresses about which there is something new to tell.
     views: BTreeSet<ObjectKey>,
@@ -194,6 +199,7 @@ impl Compiler {
             option_problems: Vec::new(),
             publisher: Publisher::new(settings.publish.clone()),
             linked: HashMap::new(),
+            nginx: 0,
             hosts: HashMap::new(),
             names: HashMap::new(),
             covered: HashMap::new(),
@@ -326,6 +332,7 @@ impl Compiler {
         }
         self.refresh_backends(&dirty, &mut effects);
         self.relink(&dirty.ingresses, &mut effects);
+        self.prefer(&mut effects);
         self.rebuild_table(first, &mut effects);
         self.backends.drop_unused(&effects.released);
         if dirty.publisher && self.publisher.refresh() {

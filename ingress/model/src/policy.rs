@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::Access;
+use crate::balance::Balance;
 
 pub use affinity::{CookieAffinity, HashBy, key_of, name_of};
 pub use auth::{Auth, AuthCache, BasicAuth, ExternalAuth, Signin, is_known, verify};
@@ -82,8 +83,10 @@ pub struct RoutePolicy {
     pub pace: Option<Pace>,
     /// The cookie that keeps clients at their endpoints.
     pub affinity: Option<Arc<CookieAffinity>>,
-    /// What decides about the endpoint, where no cookie does.
+    /// What decides about the endpoint, where no cookie does, and not all routes to its Service go by the same.
     pub hash_by: Option<Arc<HashBy>>,
+    /// How endpoints are chosen otherwise; `None`: as for all routes to its Service.
+    pub balance: Option<Balance>,
     /// Answers every request with a redirect.
     pub redirect: Option<Arc<Redirect>>,
     /// Whether redirects within the host name the path alone.
@@ -140,6 +143,7 @@ impl Default for RoutePolicy {
             limit: None,
             affinity: None,
             hash_by: None,
+            balance: None,
             redirect: None,
             relative_redirects: false,
             cors: None,

@@ -64,6 +64,8 @@ reasons! {
     UNSUPPORTED_ADDRESS_TYPE = "UnsupportedAddressType";
     /// An endpoint address that is none or must not be used.
     INVALID_ADDRESS = "InvalidAddress";
+    /// An annotation about a Service for which an older Ingress decides.
+    SHARED_SERVICE = "SharedService";
     /// A Secret that does not exist or is not of type `kubernetes.io/tls`.
     UNKNOWN_SECRET = "UnknownSecret";
     /// A Secret of another type than `kubernetes.io/tls`.

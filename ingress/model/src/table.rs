@@ -16,6 +16,7 @@ use crate::backend::Backend;
 use crate::host::{HostName, HostPattern};
 use crate::path::CanonicalPath;
 use crate::policy::Logging;
+use crate::policy::ResponseRules;
 pub use crate::policy::{HttpsRedirect, RoutePolicy};
 use crate::shared_map::SharedMap;
 use crate::tls::CertificateTable;
@@ -194,6 +195,8 @@ pub struct Table {
     pub names: Arc<OtherNames>,
     /// What holds for connections, before any request.
     pub connections: Arc<ConnectionRules>,
+    /// What the answer gets where nothing takes a request; ingress-nginx gives it to every answer.
+    pub unmatched: Option<Arc<ResponseRules>>,
     /// Clients that are refused.
     pub blocked: Option<Arc<Blocked>>,
     /// What is asked of the access log.

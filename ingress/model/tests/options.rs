@@ -138,3 +138,19 @@ fn a_snippet_of_the_options_runs_where_the_common_service_is_asked() {
     let bad = json!({"global-auth-url": "http://auth.example/", "global-auth-snippet": "lua_code_cache off;"});
     assert_eq!(table("nginx", &bad, &json!({})).1, ["data[global-auth-snippet]"]);
 }
+
+#[test]
+fn what_nothing_takes_is_answered_with_the_fields_of_every_answer() {
+    let hsts = |class, options: &Value| {
+        let (table, _) = table(class, options, &json!({}));
+        table.unmatched.as_ref().and_then(|rules| rules.hsts.clone()).map(|hsts| hsts.to_str().unwrap().to_owned())
+    };
+    let year = "max-age=31536000; includeSubDomains".to_owned();
+    assert_eq!(hsts("nginx", &json!({})), Some(year));
+    assert_eq!(
+        hsts("nginx", &json!({"hsts-max-age": "60", "hsts-include-subdomains": "false"})),
+        Some("max-age=60".into())
+    );
+    assert_eq!(hsts("nginx", &json!({"hsts": "false"})), None);
+    assert_eq!(hsts("landfall", &json!({})), None, "without an Ingress of class nginx nothing is sent");
+}

@@ -204,7 +204,7 @@ async fn pass_on(
     let statuses = policy.retry.as_ref().is_some_and(|retry| !retry.statuses.is_empty());
     let repeatable = forward.on_error.is_some() || forward.mirror.is_some() || statuses;
     let mut attempts = Attempts::new(engine, request, forward, peer);
-    let (mut upstream, head) = loop {
+    let (mut upstream, head, timed) = loop {
         let mut upstream = attempts.connect(record).await?;
         upload.begin(repeatable || Attempts::may_repeat(&upstream));
         let begun = if upstream.is_reused() { record.attempt() } else { Instant::now() };
@@ -213,10 +213,15 @@ async fn pass_on(
         record.received = upload.received();
         match sent {
             // An answer that is as bad as none.
-            Ok(head) if statuses && attempts.repeats(head.status, upload, record) => {}
-            Ok(head) => break (upstream, head),
+            Ok(head) if statuses && attempts.repeats(head.status, upload, record) => {
+                attempts.timed().end(record);
+            }
+            Ok(head) => break (upstream, head, attempts.timed()),
             Err(Failure::Upstream(error)) if attempts.again(&upstream, &error, upload, record) => {}
-            Err(failure) => return Err(failure),
+            Err(failure) => {
+                attempts.timed().end(record);
+                return Err(failure);
+            }
         }
     };
     if let Some(copy) = forward.mirror.take() {
@@ -255,6 +260,7 @@ async fn pass_on(
     let transfer = Transfer::new(engine, forward, client, &mut upstream, upload, timer, since);
     let passed = transfer.body(body, coding.map(|coding| Box::new(Encoder::new(coding)))).await;
     record.received = upload.received();
+    timed.end(record);
     passed?;
     keep(engine, request, forward, peer, upstream, &head.fields, record.end());
     Ok(None)

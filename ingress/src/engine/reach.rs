@@ -50,7 +50,7 @@ pub(super) async fn choose(
     let found = engine.endpoints(&state.target).await;
     let balancer = found.map_err(|_| "the name of the service has no address")?;
     let (balance, affinity) = (state.balance, state.affinity);
-    let choice = Choice { balance, affinity, client, key: None, pinned: None, excluded };
+    let choice = Choice { balance, affinity, client, key: None, subset: 1, pinned: None, excluded };
     let pick = balancer.pick(&choice, Instant::now()).ok_or("no endpoint of the service takes a connection")?;
     Ok(Chosen { pick, balancer })
 }

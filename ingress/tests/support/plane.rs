@@ -110,6 +110,7 @@ impl Rule {
             protocol: self.protocol,
             affinity: Affinity::None,
             balance: Balance::RoundRobin,
+            hash_by: None,
             target: self
                 .target
                 .unwrap_or_else(|| Target::Endpoints(Arc::new(Balancer::new(self.endpoints.iter().copied(), None)))),

@@ -4,6 +4,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
+use super::ewma::Ewma;
+
 /// The first failure ejects for this long, in milliseconds.
 const FIRST: u64 = 1_000;
 
@@ -17,6 +19,8 @@ pub struct EndpointStats {
     failures: AtomicU32,
     /// Milliseconds of the [`Epoch`]; 0 means not ejected.
     ejected_until: AtomicU64,
+    /// How long it takes to answer, where that counts.
+    pub(super) ewma: Ewma,
 }
 
 impl EndpointStats {

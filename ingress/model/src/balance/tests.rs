@@ -9,7 +9,7 @@ fn addresses(count: u8) -> Vec<SocketAddr> {
 
 fn choice(balance: Balance) -> Choice<'static> {
     let client = IpAddr::from([192, 0, 2, 1]);
-    Choice { balance, affinity: Affinity::None, client, key: None, pinned: None, excluded: &[] }
+    Choice { balance, affinity: Affinity::None, client, key: None, subset: 0, pinned: None, excluded: &[] }
 }
 
 fn spread(balancer: &Balancer, choice: &Choice<'_>, requests: usize, now: Instant) -> BTreeMap<SocketAddr, usize> {
@@ -74,6 +74,49 @@ fn ejection_outlives_a_swap_and_never_leaves_nothing() {
     }
     balancer.failed(all[1], now);
     assert_eq!(spread(&balancer, &choice(Balance::RoundRobin), 10, now).len(), 2);
+}
+
+#[test]
+fn the_faster_of_two_endpoints_is_taken_and_a_slow_one_is_tried_again() {
+    let start = Instant::now();
+    let all = addresses(3);
+    let balancer = Balancer::new(all.clone(), None);
+    let ewma = choice(Balance::Ewma);
+    assert_eq!(spread(&balancer, &ewma, 300, start).len(), 3, "nothing is known yet");
+    let millis = Duration::from_millis;
+    for (address, took) in all.iter().zip([500, 10, 12]) {
+        (0..20).for_each(|step| balancer.took(*address, millis(took), start + millis(100 * step)));
+    }
+    let counts = spread(&balancer, &ewma, 3000, start + millis(2000));
+    assert!(!counts.contains_key(&all[0]), "{counts:?}");
+    assert!(counts[&all[1]] > 1500 && counts[&all[2]] > 500, "{counts:?}");
+    // A new endpoint begins with what the others take, and one that was slow is forgotten to be so.
+    let balancer = Balancer::new(addresses(4), Some(&balancer));
+    assert!(!spread(&balancer, &ewma, 1000, start + millis(2000)).contains_key(&all[0]));
+    for address in &all[1..] {
+        (0..50).for_each(|step| balancer.took(*address, millis(10), start + millis(2000 + 2000 * step)));
+    }
+    assert!(spread(&balancer, &ewma, 1000, start + millis(102_000)).contains_key(&all[0]));
+    // Whichever is ejected or was tried gives way.
+    let excluding = Choice { excluded: &all[1..], ..ewma };
+    balancer.failed(addresses(4)[3], start);
+    assert_eq!(balancer.pick(&excluding, start).unwrap().addr, all[0]);
+}
+
+#[test]
+fn a_key_may_belong_to_several_endpoints() {
+    let now = Instant::now();
+    let balancer = Balancer::new(addresses(9), None);
+    let mut all = BTreeSet::new();
+    for key in 0..100 {
+        let hashed = Choice { key: Some(key), subset: 3, ..choice(Balance::ConsistentHash) };
+        let counts = spread(&balancer, &hashed, 30, now);
+        assert_eq!(counts.values().copied().collect::<Vec<_>>(), [10, 10, 10]);
+        let one = Choice { subset: 1, ..hashed };
+        assert!(counts.contains_key(&balancer.pick(&one, now).unwrap().addr));
+        all.extend(counts.into_keys());
+    }
+    assert_eq!(all.len(), 9);
 }
 
 #[test]

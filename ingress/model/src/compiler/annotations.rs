@@ -3,7 +3,7 @@
 //! Each family reads its own names; [`KNOWN`] is the list of all. An annotation that is not served is reported and has
 //! no effect, with one exception: what restricts access fails closed, and makes the routes answer 503.
 
-mod affinity;
+pub(crate) mod affinity;
 pub(crate) mod auth;
 mod canary;
 pub(crate) mod client_certificates;
@@ -32,7 +32,8 @@ use super::ingress::PathSpec;
 use super::options::Options;
 use crate::access::{self, Access};
 use crate::backend::Protocol;
-use crate::policy::{CanaryRule, HttpsRedirect, RoutePolicy};
+use crate::balance::Balance;
+use crate::policy::{CanaryRule, HashBy, HttpsRedirect, RoutePolicy};
 use crate::table::Dialect;
 
 use affinity::Affinities;
@@ -112,6 +113,11 @@ impl Annotations {
     /// The annotations as they are held.
     pub(crate) fn shared(self) -> Arc<Self> {
         if self == **PLAIN { PLAIN.clone() } else { Arc::new(self) }
+    }
+
+    /// How endpoints are chosen, as far as the Ingress says something of it.
+    pub(crate) fn preference(&self) -> (Option<Arc<HashBy>>, Option<Balance>) {
+        (self.affinity.hash_by(), self.affinity.balance())
     }
 
     /// Overrides the `appProtocol` of the Service port.
@@ -282,7 +288,10 @@ impl Annotations {
         policy.limit = self.limit.limit(zone, options);
         policy.pace = self.limit.pace(dialect, options);
         policy.affinity = self.affinity.cookie();
-        policy.hash_by = self.affinity.hash_by();
+        // In the dialect of ingress-nginx one Ingress decides for all of a Service.
+        if dialect == Dialect::Kubernetes {
+            (policy.hash_by, policy.balance) = (self.affinity.hash_by(), self.affinity.balance());
+        }
         policy.forwarding = options.forwarding_of(dialect);
         policy.is_unlogged = self.respond.is_unlogged;
         policy.compression = options.compression_of(dialect);

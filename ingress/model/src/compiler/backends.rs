@@ -13,6 +13,7 @@ use super::store::Store;
 use super::suggest::{alternatives, nearest};
 use crate::backend::{Affinity, Backend, BackendKey, BackendState, PortRef, Protocol, Target, Transport};
 use crate::balance::{Balance, Balancer};
+use crate::policy::HashBy;
 use crate::reason;
 use crate::settings::Settings;
 use crate::table::Dialect;
@@ -50,6 +51,15 @@ pub(crate) struct Pool {
     pub(crate) problems: Vec<Problem>,
     /// The Ingresses that use it.
     pub(crate) users: SmallSet<ObjectKey>,
+    /// How endpoints are chosen, where an Ingress has said so.
+    preference: Preference,
+}
+
+/// How endpoints are chosen for all routes to a Service, in the dialect of ingress-nginx.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(crate) struct Preference {
+    pub(crate) balance: Option<Balance>,
+    pub(crate) hash_by: Option<Arc<HashBy>>,
 }
 
 /// The objects that backends are made from.
@@ -59,6 +69,8 @@ pub(crate) struct Backends {
     pub(crate) endpoints: EndpointStore,
     names: NameRules,
     pools: BTreeMap<PoolKey, Pool>,
+    /// How endpoints are chosen in the dialect of ingress-nginx where no Ingress says it.
+    pub(crate) balance: Balance,
 }
 
 /// What came of computing a backend anew.
@@ -79,7 +91,13 @@ struct Resolved {
 impl Backends {
     pub(crate) fn new(settings: &Settings) -> Self {
         let endpoints = EndpointStore::new(settings.origin);
-        Self { services: Store::default(), endpoints, names: NameRules::new(settings), pools: BTreeMap::new() }
+        Self {
+            services: Store::default(),
+            endpoints,
+            names: NameRules::new(settings),
+            pools: BTreeMap::new(),
+            balance: Balance::default(),
+        }
     }
 
     pub(crate) fn get(&self, key: &PoolKey) -> Option<&Pool> {
@@ -92,12 +110,14 @@ impl Backends {
             pool.users.insert(user.clone());
             return pool.backend.clone();
         }
-        let Resolved { state, fault, problems } = self.resolve(key, None);
+        let Resolved { mut state, fault, problems } = self.resolve(key, None);
+        state.balance = self.balance_of(key);
         let state = Arc::new(state);
         let backend = Arc::new(Backend::new(key.key.clone(), state.clone()));
         let mut users = SmallSet::default();
         users.insert(user.clone());
-        self.pools.insert(key.clone(), Pool { backend: backend.clone(), state, fault, problems, users });
+        let preference = Preference::default();
+        self.pools.insert(key.clone(), Pool { backend: backend.clone(), state, fault, problems, users, preference });
         backend
     }
 
@@ -133,19 +153,38 @@ impl Backends {
         unknown.map(|(key, _)| key.clone()).collect()
     }
 
+    /// The preference that holds for a backend, and whoever uses it.
+    pub(crate) fn preference(&self, key: &PoolKey) -> Option<(&Preference, &SmallSet<ObjectKey>)> {
+        self.pools.get(key).map(|pool| (&pool.preference, &pool.users))
+    }
+
+    /// Has endpoints of a backend chosen in another way.
+    pub(crate) fn prefer(&mut self, key: &PoolKey, preference: Preference) -> Refreshed {
+        let Some(pool) = self.pools.get_mut(key) else { return Refreshed::default() };
+        pool.preference = preference;
+        self.refresh(key)
+    }
+
     /// Computes a backend anew.
     pub(crate) fn refresh(&mut self, key: &PoolKey) -> Refreshed {
         let Some(previous) = self.pools.get(key).map(|pool| pool.state.clone()) else { return Refreshed::default() };
-        let Resolved { state, fault, problems } = self.resolve(key, Some(&previous));
+        let Resolved { mut state, fault, problems } = self.resolve(key, Some(&previous));
+        let common = self.balance_of(key);
         let Some(pool) = self.pools.get_mut(key) else { return Refreshed::default() };
         let news = pool.fault != fault || pool.problems != problems;
         pool.fault = fault;
         pool.problems = problems;
+        state.balance = pool.preference.balance.unwrap_or(common);
+        state.hash_by.clone_from(&pool.preference.hash_by);
         if is_same(&pool.state, &state) {
             return Refreshed { publish: None, news };
         }
         pool.state = Arc::new(state);
         Refreshed { publish: Some((pool.backend.clone(), pool.state.clone())), news }
+    }
+
+    fn balance_of(&self, key: &PoolKey) -> Balance {
+        if key.dialect == Dialect::IngressNginx { self.balance } else { Balance::default() }
     }
 
     fn resolve(&self, key: &PoolKey, previous: Option<&BackendState>) -> Resolved {
@@ -194,6 +233,7 @@ impl Backends {
             protocol,
             affinity: service.affinity,
             balance: Balance::default(),
+            hash_by: None,
             target: Target::Endpoints(balancer),
             unavailable: unavailable.map(|(cause, _)| format!("service {name}: {cause}").into()),
         };
@@ -238,6 +278,7 @@ impl Backends {
             protocol,
             affinity: Affinity::None,
             balance: Balance::default(),
+            hash_by: None,
             target: Target::Dns { name: external.clone(), port: number },
             unavailable: refusal
                 .map(|refusal| format!("service {name}: externalName {external:?}: {}", refusal.cause).into()),
@@ -324,6 +365,7 @@ fn unresolved(fault: Fault) -> Resolved {
         protocol: Protocol::default(),
         affinity: Affinity::None,
         balance: Balance::default(),
+        hash_by: None,
         target: Target::Endpoints(Arc::new(Balancer::new([], None))),
         unavailable: Some(fault.cause.as_str().into()),
     };
@@ -340,5 +382,6 @@ fn is_same(old: &BackendState, new: &BackendState) -> bool {
         && old.protocol == new.protocol
         && old.affinity == new.affinity
         && old.balance == new.balance
+        && old.hash_by == new.hash_by
         && old.unavailable == new.unavailable
 }

@@ -110,6 +110,7 @@ impl Compiler {
         for key in keys {
             let old = self.linked.remove(key);
             if let Some(old) = &old {
+                self.nginx -= usize::from(old.dialect == Dialect::IngressNginx);
                 self.unclaim(key, old, effects);
                 self.release(old, effects);
             }
@@ -238,6 +239,7 @@ impl Compiler {
             refused,
             problems,
         });
+        self.nginx += usize::from(dialect == Dialect::IngressNginx);
         self.linked.insert(key.clone(), linked);
         true
     }
@@ -426,6 +428,7 @@ impl Compiler {
             }
             effects.default = true;
         }
+        effects.used.extend(linked.pools.iter().cloned());
         self.linked.insert(key.clone(), linked);
     }
 
@@ -434,6 +437,7 @@ impl Compiler {
         for pool in &old.pools {
             self.backends.release(pool, &old.parsed.age.key);
             effects.released.insert(pool.clone());
+            effects.used.insert(pool.clone());
         }
     }
 }

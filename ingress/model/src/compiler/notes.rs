@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use landfall_model::{ObjectKey, Problem};
 
+use crate::backend::BackendKey;
 use crate::host::HostPattern;
 
 /// What is competed for.
@@ -17,6 +18,8 @@ pub(crate) enum Contest {
     Default,
     /// What the rules of a host leave to those of a wildcard or without a host.
     Leftovers(HostPattern),
+    /// How an endpoint of a Service is chosen.
+    Choice(BackendKey),
     /// What an Ingress takes of other namespaces' hosts that way.
     Taken(ObjectKey),
 }

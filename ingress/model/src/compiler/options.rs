@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use landfall_model::{ObjectKey, ObjectRef, Problem};
 use regex::Regex;
 
+use super::annotations::affinity::balance;
 use super::annotations::auth::{AuthAnnotations, set_header};
 use super::annotations::errors::statuses;
 use super::annotations::fault::Fault;
@@ -20,6 +21,7 @@ use super::annotations::upstream::{retry, tries, within};
 use super::annotations::value::{BodyLimit, body_size, boolean, duration, number, seconds};
 use super::annotations::{Read, Risk};
 use crate::access::{self, Access};
+use crate::balance::Balance;
 use crate::policy::snippet::Snippet;
 use crate::policy::{
     CodingRule, Compression, ExternalAuth, Forwarding, LogEscape, LogFormat, Logging, ResponseRules, Retry,
@@ -91,6 +93,7 @@ pub(crate) struct Limits {
     /// Whether requests of any method may be sent again.
     pub(crate) any_method: bool,
     pub(crate) max_body: Option<BodyLimit>,
+    pub(crate) balance: Option<Balance>,
     pub(crate) ssl_redirect: Option<bool>,
     pub(crate) force_ssl_redirect: Option<bool>,
     pub(crate) relative_redirects: bool,
@@ -115,6 +118,7 @@ static NONE: Limits = Limits {
     retry_within: None,
     any_method: false,
     max_body: None,
+    balance: None,
     ssl_redirect: None,
     force_ssl_redirect: None,
     relative_redirects: false,
@@ -248,6 +252,7 @@ impl Options {
                     "disable-proxy-intercept-errors" => limits.only_our_errors = boolean(value)?,
                     "use-port-in-redirects" => limits.port_in_redirects = boolean(value)?,
                     "proxy-body-size" => limits.max_body = Some(body_size(value)?),
+                    "load-balance" => limits.balance = Some(balance(value)?),
                     "ssl-redirect" => limits.ssl_redirect = Some(boolean(value)?),
                     "force-ssl-redirect" => limits.force_ssl_redirect = Some(boolean(value)?),
                     "http-redirect-code" => options.http_redirect_code = redirect_code(value)?,

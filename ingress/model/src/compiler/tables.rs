@@ -39,6 +39,7 @@ impl Compiler {
             names: old.names.clone(),
             connections: old.connections.clone(),
             streams: old.streams.clone(),
+            unmatched: old.unmatched.clone(),
             blocked: old.blocked.clone(),
             logging: old.logging.clone(),
             certificates: old.certificates.clone(),
@@ -110,6 +111,10 @@ impl Compiler {
         }
         if let Some(streams) = self.rebuild_streams(first, effects) {
             table.get_or_insert_with(copy).streams = Arc::new(streams);
+        }
+        let unmatched = (self.nginx > 0 && !self.options.respond.is_empty()).then(|| self.options.respond.clone());
+        if unmatched != old.unmatched {
+            table.get_or_insert_with(copy).unmatched = unmatched;
         }
         if self.options.blocked != old.blocked {
             table.get_or_insert_with(copy).blocked.clone_from(&self.options.blocked);

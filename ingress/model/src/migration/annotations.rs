@@ -104,6 +104,10 @@ fn with_problem(
             }
         };
     }
+    if problem.reason == reason::SHARED_SERVICE {
+        report.broken.push(finding("no-effect", format!("{}, as in ingress-nginx", problem.cause)));
+        return Effect::Needless;
+    }
     if name == "auth-secret" && value_of(all, "auth-type").is_some() && problem.cause.contains("without auth-type") {
         // That of auth-type is said already, and mending it mends this.
         return Effect::Refused;
@@ -195,21 +199,9 @@ fn lost(name: &str, value: &str) -> Option<(&'static str, &'static str)> {
             "FastCGI is not spoken",
             "put a web server beside the application that speaks FastCGI to it, and name that",
         ),
-        "load-balance" if value != "round_robin" => (
-            "endpoints are used in turn, whatever their answers take",
-            "nothing, unless endpoints are unequally fast; upstream-hash-by and affinity are served",
-        ),
         "proxy-http-version" if value != "1.1" => {
             ("backends are spoken to in HTTP/1.1", "have the backend take HTTP/1.1, which it nearly always does")
         }
-        "ssl-ciphers" | "proxy-ssl-ciphers" => (
-            "the cipher suites are those of rustls: AEAD with TLS 1.2 and 1.3",
-            "make sure that the oldest peer has one of them",
-        ),
-        "upstream-hash-by-subset" if !is_off => (
-            "a key belongs to one endpoint rather than to some",
-            "remove it, or use more different keys in upstream-hash-by",
-        ),
         _ => return None,
     };
     Some(lost)

@@ -79,7 +79,6 @@ const KNOWN: &[(&str, Support)] = &[
     ("http2-max-header-size", BUFFER),
     ("http2-max-requests", IDLE),
     ("limit-conn-zone-variable", Missing("clients are told apart by their addresses", "limit by address")),
-    ("load-balance", Missing("endpoints are used in turn", "nothing, unless endpoints are unequally fast")),
     ("log-format-stream", STREAM),
     ("lua-shared-dicts", HASH),
     ("main-snippet", SNIPPET),
@@ -147,7 +146,6 @@ const KNOWN: &[(&str, Support)] = &[
 fn is_default(name: &str, value: &str) -> bool {
     match name {
         "limit-conn-zone-variable" => value == "$binary_remote_addr",
-        "load-balance" => value == "round_robin",
         "ssl-ecdh-curve" => value == "auto",
         _ => value == "false",
     }
@@ -230,6 +228,7 @@ const USUAL: &[&str] = &[
     "keep-alive-requests",
     "large-client-header-buffers",
     "limit-conn-status-code",
+    "load-balance",
     "location-snippet",
     "log-format-escape-json",
     "log-format-escape-none",

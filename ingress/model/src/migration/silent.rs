@@ -184,10 +184,8 @@ pub(super) fn of_services(
     linked: &Linked,
     report: &mut IngressReport,
 ) {
-    const SHARED: &[(&str, &str)] = &[
-        ("upstream-hash-by", "the oldest Ingress of a Service decides for all of them"),
-        ("session-cookie-name", "the last Ingress of a Service with a cookie decides for all of them"),
-    ];
+    const SHARED: &[(&str, &str)] =
+        &[("session-cookie-name", "the last Ingress of a Service with a cookie decides for all of them")];
     for (name, rule) in SHARED {
         let Some(value) = value_of(raw, name) else { continue };
         let differs = |other: &&ObjectKey| review.raw(other).is_none_or(|other| value_of(other, name) != Some(value));

@@ -11,8 +11,8 @@ use super::ask::{self, Question, parts};
 use super::steps::{NO_RULE, Request, Step};
 use crate::backend::{Backend, BackendState, Target};
 use crate::policy::snippet::Verdict;
-use crate::policy::{Canary, key_of, name_of};
-use crate::table::{Action, Route, Table};
+use crate::policy::{Canary, HashBy, key_of, name_of};
+use crate::table::{Action, Dialect, Route, Table};
 
 impl Request<'_> {
     /// The backend; what no rule of a host has may be for the default backend of all.
@@ -52,8 +52,15 @@ impl Request<'_> {
         let head = self.facts.head;
         let Some(affinity) = &route.policy.affinity else {
             let facts = || self.template_facts(route, None, client);
-            let hash = route.policy.hash_by.as_ref().map(|by| key_of(by.0.expand(&facts()).as_bytes()));
-            return (hash.map(Key::Hash), None);
+            let by = match route.dialect {
+                Dialect::Kubernetes => route.policy.hash_by.as_ref(),
+                Dialect::IngressNginx => state.hash_by.as_ref(),
+            };
+            let key = |by: &HashBy| match (key_of(by.key.expand(&facts()).as_bytes()), by.subset) {
+                (key, 1) => Key::Hash(key),
+                (key, size) => Key::Subset(key, size),
+            };
+            return (by.map(|by| key(by)), None);
         };
         let Target::Endpoints(balancer) = &state.target else { return (None, None) };
         let rule_path = route.written.text(route.id.path.as_ref());

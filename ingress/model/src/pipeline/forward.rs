@@ -10,6 +10,7 @@ use super::Answer;
 use super::Question;
 use super::fields::X_CODE;
 use crate::backend::{Backend, BackendState};
+use crate::balance::Balance;
 use crate::fields::{Fields, HeaderEdits};
 use crate::policy::snippet::Effects;
 use crate::policy::{Facts, Permit, UpstreamTls};
@@ -66,6 +67,8 @@ pub struct Forward {
 pub enum Key {
     /// The endpoint that a hash points to.
     Hash(u64),
+    /// One of so many that a hash points to.
+    Subset(u64, usize),
     /// This endpoint, as long as it is one.
     Endpoint(SocketAddr),
 }
@@ -96,6 +99,17 @@ impl Forward {
         instead.edits.set.push((X_CODE, HeaderValue::from(status.as_u16())));
         instead.affinity = self.affinity.take();
         Some(instead)
+    }
+
+    /// How an endpoint is chosen, by which key, from how many, and which one it is if that is decided.
+    pub fn choice(&self) -> (Balance, Option<u64>, usize, Option<SocketAddr>) {
+        let balance = self.route.policy.balance.unwrap_or(self.state.balance);
+        match self.key {
+            Some(Key::Hash(key)) => (Balance::ConsistentHash, Some(key), 1, None),
+            Some(Key::Subset(key, size)) => (Balance::ConsistentHash, Some(key), size, None),
+            Some(Key::Endpoint(address)) => (balance, None, 1, Some(address)),
+            None => (balance, None, 1, None),
+        }
     }
 
     /// Adds to the edits of a response what the route asks for.

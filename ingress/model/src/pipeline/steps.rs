@@ -18,7 +18,7 @@ use crate::fields::{Fields, HeaderEdits};
 use crate::host::HostName;
 use crate::path::CanonicalPath;
 use crate::policy::snippet::Verdict;
-use crate::policy::{Auth, ClientCertificates, Facts, Permit, RewriteTarget, TooMuch, decoded};
+use crate::policy::{Auth, ClientCertificates, Facts, Permit, ResponseRules, RewriteTarget, TooMuch, decoded};
 use crate::table::{Dialect, HostLevels, Match, Route, Table};
 
 /// Why there is a 404.
@@ -102,6 +102,7 @@ impl Request<'_> {
         }
         let Some(found) = found else {
             let mut page = self.page(StatusCode::NOT_FOUND, NO_RULE);
+            page.set(self.common_fields(table.unmatched.as_deref()));
             self.dress(&mut page, None, run.as_ref());
             return Decision::Answer(page, None);
         };
@@ -384,17 +385,19 @@ impl Request<'_> {
 
     /// Fields that every answer of a route gets; `cors` is whether pages of other origins may see it.
     fn reply(&self, route: &Route, cors: bool) -> Vec<(HeaderName, HeaderValue)> {
-        let mut fields = Vec::new();
-        if let Some(rules) = &route.policy.respond {
-            if let Some(hsts) = rules.hsts.as_ref().filter(|_| self.facts.connection.tls.is_some()) {
-                fields.push((http::header::STRICT_TRANSPORT_SECURITY, hsts.clone()));
-            }
-            fields.extend(rules.set.iter().cloned());
-        }
+        let mut fields = self.common_fields(route.policy.respond.as_deref());
         if let Some(policy) = route.policy.cors.as_ref().filter(|_| cors) {
             fields.extend(policy.fields(self.facts.head.headers.get(ORIGIN)).unwrap_or_default());
         }
         fields
+    }
+
+    /// Fields that every answer gets.
+    fn common_fields(&self, rules: Option<&ResponseRules>) -> Vec<(HeaderName, HeaderValue)> {
+        let Some(rules) = rules else { return Vec::new() };
+        let hsts = rules.hsts.as_ref().filter(|_| self.facts.connection.tls.is_some());
+        let hsts = hsts.map(|hsts| (http::header::STRICT_TRANSPORT_SECURITY, hsts.clone()));
+        hsts.into_iter().chain(rules.set.iter().cloned()).collect()
     }
 
     pub(super) fn canonical_target(&self) -> String {

@@ -21,6 +21,7 @@ fn table(policy: RoutePolicy, dialect: Dialect) -> Table {
         protocol: Protocol::Http,
         affinity: Affinity::None,
         balance: Balance::RoundRobin,
+        hash_by: None,
         target: Target::Endpoints(Arc::new(Balancer::new(["10.0.0.1:80".parse().unwrap()], None))),
         unavailable: None,
     };

@@ -35,7 +35,12 @@ pub struct CookieAffinity {
 
 /// What requests have in common that go to the same endpoint.
 #[derive(Clone, PartialEq, Debug)]
-pub struct HashBy(pub Template);
+pub struct HashBy {
+    /// The key.
+    pub key: Template,
+    /// Of how many endpoints each key has one is taken in turn; 1: it has one.
+    pub subset: usize,
+}
 
 impl CookieAffinity {
     /// The value that the client sends.

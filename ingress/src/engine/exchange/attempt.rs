@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use landfall_ingress_model::backend::Protocol;
 use landfall_ingress_model::balance::{Balance, Balancer, Choice, Pick};
-use landfall_ingress_model::pipeline::{Forward, Key};
+use landfall_ingress_model::pipeline::Forward;
 use landfall_ingress_model::policy::UpstreamTls;
 use landfall_ingress_model::table::Dialect;
 use tokio::time::Instant;
@@ -28,14 +28,34 @@ pub(super) struct Attempts<'a> {
     tried: Vec<SocketAddr>,
     /// Counts the request as in flight at its endpoint.
     pick: Option<Pick>,
+    /// The endpoints, where it counts how long they take.
+    timed: Option<Arc<Balancer>>,
     /// Why the last attempt failed.
     failure: Option<Failure>,
 }
 
+/// An endpoint, and who wants to know how long it takes.
+pub(super) struct Timed(Option<(Arc<Balancer>, SocketAddr)>);
+
+impl Timed {
+    /// Notes that an attempt is over.
+    pub(super) fn end(self, record: &Record<'_>) {
+        if let Some((balancer, address)) = self.0 {
+            let now = Instant::now();
+            balancer.took(address, now.saturating_duration_since(record.attempt()), now.into_std());
+        }
+    }
+}
+
 impl<'a> Attempts<'a> {
     pub(super) fn new(engine: &'a Shared, request: &'a Request, forward: &'a Forward, peer: &'a Peer) -> Self {
-        let (tried, pick, failure) = (Vec::new(), None, None);
-        Self { engine, request, forward, peer, tried, pick, failure }
+        let (tried, pick, timed, failure) = (Vec::new(), None, None, None);
+        Self { engine, request, forward, peer, tried, pick, timed, failure }
+    }
+
+    /// The endpoint of the last attempt, where it counts how long it takes.
+    pub(super) fn timed(&self) -> Timed {
+        Timed(self.timed.clone().zip(self.pick.as_ref().map(|pick| pick.addr)))
     }
 
     /// The request as the endpoint is to get it.
@@ -58,6 +78,9 @@ impl<'a> Attempts<'a> {
             return Ok(own);
         }
         let balancer = self.balancer().await?;
+        if self.forward.choice().0 == Balance::Ewma {
+            self.timed = Some(balancer.clone());
+        }
         let mut cleared = false;
         loop {
             let now = record.next();
@@ -149,16 +172,13 @@ impl<'a> Attempts<'a> {
     }
 
     fn pick(&self, balancer: &Balancer, now: Instant) -> Option<Pick> {
-        let (balance, key, pinned) = match self.forward.key {
-            Some(Key::Hash(key)) => (Balance::ConsistentHash, Some(key), None),
-            Some(Key::Endpoint(address)) => (self.forward.state.balance, None, Some(address)),
-            None => (self.forward.state.balance, None, None),
-        };
+        let (balance, key, subset, pinned) = self.forward.choice();
         let choice = Choice {
             balance,
             affinity: self.forward.state.affinity,
             client: self.forward.client,
             key,
+            subset,
             pinned,
             excluded: &self.tried,
         };

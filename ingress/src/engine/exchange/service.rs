@@ -104,6 +104,7 @@ impl Services {
             affinity: Affinity::None,
             client: IpAddr::from([0, 0, 0, 0]),
             key: None,
+            subset: 1,
             pinned: None,
             excluded: &[],
         };

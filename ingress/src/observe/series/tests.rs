@@ -24,6 +24,7 @@ fn route(name: &str) -> Arc<Route> {
         protocol: Protocol::default(),
         affinity: Affinity::None,
         balance: Balance::RoundRobin,
+        hash_by: None,
         target: Target::Endpoints(Arc::new(Balancer::new([], None))),
         unavailable: None,
     };

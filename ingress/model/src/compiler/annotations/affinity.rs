@@ -5,7 +5,11 @@ use std::sync::Arc;
 use super::fault::Fault;
 use super::value::{boolean, is_of, number};
 use super::{Annotations, Read};
+use crate::balance::Balance;
 use crate::policy::{CookieAffinity, HashBy, Template};
+
+/// `upstream-hash-by-subset-size`, where nothing is said.
+const SUBSET: usize = 3;
 
 /// The annotations of this family.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -21,7 +25,10 @@ pub(super) struct Affinities {
     same_site: Option<Box<str>>,
     conditional_none: bool,
     secure: bool,
-    hash_by: Option<Arc<HashBy>>,
+    hash_by: Option<Template>,
+    in_subsets: bool,
+    subset_size: Option<usize>,
+    balance: Option<Balance>,
 }
 
 impl Affinities {
@@ -72,9 +79,14 @@ impl Affinities {
             // Another endpoint is taken at once where one is gone, whatever is asked for.
             "session-cookie-change-on-failure" => drop(boolean(value)?),
             "upstream-hash-by" => {
-                let template = Template::parse(value).unwrap_or_else(|_| Template::verbatim(value));
-                this.hash_by = Some(Arc::new(HashBy(template)));
+                this.hash_by = Some(Template::parse(value).unwrap_or_else(|_| Template::verbatim(value)));
             }
+            "upstream-hash-by-subset" => this.in_subsets = boolean(value)?,
+            "upstream-hash-by-subset-size" => {
+                let size = value.parse().ok().filter(|size| *size > 0);
+                this.subset_size = Some(size.ok_or(Fault::Value("give a number from 1 up"))?);
+            }
+            "load-balance" => this.balance = Some(balance(value)?),
             _ => return Ok(Read::Foreign),
         }
         Ok(Read::Taken)
@@ -97,6 +109,20 @@ impl Affinities {
     }
 
     pub(super) fn hash_by(&self) -> Option<Arc<HashBy>> {
-        self.hash_by.clone()
+        let subset = if self.in_subsets { self.subset_size.unwrap_or(SUBSET) } else { 1 };
+        self.hash_by.clone().map(|key| Arc::new(HashBy { key, subset }))
+    }
+
+    pub(super) fn balance(&self) -> Option<Balance> {
+        self.balance
+    }
+}
+
+/// `load-balance`. Names of ingress-nginx's own choices by hash and cookie have annotations that ask for these.
+pub(crate) fn balance(value: &str) -> Result<Balance, Fault> {
+    match value {
+        "ewma" => Ok(Balance::Ewma),
+        "round_robin" | "chash" | "chashsubset" | "sticky_balanced" | "sticky_persistent" => Ok(Balance::RoundRobin),
+        _ => Err(Fault::Value("use round_robin or ewma")),
     }
 }

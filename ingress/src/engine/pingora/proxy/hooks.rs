@@ -40,14 +40,9 @@ impl Hooks {
                 Error::create(status, ErrorSource::Internal, Some(text.into()), None)
             })?,
         };
-        let choice = Choice {
-            balance: forward.state.balance,
-            affinity: forward.state.affinity,
-            client: forward.client,
-            key: None,
-            pinned: None,
-            excluded: tried,
-        };
+        let (balance, key, subset, pinned) = forward.choice();
+        let (affinity, client) = (forward.state.affinity, forward.client);
+        let choice = Choice { balance, affinity, client, key, subset, pinned, excluded: tried };
         match balancer.pick(&choice, Instant::now()) {
             Some(pick) => Ok((balancer, pick)),
             None => Error::e_explain(ErrorType::HTTPStatus(503), "no endpoint is left to try"),
