@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use landfall_ingress_model::acme::ask::Asking;
 use landfall_ingress_model::settings::{ExternalNames, HostOwnership, Origin, Publish, Settings};
 use landfall_model::ObjectKey;
+use landfall_shared::admin;
 use landfall_shared::telemetry::LogArgs;
 
 /// An Ingress controller for bare-metal Kubernetes.
@@ -185,7 +186,7 @@ pub struct ServeArgs {
     /// Where to listen for HTTPS; `[::]` takes IPv4 too.
     #[arg(long, env = "LANDFALL_HTTPS", value_name = "ADDR:PORT", value_delimiter = ',', default_value = "[::]:443")]
     pub https: Vec<SocketAddr>,
-    /// Where to answer /healthz, /readyz, /metrics and /status.
+    /// Where to answer /healthz, /readyz, /metrics and /status, and to show the page.
     #[arg(long, env = "LANDFALL_ADMIN", value_name = "ADDR:PORT", default_value = "[::]:10254")]
     pub admin: SocketAddr,
     /// Which Ingresses are ours.
@@ -231,9 +232,26 @@ pub struct ServeArgs {
     /// How traffic is carried.
     #[command(flatten)]
     pub traffic: TrafficArgs,
+    /// The page of the admin port.
+    #[command(flatten)]
+    pub page: PageArgs,
     /// What is logged.
     #[command(flatten)]
     pub log: LogArgs,
+}
+
+/// The page of the admin port.
+#[derive(Args, Debug)]
+pub struct PageArgs {
+    /// Who may see it.
+    #[command(flatten)]
+    pub access: admin::PageArgs,
+    /// A Service whose pods, this ingress's own, may see the page: the one of an Ingress that asks for a password.
+    #[arg(long, env = "LANDFALL_PAGE_SERVICE", value_name = "NS/NAME", value_parser = object_key)]
+    pub page_service: Option<ObjectKey>,
+    /// Show the values of queries among the live requests, too; links to reset a password have their secret there.
+    #[arg(long, env = "LANDFALL_PAGE_SHOW_QUERIES")]
+    pub page_show_queries: bool,
 }
 
 /// Under which names there are metrics besides our own.

@@ -25,6 +25,7 @@ pub mod listener;
 pub mod migrate;
 mod named;
 pub mod observe;
+mod page;
 mod publish;
 pub mod resolve;
 pub mod serve;

@@ -28,7 +28,8 @@ use crate::engine::EngineLimits;
 use crate::inputs::{self, PodScope};
 use crate::listener::{ConnectionLimits, DataPlane, DataPlaneConfig};
 use crate::named::Named;
-use crate::observe::{AccessLog, AcmeMetrics, ControlMetrics, Identity, Traffic};
+use crate::observe::{AccessLog, AcmeMetrics, ControlMetrics, Identity, Live, Queries, Traffic};
+use crate::page::Page;
 use crate::publish::{self, identity, own_namespace};
 use crate::resolve::Resolver;
 use crate::status::StatusBoard;
@@ -84,6 +85,8 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let table = Arc::new(ArcSwap::from_pointee(Table::default()));
     let access_log = (!args.traffic.no_access_log).then(|| AccessLog::new(args.log.log_format, table.clone()));
     let (control_metrics, traffic, acme_metrics) = register(&registry, args, table.clone(), access_log.clone());
+    let live = Live::new(if args.page.page_show_queries { Queries::Shown } else { Queries::Masked });
+    let traffic = traffic.watched(live.clone());
     let board = Arc::new(StatusBoard::default());
     let origin = Origin::of(args).await?;
     let mut model = args.model.settings(origin.settings(), origin.publish(args));
@@ -102,6 +105,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let in_force = table.clone();
     let admin = Admin::new(readiness, registry, move || shown.to_json(ready.is_ready(), &source_view))
         .debug("routes", move || debug::routes(&in_force.load()));
+    let admin = Page { table: table.clone(), live }.serve(admin, args);
     let address = admin.serve(args.admin).await.with_context(|| format!("cannot listen on {}", args.admin))?;
     tracing::info!(%address, "admin port is open");
     let own = plane.http().iter().chain(plane.https()).chain([&address]);

@@ -2,19 +2,23 @@
 //!
 //! `/healthz` and `/livez` answer 200 as long as the process runs; `/readyz` answers 200, or 503 with what is
 //! awaited, one a line; `/metrics` is Prometheus text; `/status` is JSON; `/debug/` lists
-//! what else there is, where a program has more.
+//! what else there is, where a program has more. `/` is a page for people, and what its script asks for; who may see it
+//! is decided in `access`.
+
+mod access;
+mod page;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use futures::future::BoxFuture;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, HOST, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -26,6 +30,12 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::readiness::Readiness;
+
+pub use access::PageArgs;
+pub use page::{Answer, Asset, COMMON, Query};
+
+use access::Access;
+use page::{Body, Handler, TEXT, respond, whole};
 
 /// Connections at one time. Probes, one scraper and a few people fit; more wait.
 const CONNECTIONS: usize = 64;
@@ -44,6 +54,9 @@ pub struct Admin {
     before_scrape: Vec<Box<dyn Fn() + Send + Sync>>,
     status: Box<dyn Fn() -> Value + Send + Sync>,
     debug: BTreeMap<&'static str, Text>,
+    access: Access,
+    assets: Vec<Asset>,
+    questions: BTreeMap<&'static str, Handler>,
 }
 
 impl fmt::Debug for Admin {
@@ -59,7 +72,16 @@ impl Admin {
         registry: SharedRegistry,
         status: impl Fn() -> Value + Send + Sync + 'static,
     ) -> Self {
-        Self { readiness, registry, before_scrape: Vec::new(), status: Box::new(status), debug: BTreeMap::new() }
+        Self {
+            readiness,
+            registry,
+            before_scrape: Vec::new(),
+            status: Box::new(status),
+            debug: BTreeMap::new(),
+            access: Access::new(PageArgs::default(), None),
+            assets: Vec::new(),
+            questions: BTreeMap::new(),
+        }
     }
 
     /// Runs `hook` before each scrape, to bring gauges up to date.
@@ -73,6 +95,32 @@ impl Admin {
     #[must_use]
     pub fn debug(mut self, name: &'static str, page: impl Fn() -> String + Send + Sync + 'static) -> Self {
         self.debug.insert(name, Box::new(page));
+        self
+    }
+
+    /// Adds the page: its files, of which `/` is one, for those who may see it.
+    #[must_use]
+    pub fn page(mut self, args: PageArgs, assets: impl IntoIterator<Item = Asset>) -> Self {
+        self.access = Access::new(args, None);
+        self.assets = assets.into_iter().collect();
+        self
+    }
+
+    /// Shows the page to these peers, too, whatever name they ask for. To be called after [`Self::page`].
+    #[must_use]
+    pub fn page_for(mut self, args: PageArgs, peers: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
+        self.access = Access::new(args, Some(Box::new(peers)));
+        self
+    }
+
+    /// Adds a question that the page asks at `path`, as in `/status/routes`. Only who may see the page is answered.
+    #[must_use]
+    pub fn question(
+        mut self,
+        path: &'static str,
+        answer: impl Fn(Query) -> BoxFuture<'static, Answer> + Send + Sync + 'static,
+    ) -> Self {
+        self.questions.insert(path, Box::new(answer));
         self
     }
 
@@ -100,8 +148,8 @@ impl Admin {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
             let Ok(place) = places.clone().acquire_owned().await else { return };
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
+            let (stream, peer) = match listener.accept().await {
+                Ok((stream, peer)) => (stream, peer.ip()),
                 Err(error) => {
                     // Out of file descriptors, most likely: others have to close some first.
                     tracing::warn!(%error, "admin port cannot accept");
@@ -112,8 +160,8 @@ impl Admin {
             let admin = self.clone();
             tokio::spawn(async move {
                 let service = service_fn(move |request| {
-                    let answer = admin.answer(&request);
-                    async move { Ok::<_, Infallible>(answer) }
+                    let admin = admin.clone();
+                    async move { Ok::<_, Infallible>(admin.answer(&request, peer).await) }
                 });
                 let connection = http1::Builder::new()
                     .timer(TokioTimer::new())
@@ -127,63 +175,76 @@ impl Admin {
         }
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: &Request<Incoming>, peer: IpAddr) -> Response<Body> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut answer = page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n".into());
+            let mut answer = whole(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n");
             answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return answer;
         }
         match request.uri().path() {
-            "/" => page(
-                StatusCode::OK,
-                TEXT,
-                format!("/healthz\n/livez\n/readyz\n/metrics\n/status\n{}", self.debug_pages()),
-            ),
-            "/healthz" | "/livez" => page(StatusCode::OK, TEXT, "ok\n".into()),
+            "/healthz" | "/livez" => whole(StatusCode::OK, TEXT, "ok\n"),
             "/readyz" => self.ready(),
             "/metrics" => self.metrics(),
-            "/status" => page(StatusCode::OK, "application/json", format!("{}\n", (self.status)())),
-            "/debug" | "/debug/" if !self.debug.is_empty() => page(StatusCode::OK, TEXT, self.debug_pages()),
+            "/status" => whole(StatusCode::OK, "application/json", format!("{}\n", (self.status)())),
+            "/debug" | "/debug/" if !self.debug.is_empty() => whole(StatusCode::OK, TEXT, self.debug_pages()),
             path => match path.strip_prefix("/debug/").and_then(|name| self.debug.get(name)) {
-                Some(text) => page(StatusCode::OK, TEXT, text()),
-                None => page(StatusCode::NOT_FOUND, TEXT, "no such page; / lists them\n".into()),
+                Some(text) => whole(StatusCode::OK, TEXT, text()),
+                None => self.of_page(request, peer).await,
             },
         }
+    }
+
+    /// What belongs to the page.
+    async fn of_page(&self, request: &Request<Incoming>, peer: IpAddr) -> Response<Body> {
+        let path = request.uri().path();
+        let (asset, question) = (self.assets.iter().find(|asset| asset.path == path), self.questions.get(path));
+        if asset.is_none() && question.is_none() {
+            return match path {
+                "/" => whole(StatusCode::OK, TEXT, self.all_pages()),
+                _ => whole(StatusCode::NOT_FOUND, TEXT, "no such page; / lists them\n"),
+            };
+        }
+        let host = request.headers().get(HOST).map(|host| host.to_str().unwrap_or_default());
+        if let Err(why) = self.access.check(peer, host) {
+            let listed = if path == "/" { self.all_pages() + "\n" } else { String::new() };
+            return whole(StatusCode::FORBIDDEN, TEXT, listed + &why);
+        }
+        match (asset, question) {
+            (Some(asset), _) => whole(StatusCode::OK, asset.kind, asset.text),
+            (None, Some(question)) => respond(question(Query::parse(request.uri().query().unwrap_or_default())).await),
+            (None, None) => whole(StatusCode::NOT_FOUND, TEXT, "no such page; / lists them\n"),
+        }
+    }
+
+    fn all_pages(&self) -> String {
+        let questions = self.questions.keys().fold(String::new(), |names, name| names + name + "\n");
+        format!("/healthz\n/livez\n/readyz\n/metrics\n/status\n{questions}{}", self.debug_pages())
     }
 
     fn debug_pages(&self) -> String {
         self.debug.keys().fold(String::new(), |names, name| names + "/debug/" + name + "\n")
     }
 
-    fn ready(&self) -> Response<Full<Bytes>> {
+    fn ready(&self) -> Response<Body> {
         let awaited = self.readiness.awaited();
         if awaited.is_empty() {
-            page(StatusCode::OK, TEXT, "ok\n".into())
+            whole(StatusCode::OK, TEXT, "ok\n")
         } else {
-            page(StatusCode::SERVICE_UNAVAILABLE, TEXT, awaited.join("\n") + "\n")
+            whole(StatusCode::SERVICE_UNAVAILABLE, TEXT, awaited.join("\n") + "\n")
         }
     }
 
-    fn metrics(&self) -> Response<Full<Bytes>> {
+    fn metrics(&self) -> Response<Body> {
         for hook in &self.before_scrape {
             hook();
         }
         let mut text = String::new();
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         match encode(&mut text, &registry) {
-            Ok(()) => page(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", text),
-            Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
+            Ok(()) => whole(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", text),
+            Err(error) => whole(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
         }
     }
-}
-
-const TEXT: &str = "text/plain; charset=utf-8";
-
-fn page(status: StatusCode, kind: &'static str, text: String) -> Response<Full<Bytes>> {
-    let mut answer = Response::new(Full::from(text));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    answer
 }
 
 /// Whether binding failed because this host has no IPv6: `EAFNOSUPPORT` or `EADDRNOTAVAIL`.
@@ -199,8 +260,12 @@ mod tests {
     use super::*;
 
     async fn get(address: SocketAddr, request: &str) -> String {
+        get_as(address, request, "localhost").await
+    }
+
+    async fn get_as(address: SocketAddr, request: &str, host: &str) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let text = format!("{request} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+        let text = format!("{request} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
         stream.write_all(text.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -213,8 +278,13 @@ mod tests {
         let block = readiness.block("ingress table");
         let registry = SharedRegistry::default();
         crate::telemetry::register_build_info(&mut registry.lock().unwrap());
+        let index = Asset { path: "/index", kind: "text/html; charset=utf-8", text: "<!doctype html>" };
         let admin = Admin::new(readiness, registry, || serde_json::json!({ "ready": false }))
-            .debug("table", || "one route\n".into());
+            .debug("table", || "one route\n".into())
+            .page(PageArgs::default(), [index])
+            .question("/status/echo", |query| {
+                Box::pin(async move { Answer::Json(query.get("text").unwrap_or("nothing").to_owned()) })
+            });
         let address = admin.serve("127.0.0.1:0".parse().unwrap()).await.unwrap();
 
         assert!(get(address, "GET /healthz").await.starts_with("HTTP/1.1 200"));
@@ -228,6 +298,11 @@ mod tests {
             assert!(get(address, &format!("GET {index}")).await.contains("/debug/table"));
         }
         assert!(get(address, "GET /debug/table").await.contains("one route"));
+        let page = get(address, "GET /index").await;
+        assert!(page.contains("content-security-policy: default-src 'none';") && page.contains("nosniff"), "{page}");
+        assert!(get(address, "GET /status/echo?text=a+b").await.ends_with("a b"));
+        let elsewhere = get_as(address, "GET /status/echo", "attacker.example").await;
+        assert!(elsewhere.starts_with("HTTP/1.1 403") && elsewhere.contains("--page-host"), "{elsewhere}");
         assert!(get(address, "GET /nothing").await.starts_with("HTTP/1.1 404"));
         assert!(get(address, "POST /status").await.starts_with("HTTP/1.1 405"));
         let head = get(address, "HEAD /healthz").await;

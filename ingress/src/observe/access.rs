@@ -17,6 +17,8 @@ use crate::engine::{Exchange, StreamRecord};
 use line::Line;
 use lines::Lines;
 
+pub(super) use line::protocol;
+
 /// The access log. Requests wait for nobody who reads it: lines are gathered, and a thread writes them.
 #[derive(Clone, Debug)]
 pub struct AccessLog {

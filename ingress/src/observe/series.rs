@@ -147,12 +147,16 @@ impl Series {
     }
 }
 
+/// All routes of a table.
+pub(crate) fn routes(table: &Table) -> impl Iterator<Item = &Arc<Route>> {
+    let hosts = table.exact.values().chain(table.wildcard.values()).chain([&table.any]);
+    hosts.flat_map(|routes| all(routes)).chain(&table.default).chain(&table.fallback)
+}
+
 /// The backends that routes lead to.
 fn backends(table: &Table) -> HashSet<&BackendKey> {
-    let hosts = table.exact.values().chain(table.wildcard.values()).chain([&table.any]);
-    let routes = hosts.flat_map(|routes| all(routes)).chain(&table.default).chain(&table.fallback);
     let ports = table.streams.ports.values().map(|service| &service.backend.key);
-    routes
+    routes(table)
         .filter_map(|route| match &route.action {
             Action::Forward(backend) => Some(&backend.key),
             Action::Unavailable(_) | Action::NotFound => None,

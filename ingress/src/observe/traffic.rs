@@ -20,6 +20,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::access::AccessLog;
 use super::control::ControlMetrics;
 use super::limited::Limited;
+use super::live::Live;
 use super::nginx::{Identity, Nginx};
 use super::series::Series;
 use super::streams::StreamSeries;
@@ -81,6 +82,7 @@ const EITHER: [ListenerLabels; 2] =
 #[derive(Debug)]
 pub struct Traffic {
     access_log: Option<AccessLog>,
+    live: Option<Arc<Live>>,
     series: Arc<Series>,
     streams: Arc<StreamSeries>,
     /// The same by the names of ingress-nginx, where they are asked for.
@@ -99,6 +101,7 @@ impl Traffic {
     pub fn register(registry: &mut Registry, access_log: Option<AccessLog>, table: Arc<ArcSwap<Table>>) -> Self {
         let traffic = Self {
             access_log,
+            live: None,
             series: Arc::new(Series::new(table.clone())),
             streams: Arc::new(StreamSeries::new(table)),
             nginx: None,
@@ -132,6 +135,13 @@ impl Traffic {
         traffic
     }
 
+    /// Tells whoever watches of each request.
+    #[must_use]
+    pub fn watched(mut self, live: Arc<Live>) -> Self {
+        self.live = Some(live);
+        self
+    }
+
     /// Registers the metrics once more, by the names of ingress-nginx.
     #[must_use]
     pub fn as_nginx(
@@ -155,6 +165,9 @@ impl Observer for Traffic {
         if let Some(nginx) = &self.nginx {
             nginx.count(exchange);
         }
+        if let Some(live) = &self.live {
+            live.exchange(exchange);
+        }
         let is_unlogged = exchange.route.as_ref().is_some_and(|route| route.policy.is_unlogged);
         if let Some(log) = self.access_log.as_ref().filter(|_| !is_unlogged) {
             log.write(exchange);
@@ -162,7 +175,7 @@ impl Observer for Traffic {
     }
 
     fn reads(&self) -> bool {
-        self.access_log.is_some()
+        self.access_log.is_some() || self.live.as_ref().is_some_and(|live| live.is_watched())
     }
 
     fn opened(&self, scheme: Scheme) {

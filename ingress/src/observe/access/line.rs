@@ -269,7 +269,7 @@ impl Fields<'_> {
     }
 }
 
-pub(super) fn protocol(version: Version) -> &'static str {
+pub(in crate::observe) fn protocol(version: Version) -> &'static str {
     match version {
         Version::HTTP_09 => "HTTP/0.9",
         Version::HTTP_10 => "HTTP/1.0",
