@@ -81,6 +81,7 @@ fn ask(built: &Built, host: &str, target: &str) -> Decision {
         instant: Instant::now(),
         limiter: &Unlimited,
         challenges: &Challenges::default(),
+        trace: None,
     };
     let id = HeaderValue::from_static("id");
     let decide = || decide(&head, &connection, &built.table, &PipelineSettings::default(), &id, &live);

@@ -349,6 +349,9 @@ pub struct ExplainArgs {
     /// The URL a client would ask for.
     #[arg(value_name = "URL")]
     pub url: String,
+    /// The method.
+    #[arg(short = 'X', long, value_name = "METHOD", default_value_t = http::Method::GET)]
+    pub method: http::Method,
     /// The client's address, for rules that are for some clients only.
     #[arg(long, value_name = "ADDRESS")]
     pub client: Option<IpAddr>,

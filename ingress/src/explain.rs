@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use landfall_ingress_model::explain::{Request, explain};
 
 use crate::check::compile;
@@ -12,7 +12,7 @@ use crate::cli::{ExplainArgs, Output};
 
 /// Prints the explanation; exits with 1 if no rule answers.
 pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
-    let request = request(&args.url, args.client, &args.headers)?;
+    let request = request(&args.url, args.method.clone(), args.client, &args.headers)?;
     let (compiler, _) = compile(&args.manifests, &args.model)?;
     let explanation = explain(&compiler, &request);
     match args.output {
@@ -23,7 +23,12 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The request that a client sends for `url`; a `Host` header replaces the URL's host, as it does in curl.
-fn request(url: &str, client: Option<IpAddr>, headers: &[String]) -> anyhow::Result<Request> {
+pub(crate) fn request(
+    url: &str,
+    method: Method,
+    client: Option<IpAddr>,
+    headers: &[String],
+) -> anyhow::Result<Request> {
     let full = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
     let uri: Uri = full.parse().with_context(|| format!("{url:?} is not a URL"))?;
     let scheme = uri.scheme_str().unwrap_or("http").to_ascii_lowercase();
@@ -40,5 +45,5 @@ fn request(url: &str, client: Option<IpAddr>, headers: &[String]) -> anyhow::Res
     let host = map.get(http::header::HOST).and_then(|host| host.to_str().ok()).map_or(authority, str::to_owned);
     // The path is taken from the text, since `Uri` has dropped a fragment and nothing else may be lost.
     let path = uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
-    Ok(Request { scheme, host, path, client, headers: map })
+    Ok(Request { method, scheme, host, path, client, headers: map })
 }

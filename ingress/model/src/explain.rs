@@ -1,5 +1,6 @@
 //! Why a request is answered the way it is: the winning rule, and what kept each other one from winning.
 
+mod steps;
 mod text;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -17,10 +18,14 @@ use crate::compiler::link::Linked;
 use crate::fields::Fields;
 use crate::host::{HostName, HostPattern};
 use crate::path::CanonicalPath;
-use crate::pipeline::{Answer, Ask, Connection, Decision, Forward, Live, PipelineSettings, RequestHead, Tls, decide};
+use crate::pipeline::{
+    Answer, Ask, Connection, Decision, Forward, Live, PipelineSettings, RequestHead, Stage, Tls, Trace, decide,
+};
 use crate::policy::Unlimited;
 use crate::reason;
 use crate::table::{Action, Dialect, PathRule, Route};
+
+pub use steps::{Outcome, StepTaken};
 
 /// A request to explain.
 #[derive(Clone, Debug)]
@@ -31,6 +36,8 @@ pub struct Request {
     pub host: String,
     /// The path as the client sends it; a query behind it is not looked at.
     pub path: String,
+    /// The method.
+    pub method: Method,
     /// The client's address, where access goes by it.
     pub client: Option<IpAddr>,
     /// The fields, for what the backend gets of them. No rule looks at them yet.
@@ -54,6 +61,8 @@ pub struct Explanation {
     pub answer: Option<String>,
     /// The certificate of an HTTPS request.
     pub certificate: Option<String>,
+    /// The steps that the request passed, in their order; the last one ended the passage.
+    pub steps: Vec<StepTaken>,
     /// The others, the nearest ones first.
     pub rejected: Vec<Rejected>,
 }
@@ -128,6 +137,7 @@ pub fn explain(compiler: &Compiler, request: &Request) -> Explanation {
         winner: None,
         answer: None,
         certificate: None,
+        steps: Vec::new(),
         rejected: Vec::new(),
     };
     let host = match request.host.as_str() {
@@ -149,7 +159,7 @@ pub fn explain(compiler: &Compiler, request: &Request) -> Explanation {
     };
     explanation.host = host.as_ref().map(HostName::to_string).unwrap_or_default();
     explanation.path = path.to_string();
-    let decision = decision(compiler, request);
+    let (decision, stages) = decision(compiler, request);
     if let Decision::Answer(answer, None) = &decision
         && answer.said.is_some()
     {
@@ -163,6 +173,7 @@ pub fn explain(compiler: &Compiler, request: &Request) -> Explanation {
     };
     let found = || compiler.table.find(host.as_ref(), &path).cloned().filter(|_| explanation.answer.is_none());
     let route = decided.or_else(found);
+    explanation.steps = steps::told(&stages, &decision, route.as_deref());
     explanation.winner = route.as_ref().map(|route| winner(route, decision, request));
     explanation.certificate = (request.scheme == "https").then(|| certificate(compiler, host.as_ref()));
     let question = Question { compiler, host: host.as_ref(), path: &path, winner: route.as_deref() };
@@ -251,8 +262,9 @@ fn other_target(forward: &Forward, request: &Request) -> Option<String> {
     (forward.target != request.path).then(|| format!("the backend gets {}", forward.target))
 }
 
-/// What the pipeline decides about a GET by this client, without trusted proxies in between.
-fn decision(compiler: &Compiler, request: &Request) -> Decision {
+/// What the pipeline decides about a request by this client, without trusted proxies in between, and which steps it
+/// passes.
+fn decision(compiler: &Compiler, request: &Request) -> (Decision, Vec<Stage>) {
     let client = SocketAddr::new(request.client.unwrap_or(Ipv4Addr::LOCALHOST.into()), 0);
     let tls = (request.scheme == "https").then_some(Tls { server_name: None, client: None });
     let connection = Connection { client, peer: client, local: client, destination: None, tls };
@@ -262,21 +274,24 @@ fn decision(compiler: &Compiler, request: &Request) -> Decision {
     }
     let version = if request.host.is_empty() { Version::HTTP_10 } else { Version::HTTP_11 };
     let head = RequestHead {
-        method: &Method::GET,
+        method: &request.method,
         version,
         target: &request.path,
         authority: None,
         headers: &Fields::from(&headers),
     };
     let id = headers.get("x-request-id").cloned().unwrap_or(HeaderValue::from_static("(generated)"));
+    let trace = Trace::default();
     let live = Live {
         dice: u64::MAX,
         now: 0,
         instant: std::time::Instant::now(),
         limiter: &Unlimited,
         challenges: &Challenges::default(),
+        trace: Some(&trace),
     };
-    decide(&head, &connection, &compiler.table, &PipelineSettings::default(), &id, &live)
+    let decision = decide(&head, &connection, &compiler.table, &PipelineSettings::default(), &id, &live);
+    (decision, trace.stages())
 }
 
 /// The fields that the backend gets.

@@ -22,6 +22,7 @@ mod snippets;
 mod steps;
 mod text;
 mod tokens;
+mod trace;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -45,6 +46,7 @@ pub use hops::may_trail;
 pub use page::{Answer, error_page};
 pub use response::{BadFraming, ResponseBody, Trailers, Upgraded, declared_length, response_body, response_edits};
 pub use tokens::{has_token, tokens};
+pub use trace::{Stage, Trace};
 
 /// What is known of the connection a request came on.
 #[derive(Clone, Debug)]
@@ -113,6 +115,8 @@ pub struct Live<'a> {
     pub limiter: &'a dyn Limiter,
     /// The challenges of our own that are answered.
     pub challenges: &'a Challenges,
+    /// Who wants to know which steps it passes; nobody, on the data path.
+    pub trace: Option<&'a Trace>,
 }
 
 /// What happens to a request.

@@ -22,6 +22,7 @@ mod rewrite;
 pub mod snippet;
 mod template;
 mod upstream_tls;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +50,7 @@ pub use rewrite::{Rewrite, RewriteTarget, decoded, escaped};
 pub(crate) use template::escaped_argument;
 pub use template::{Facts, Template, UnknownVariable};
 pub use upstream_tls::{AskedName, TlsVersions, UpstreamTls, Verify};
+pub use words::Words;
 
 /// What a route asks for.
 #[derive(Clone, PartialEq, Debug)]

@@ -294,6 +294,7 @@ fn answer(table: &Table, asked: &Asked, with: &With) -> Found {
         instant: std::time::Instant::now(),
         limiter: &Unlimited,
         challenges: &Challenges::default(),
+        trace: None,
     };
     match decide(&head, &connection, table, &settings, &HeaderValue::from_static("id"), &live) {
         Decision::Ask(_) => Found { gets: "ask".to_owned(), ..Found::default() },

@@ -6,7 +6,7 @@ mod support;
 
 use http::HeaderMap;
 use landfall_ingress_model::compiler::Compiler;
-use landfall_ingress_model::explain::{Explanation, Request, explain};
+use landfall_ingress_model::explain::{Explanation, Outcome, Request, explain};
 use landfall_ingress_model::settings::{HostOwnership, Publish};
 use serde_json::{Value, json};
 use support::{input, now, settings};
@@ -58,7 +58,14 @@ fn compiler() -> Compiler {
 
 fn ask(scheme: &str, host: &str, path: &str) -> Explanation {
     let (host, path) = (host.into(), path.into());
-    let request = Request { scheme: scheme.into(), host, path, client: None, headers: HeaderMap::new() };
+    let request = Request {
+        method: http::Method::GET,
+        scheme: scheme.into(),
+        host,
+        path,
+        client: None,
+        headers: HeaderMap::new(),
+    };
     explain(&compiler(), &request)
 }
 
@@ -91,7 +98,7 @@ fn what_the_backend_gets_of_the_headers_is_told() {
     let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
     let client = Some("192.0.2.7".parse().unwrap());
     let (scheme, host, path) = ("https".into(), "shop.example".into(), "/api/x".into());
-    let explanation = explain(&compiler(), &Request { scheme, host, path, client, headers });
+    let explanation = explain(&compiler(), &Request { method: http::Method::GET, scheme, host, path, client, headers });
     let expected = [
         "cookie: a=1; b=2",
         "host: shop.example",
@@ -116,7 +123,10 @@ fn a_default_backend_of_an_ingress_with_rules_is_told_of_for_its_hosts_only() {
     compiler.build(now());
     let ask = |host: &str| {
         let (scheme, host, path) = ("http".into(), host.into(), "/other".into());
-        explain(&compiler, &Request { scheme, host, path, client: None, headers: HeaderMap::new() })
+        explain(
+            &compiler,
+            &Request { method: http::Method::GET, scheme, host, path, client: None, headers: HeaderMap::new() },
+        )
     };
     assert_eq!(ask("tenant.example").winner.unwrap().path, "default backend");
     let elsewhere = ask("elsewhere.test");
@@ -136,7 +146,10 @@ fn a_rule_for_somebody_elses_host_is_told_of() {
     compiler.apply([input(&ours), input(&theirs)]);
     compiler.build(now());
     let (scheme, host, path) = ("http".into(), "shop.example".into(), "/api".into());
-    let explanation = explain(&compiler, &Request { scheme, host, path, client: None, headers: HeaderMap::new() });
+    let explanation = explain(
+        &compiler,
+        &Request { method: http::Method::GET, scheme, host, path, client: None, headers: HeaderMap::new() },
+    );
     assert_eq!(explanation.winner.unwrap().ingress, "web");
     let reason = "the host belongs to namespace shop, since ingress shop/web is older";
     assert_eq!((&*explanation.rejected[0].ingress, &*explanation.rejected[0].reason), ("theirs", reason));
@@ -155,7 +168,12 @@ fn who_may_not_use_a_rule_is_told() {
     let ask = |client: Option<&str>| {
         let (scheme, host, path) = ("http".into(), "vpn.example".into(), "/".into());
         let client = client.map(|client| client.parse().unwrap());
-        explain(&compiler, &Request { scheme, host, path, client, headers: HeaderMap::new() }).winner.unwrap()
+        explain(
+            &compiler,
+            &Request { method: http::Method::GET, scheme, host, path, client, headers: HeaderMap::new() },
+        )
+        .winner
+        .unwrap()
     };
     let access = "allowed: 10.0.0.0/8; denied: 10.1.0.0/16; 403 for others";
     assert_eq!((ask(None).access.as_deref(), ask(None).answer), (Some(access), None));
@@ -191,4 +209,21 @@ fn the_text_names_what_matters() {
         assert!(text.contains(part), "{part}: {text}");
     }
     serde_json::to_value(ask("http", "shop.example", "/api/x")).unwrap();
+}
+
+#[test]
+fn the_steps_are_those_of_the_pipeline_and_end_where_it_ends() {
+    let steps = |explanation: &Explanation| -> Vec<(&'static str, Outcome)> {
+        explanation.steps.iter().map(|step| (step.step, step.outcome)).collect()
+    };
+    let forwarded = ask("https", "shop.example", "/api/x");
+    let names: Vec<&str> = forwarded.steps.iter().map(|step| step.step).collect();
+    let in_order = ["rule", "size of the body", "HTTPS", "backend", "endpoints", "limit", "access", "rewrite"];
+    let places: Vec<_> = in_order.iter().map(|name| names.iter().position(|known| known == name)).collect();
+    assert!(places.is_sorted() && places.iter().all(Option::is_some), "{names:?}");
+    assert_eq!(steps(&forwarded).last(), Some(&("authentication", Outcome::Forwarded)));
+    let rule = forwarded.steps.iter().find(|step| step.step == "rule").unwrap();
+    assert_eq!(rule.by.as_deref(), Some("shop.example Prefix /api of shop/web"));
+    let unknown = ask("https", "nobody.test", "/");
+    assert_eq!(steps(&unknown).last(), Some(&("rule", Outcome::Answered)));
 }

@@ -66,6 +66,7 @@ fn decision(compiler: &Compiler, target: &str) -> Decision {
         instant: std::time::Instant::now(),
         limiter: &Unlimited,
         challenges: &Challenges::default(),
+        trace: None,
     };
     let id = HeaderValue::from_static("id");
     decide(&head, &connection, compiler.table(), &PipelineSettings::default(), &id, &live)
@@ -155,7 +156,10 @@ fn explain_says_which_directive_answered_or_rewrote() {
     ]);
     let told = |path: &str| -> Explanation {
         let (scheme, host, path) = ("http".into(), "h.test".into(), path.into());
-        explain(&compiler, &Request { scheme, host, path, client: None, headers: HeaderMap::new() })
+        explain(
+            &compiler,
+            &Request { method: http::Method::GET, scheme, host, path, client: None, headers: HeaderMap::new() },
+        )
     };
     assert_eq!(told("/gone").answer.as_deref(), Some("410, by server-snippet 1:21"));
     assert!(told("/gone").to_string().contains("  answer: 410, by server-snippet 1:21\n"));

@@ -18,6 +18,13 @@ impl fmt::Display for Explanation {
             (None, None) => writeln!(f, "  answer: 404: no Ingress has a rule for this host and path")?,
             (None, Some(winner)) => winner.fmt(f)?,
         }
+        if !self.steps.is_empty() {
+            writeln!(f, "steps:")?;
+            for step in &self.steps {
+                let by = step.by.as_ref().map(|by| format!(" ({by})")).unwrap_or_default();
+                writeln!(f, "  {}{by}: {}", step.step, step.outcome.as_str())?;
+            }
+        }
         if !self.rejected.is_empty() {
             writeln!(f, "rejected:")?;
             for rejected in &self.rejected {

@@ -12,7 +12,7 @@ use super::forwarding;
 use super::instead::{is_replaced, name_backend};
 use super::page::{Answer, error_page};
 use super::snippets::{Run, change_input};
-use super::{Ask, Decision, Forward, Live, client_certificate};
+use super::{Ask, Decision, Forward, Live, Stage, client_certificate};
 use crate::backend::{Backend, Protocol};
 use crate::fields::{Fields, HeaderEdits};
 use crate::host::HostName;
@@ -64,26 +64,33 @@ pub(super) type Step<T = ()> = Result<T, Answer>;
 impl Request<'_> {
     /// Passes all steps.
     pub(super) fn pass(&self, table: &Table) -> Decision {
+        self.live.begin(Stage::Blocked);
         if table.blocked.as_ref().is_some_and(|blocked| blocked.blocks(self.facts.head.headers)) {
             return Decision::Answer(self.page(StatusCode::FORBIDDEN, "this client may not ask here"), None);
         }
         let levels = table.host(self.host);
+        self.live.begin(Stage::OtherName);
         if let Some(redirect) = levels.www() {
             return Decision::Answer(self.other_name(redirect), None);
         }
         let of_host = levels.client_certificates();
+        self.live.begin(Stage::HostCertificate);
         if let Some(Err(answer)) = of_host.map(|policy| self.client_certificate(policy, table)) {
             return Decision::Answer(answer, None);
         }
         let way = Way { table, levels, of_host };
         match levels.server_snippet() {
-            Some(snippet) => self.pass_server(snippet, way),
+            Some(snippet) => {
+                self.live.begin(Stage::ServerSnippet);
+                self.pass_server(snippet, way)
+            }
             None => self.pass_host(way, None),
         }
     }
 
     /// Passes what holds for the host, and goes on to what takes the request.
     pub(super) fn pass_host(&self, way: Way<'_>, run: Option<Run<'_>>) -> Decision {
+        self.live.begin(Stage::AppRoot);
         if let Some(answer) = self.app_root(way.levels) {
             return Decision::Answer(answer, None);
         }
@@ -96,6 +103,7 @@ impl Request<'_> {
     /// Looks for what takes the request.
     pub(super) fn pass_found<'t>(&self, way: Way<'t>, mut run: Option<Run<'t>>) -> Decision {
         let Way { table, levels, of_host } = way;
+        self.live.begin(Stage::Route);
         let found = levels.find(self.path);
         if let Some((location, settings)) = run.as_mut().and_then(|run| run.locate(found.as_ref(), self.path)) {
             return self.pass_location(location, settings, way, run);
@@ -115,6 +123,7 @@ impl Request<'_> {
         let request = Request { facts: self.facts.of(route), is_uncovered: levels.is_uncovered(), ..*self };
         // What takes the request may be a rule for more hosts than this one, which asks for something of its own.
         let of_route = levels.client_certificates_of(route).filter(|own| of_host.is_none_or(|of_host| own != &of_host));
+        self.live.begin(Stage::RouteCertificate);
         if let Some(Err(answer)) = of_route.map(|policy| self.client_certificate(policy, table)) {
             return Decision::Answer(answer, Some(route.clone()));
         }
@@ -159,19 +168,24 @@ impl Request<'_> {
     ) -> Step<Passed> {
         let route = found.route;
         let method = self.facts.head.method;
+        self.live.begin(Stage::Method);
         if route.dialect == Dialect::IngressNginx && (*method == Method::TRACE || *method == Method::CONNECT) {
             return Err(self.page(StatusCode::METHOD_NOT_ALLOWED, "this method is not allowed"));
         }
+        self.live.begin(Stage::BodySize);
         self.body_size(route)?;
+        self.live.begin(Stage::MissingSlash);
         if found.lacks_slash {
             return Err(self.with_slash(route));
         }
+        self.live.begin(Stage::Preflight);
         self.preflight(route)?;
         if run.is_none() && route.policy.snippet.is_none() {
             let decided = self.pass_on(found, table, levels, policies, run);
             return decided.map(Passed::Decided);
         }
         let current = run.get_or_insert_with(|| Run::new(self));
+        self.live.begin(Stage::LocationSnippet);
         if !self.run_location(&found, current)? {
             return Ok(Passed::Seeks);
         }
@@ -200,20 +214,24 @@ impl Request<'_> {
         run: &mut Option<Run<'t>>,
     ) -> Step<Decision> {
         let route = found.route;
+        self.live.begin(Stage::Redirect);
         if !self.is_stopped {
             self.redirect(route)?;
         }
+        self.live.begin(Stage::Https);
         self.https(route)?;
         for policy in policies.into_iter().flatten() {
             self.certificate_over_tls(policy, route)?;
         }
         let client = self.facts.client();
         let verdict = run.as_ref().and_then(|run| run.verdict(client));
+        self.live.begin(Stage::Backend);
         let main = self.backend(route, table, verdict)?;
         let backend = self.canary(found.canaries).unwrap_or(main);
         let own = backend;
         let mut state = backend.state();
         let mut backend = backend;
+        self.live.begin(Stage::Endpoints);
         if state.unavailable.is_some() {
             let errors = route.policy.errors.as_ref().filter(|errors| errors.takes_over);
             let other = errors.and_then(|errors| errors.backend.as_ref());
@@ -221,7 +239,9 @@ impl Request<'_> {
             let Some(other) = other else { return Err(self.unavailable("no endpoint of the service is ready")) };
             (backend, state) = other;
         }
+        self.live.begin(Stage::Limit);
         let permit = self.limit(route, client)?;
+        self.live.begin(Stage::Access);
         let auth = self.access(route, client, verdict)?;
         let mut edits = self.facts.request_edits(route.dialect);
         if let Some(sent) = self.sent {
@@ -237,6 +257,7 @@ impl Request<'_> {
             name_backend(route, Some(own), &mut edits);
             edits.set.push((X_CODE, HeaderValue::from_static("503")));
         }
+        self.live.begin(Stage::Rewrite);
         let target = self.target(route, backend, client, &mut edits)?;
         for (name, template) in route.policy.forwarding.iter().flat_map(|nginx| &nginx.set) {
             let value = template.expand(&self.template_facts(route, Some(backend), client));
@@ -281,6 +302,7 @@ impl Request<'_> {
             state,
         });
         let facts = || self.template_facts(route, Some(backend), client);
+        self.live.begin(Stage::Authentication);
         let Some(auth) = auth else {
             if let Some(run) = run {
                 forward.snippet = Some(self.effects(run, facts())?);

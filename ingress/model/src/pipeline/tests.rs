@@ -83,6 +83,7 @@ fn ask(table: &Table, client: &str, tls: Option<Tls>, text: &str) -> Decision {
         instant: std::time::Instant::now(),
         limiter: &crate::policy::Unlimited,
         challenges: &Challenges::default(),
+        trace: None,
     };
     decide(&head, &connection, table, &settings, &HeaderValue::from_static("id"), &live)
 }

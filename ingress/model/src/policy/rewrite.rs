@@ -67,6 +67,12 @@ impl PartialEq for Rewrite {
     }
 }
 
+impl fmt::Display for Rewrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "what {} finds becomes {}", self.pattern.as_str(), self.target)
+    }
+}
+
 impl fmt::Debug for Rewrite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Rewrite({:?} -> {:?} {:?})", self.pattern.as_str(), self.target, self.prefix)

@@ -68,6 +68,7 @@ impl<'a> Record<'a> {
             instant: self.begun.into_std(),
             limiter: &engine.clients,
             challenges: &engine.challenges,
+            trace: None,
         }
     }
 
