@@ -50,7 +50,7 @@ impl RoutePolicy {
                 .as_ref()
                 .map(|cookie| format!("clients stay at their endpoint by the cookie {}", cookie.name)),
         );
-        say("endpoint", self.hash_by.as_ref().map(|hash| format!("chosen by {}", hash.0)));
+        say("endpoint", self.hash_by.as_ref().map(|hash| format!("chosen by {}", hash.key)));
         say(
             "pace",
             self.pace.map(|pace| {
