@@ -7,6 +7,7 @@
 pub mod ask;
 pub mod certificate;
 pub mod challenges;
+pub mod internal;
 pub mod issuer;
 pub mod plan;
 pub mod schedule;

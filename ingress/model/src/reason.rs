@@ -114,7 +114,7 @@ reasons! {
     ACME_INVALID_ISSUER = "AcmeInvalidIssuer";
     /// An Ingress asks for a certificate in a Secret that somebody else wrote.
     ACME_FOREIGN_SECRET = "AcmeForeignSecret";
-    /// A host that no challenge of the issuer can prove.
+    /// A host that no challenge of the issuer can prove, or that it does not sign for.
     ACME_UNPROVABLE_HOST = "AcmeUnprovableHost";
     /// An Ingress asks for a certificate, but a TLS entry of it names no host or no Secret.
     ACME_INCOMPLETE = "AcmeIncomplete";
@@ -134,6 +134,8 @@ reasons! {
     ACME_REFUSED = "AcmeRefused";
     /// A certificate could not be stored.
     ACME_NOT_STORED = "AcmeNotStored";
+    /// The root or the intermediate of a CA of our own can't be used.
+    ACME_AUTHORITY_UNUSABLE = "AcmeAuthorityUnusable";
     /// Not a Problem: a certificate was ordered.
     CERTIFICATE_ORDERED = "CertificateOrdered";
     /// Not a Problem: a certificate was issued.

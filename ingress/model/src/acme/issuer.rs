@@ -1,11 +1,13 @@
 //! Issuers: who is asked for certificates, and how.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use landfall_model::{ObjectKey, ObjectRef, Problem};
 use serde::Deserialize;
 
 use super::challenges::ChallengeKind;
+use super::internal::{self, INTERNAL, Internal, Permitted, Refusal};
 use super::trouble::steady;
 use crate::reason;
 
@@ -49,6 +51,8 @@ pub struct ExternalAccount {
 pub struct Issuer {
     /// What Ingresses call it.
     pub name: String,
+    /// A CA of our own; `None`: one that is asked by ACME.
+    pub internal: Option<Box<Internal>>,
     /// The URL of its directory.
     pub directory: String,
     /// Addresses that the CA writes to.
@@ -92,6 +96,8 @@ impl Default for Ports {
 struct Written {
     directory: String,
     #[serde(default)]
+    authority: Option<internal::Written>,
+    #[serde(default)]
     email: Option<String>,
     #[serde(default)]
     contact: Vec<String>,
@@ -128,6 +134,7 @@ impl Issuer {
         let known = KNOWN.iter().find(|(known, _)| *known == directory);
         Self {
             name: name.to_owned(),
+            internal: (directory == INTERNAL).then(Box::default),
             directory: known.map_or(directory, |(_, url)| url).to_owned(),
             contact: Vec::new(),
             terms_agreed: false,
@@ -143,6 +150,9 @@ impl Issuer {
 
     /// What a certificate depends on besides its names. When it changes, the certificate is ordered anew.
     pub fn fingerprint(&self) -> String {
+        if let Some(internal) = &self.internal {
+            return format!("{INTERNAL} {:?} {}", self.key_type, internal.lifetime);
+        }
         let profile = self.profile.as_deref().unwrap_or("-");
         let chain = self.preferred_chain.as_deref().unwrap_or("-");
         format!("{} {:?} {profile} {chain}", self.directory, self.key_type)
@@ -154,17 +164,46 @@ impl Issuer {
         format!("{:016x}", steady(self.directory.bytes().chain([0]).chain(external.bytes())))
     }
 
-    /// Whether a host can be proven by one of the challenges.
+    /// Whether a host can be proven by one of the challenges, or is one that a CA of our own signs for.
     pub fn proves(&self, host: &str) -> bool {
-        !host.starts_with("*.") || self.challenges.contains(&ChallengeKind::Dns01)
+        self.refusal(host).is_none()
+    }
+
+    /// Why nothing is ordered for a host; `None` if it is.
+    pub fn refusal(&self, host: &str) -> Option<Refusal> {
+        if let Some(internal) = &self.internal {
+            return internal.refusal(&self.name, host);
+        }
+        let is_public = KNOWN.iter().any(|(_, url)| *url == self.directory);
+        let is_address = host.parse::<IpAddr>().is_ok();
+        let (cause, remedy) = if is_address || (is_public && Permitted::is_private(host)) {
+            let cause = format!("issuer {} signs nothing for {host}", self.name);
+            (cause, "ask the CA of our own by the annotation landfall.dev/acme: internal")
+        } else if host.starts_with("*.") && !self.challenges.contains(&ChallengeKind::Dns01) {
+            let cause =
+                format!("a certificate for {host} can be ordered by dns-01 only, which issuer {} has not", self.name);
+            (cause, "name the hosts one by one, or have cert-manager order it")
+        } else {
+            return None;
+        };
+        Some(Refusal { cause, remedy: remedy.to_owned() })
     }
 
     fn parse(name: &str, text: &str) -> Result<Self, String> {
         let written: Written = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
         let mut issuer = Self::new(name, &written.directory);
+        match (&mut issuer.internal, written.authority) {
+            (Some(internal), Some(written)) => **internal = Internal::parse(&written)?,
+            (None, Some(_)) => return Err(format!("authority is for directory: {INTERNAL} only")),
+            (_, None) => {}
+        }
+        if issuer.internal.is_some() {
+            issuer.key_type = written.key_type;
+            return Ok(issuer);
+        }
         if !issuer.directory.starts_with("https://") {
             return Err(format!(
-                "directory {:?} is neither https://… nor letsencrypt or letsencrypt-staging",
+                "directory {:?} is neither https://… nor letsencrypt, letsencrypt-staging or internal",
                 written.directory
             ));
         }
@@ -241,10 +280,47 @@ mod tests {
     }
 
     #[test]
+    fn a_ca_of_our_own_is_an_issuer_too() {
+        let text = "directory: internal\nkeyType: ecdsa-p384\nauthority:\n  permitted: [lan, 10.0.0.0/8]\n  lifetime: \
+                    12h\n  intermediateLifetime: 30d\n  root: ns/root\n";
+        let (issuers, problems) = parse(text);
+        assert!(problems.is_empty(), "{problems:?}");
+        let issuer = &issuers["le"];
+        let internal = issuer.internal.as_deref().unwrap();
+        assert_eq!(issuer.fingerprint(), "internal EcdsaP384 12h");
+        assert_eq!(internal.root, Some(ObjectKey::new("ns", "root")));
+        assert_eq!(internal.intermediate_lifetime.to_string(), "30d");
+        assert!(issuer.proves("*.lan") && issuer.proves("10.0.0.1") && !issuer.proves("a.internal"));
+        assert!(issuer.refusal("a.example").is_some_and(|refusal| refusal.remedy.contains("landfall.dev/acme")));
+        let (issuers, _) = parse("directory: internal");
+        assert_eq!(issuers["le"].internal.as_deref(), Some(&Internal::default()));
+    }
+
+    #[test]
+    fn a_public_ca_is_not_asked_for_what_it_can_not_sign() {
+        let issuer = Issuer::new("a", "letsencrypt");
+        for host in ["nas.home.arpa", "192.168.1.1", "8.8.8.8", "*.example.com"] {
+            assert!(!issuer.proves(host), "{host}");
+        }
+        assert!(issuer.proves("example.com"));
+        // One's own ACME server may.
+        assert!(Issuer::new("a", "https://ca.home.arpa/directory").proves("nas.home.arpa"));
+    }
+
+    #[test]
     fn a_bad_one_is_left_out_and_named() {
-        for text in
-            ["directory: [", "email: a@b.example", "directory: http://plain.example", "directory: letsencrypt\nmail: x"]
-        {
+        for text in [
+            "directory: [",
+            "email: a@b.example",
+            "directory: http://plain.example",
+            "directory: letsencrypt\nmail: x",
+            "directory: letsencrypt\nauthority: {}",
+            "directory: internal\nauthority: {permitted: ['a b']}",
+            "directory: internal\nauthority: {lifetime: 7}",
+            "directory: internal\nauthority: {lifetime: 200d}",
+            "directory: internal\nauthority: {lifetime: 400d, intermediateLifetime: 1000d}",
+            "directory: internal\nauthority: {root: name}",
+        ] {
             let (issuers, problems) = parse(text);
             assert!(issuers.is_empty() && problems.len() == 1, "{text}");
             assert_eq!(problems[0].field, "data[le]");

@@ -158,11 +158,8 @@ impl World {
         }
         let facts = existing.and_then(|existing| existing.certificate.as_ref());
         let Some(facts) = facts else { return self.make(desired, issuer, due, Reasons::default()) };
-        let existing_is_of = |existing: &Existing| {
-            existing.issuer.as_deref() == Some(&*issuer.name) && existing.fingerprint == Some(issuer.fingerprint())
-        };
         let renews = self.renews_at(&desired.secret, facts);
-        let is_other = !existing.is_some_and(existing_is_of);
+        let is_other = !existing.is_some_and(|existing| self.is_of(existing, issuer));
         let is_missing = due.iter().any(|host| !facts.covers(host));
         if !is_other && !is_missing && now < renews {
             return Verdict::Wait(Some(retry.map_or(renews, |retry| retry.min(renews))));
@@ -209,7 +206,9 @@ impl World {
             return;
         };
         let id = existing.certificate.as_ref().and_then(|facts| facts.id.as_ref());
-        let is_ours = existing.is_managed && existing.issuer.as_deref() == Some(&*issuer.name);
+        // A CA of our own has nothing to say that is not known here.
+        let is_ours =
+            existing.is_managed && issuer.internal.is_none() && existing.issuer.as_deref() == Some(&*issuer.name);
         let Some(id) = id.filter(|_| is_ours) else { return };
         let renewal = self.remembered(&desired.secret).and_then(|state| state.renewal.as_ref());
         match renewal.filter(|renewal| renewal.id == *id) {

@@ -25,6 +25,10 @@ pub enum Kind {
     Refused,
     /// The certificate could not be stored.
     Storing,
+    /// A CA of our own can't be used.
+    Authority,
+    /// A CA of our own must not sign for the host.
+    NotPermitted,
 }
 
 const MINUTE: u64 = 60;
@@ -42,6 +46,8 @@ impl Kind {
             Self::Caa => reason::ACME_FORBIDDEN_BY_CAA,
             Self::Refused => reason::ACME_REFUSED,
             Self::Storing => reason::ACME_NOT_STORED,
+            Self::Authority => reason::ACME_AUTHORITY_UNUSABLE,
+            Self::NotPermitted => reason::ACME_UNPROVABLE_HOST,
         }
     }
 
@@ -59,7 +65,8 @@ impl Kind {
                 &[5 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 6 * HOUR, 12 * HOUR]
             }
             Self::Refused => &[10 * MINUTE, HOUR, 3 * HOUR, 12 * HOUR, 24 * HOUR],
-            Self::Storing => &[5, 15, MINUTE, 5 * MINUTE, 10 * MINUTE],
+            // These ask nobody but us and the API server.
+            Self::Storing | Self::Authority | Self::NotPermitted => &[5, 15, MINUTE, 5 * MINUTE, 10 * MINUTE],
         }
     }
 }

@@ -196,19 +196,16 @@ impl World {
         }
         let mut problems = Vec::new();
         let issuer = self.issuers.get(&desired.issuer);
-        for host in desired.hosts.iter().filter(|host| issuer.is_some_and(|issuer| !issuer.proves(host))) {
-            let cause = format!(
-                "a certificate for {host} can be ordered by dns-01 only, which issuer {} has not",
-                desired.issuer
-            );
-            let remedy = "name the hosts one by one, or have cert-manager order it";
-            problems.push(problem(reason::ACME_UNPROVABLE_HOST, cause).at("spec.tls", host).remedy(remedy));
+        for (host, refusal) in desired.hosts.iter().filter_map(|host| Some((host, issuer?.refusal(host)?))) {
+            let problem = problem(reason::ACME_UNPROVABLE_HOST, refusal.cause);
+            problems.push(problem.at("spec.tls", host).remedy(refusal.remedy));
         }
         let told = |trouble: &Trouble, subject: String| {
             let cause = match trouble.kind {
                 Kind::SelfCheck => format!("the CA could not reach {subject}: {}", trouble.error),
                 Kind::Storing => format!("the certificate for {subject} can't be stored: {}", trouble.error),
                 Kind::Unreachable => format!("issuer {} can't be reached: {}", desired.issuer, trouble.error),
+                Kind::Authority => format!("the CA of issuer {} can't be used: {}", desired.issuer, trouble.error),
                 _ => format!("issuer {} says of {subject}: {}", desired.issuer, trouble.error),
             };
             problem(trouble.kind.reason(), cause).remedy(trouble.remedy.clone())

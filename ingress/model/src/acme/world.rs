@@ -8,6 +8,7 @@ use landfall_model::{Change, ObjectKey, Problem};
 
 use super::ask::Asked;
 use super::certificate::Existing;
+use super::internal::INTERNAL;
 use super::issuer::{self, Issuer};
 use super::state::{CertificateState, OrderState, Renewal, State};
 use super::trouble::{Failure, Kind, Trouble};
@@ -36,10 +37,12 @@ pub struct World {
     /// Those that are kept beside a folder of manifests.
     kept: Store<Existing>,
     pub(super) issuers: BTreeMap<String, Issuer>,
-    /// The issuer of the flags.
-    own: Option<Issuer>,
+    /// The issuers of the flags.
+    own: Vec<Issuer>,
     pub(super) issuer_problems: Vec<Problem>,
     pub(super) state: State,
+    /// The root that certificates of a CA of our own end at now, by issuer, as far as it is known.
+    roots: BTreeMap<String, String>,
     /// Until when what was issued is not ordered again, whatever the watch says.
     pub(super) settling: BTreeMap<ObjectKey, u64>,
 }
@@ -73,9 +76,9 @@ pub struct Outcome {
 }
 
 impl World {
-    /// A world with the issuer that flags describe.
-    pub fn new(own: Option<Issuer>, place: Place) -> Self {
-        let mut world = Self { place, own, ..Self::default() };
+    /// A world with the issuers that flags describe.
+    pub fn new(own: impl IntoIterator<Item = Issuer>, place: Place) -> Self {
+        let mut world = Self { place, own: own.into_iter().collect(), ..Self::default() };
         world.set_issuers(None);
         world
     }
@@ -100,11 +103,11 @@ impl World {
         self.existing.get(key).or_else(|| self.kept.get(key))
     }
 
-    /// Takes in the issuers of a `ConfigMap`; `None`: there is no such map. The flags' issuer stays unless the map has
-    /// one of its name.
+    /// Takes in the issuers of a `ConfigMap`; `None`: there is no such map. Those of the flags stay unless the map has
+    /// one of their name.
     pub fn set_issuers(&mut self, map: Option<(&ObjectKey, &BTreeMap<String, String>)>) {
         let (mut issuers, problems) = map.map(|(key, data)| issuer::read(key, data)).unwrap_or_default();
-        if let Some(own) = &self.own {
+        for own in &self.own {
             issuers.entry(own.name.clone()).or_insert_with(|| own.clone());
         }
         // An issuer that was mended is asked at once.
@@ -114,6 +117,24 @@ impl World {
         }
         self.issuers = issuers;
         self.issuer_problems = problems;
+    }
+
+    /// Takes in which root the certificates of a CA of our own end at.
+    pub fn rooted(&mut self, issuer: &str, root: &str) {
+        self.roots.insert(issuer.to_owned(), root.to_owned());
+    }
+
+    /// Whether a certificate is what the issuer would make of the same names today.
+    pub(super) fn is_of(&self, existing: &Existing, issuer: &Issuer) -> bool {
+        let rest = existing.fingerprint.as_deref().and_then(|noted| noted.strip_prefix(&issuer.fingerprint()));
+        let is_same = match (rest, &issuer.internal) {
+            (Some(rest), Some(_)) => match self.roots.get(&issuer.name) {
+                Some(root) => rest.strip_prefix(' ') == Some(root),
+                None => rest.is_empty() || rest.starts_with(' '),
+            },
+            (rest, _) => rest == Some(""),
+        };
+        is_same && existing.issuer.as_deref() == Some(&*issuer.name)
     }
 
     /// Takes over what others have tried.
@@ -157,10 +178,13 @@ impl World {
         all
     }
 
-    /// The issuer that is meant where none is named: the one called `default`, else the only one.
+    /// The issuer that is meant where none is named: the one called `default`, else the only one. The one called
+    /// `internal` is always there, and is meant where there is no other.
     fn default_issuer(&self) -> String {
-        match self.issuers.keys().next() {
-            Some(only) if self.issuers.len() == 1 => only.clone(),
+        let mut others = self.issuers.keys().filter(|name| *name != INTERNAL);
+        match (others.next(), others.next()) {
+            (Some(only), None) => only.clone(),
+            (None, _) if self.issuers.contains_key(INTERNAL) => INTERNAL.to_owned(),
             _ => issuer::DEFAULT.to_owned(),
         }
     }

@@ -318,3 +318,47 @@ fn what_was_issued_is_not_ordered_again_before_the_watch_shows_it() {
     world.tidy(&BTreeSet::new());
     assert!(world.state().certificates.is_empty());
 }
+
+/// A CA of our own as the only issuer.
+fn internal_world(hosts: &[&str]) -> World {
+    let mut world = World::new([Issuer::new("internal", "internal")], Place::Watched);
+    world.ask([asked("a", hosts)].into());
+    world
+}
+
+/// What it has issued, noted as of this root.
+fn internal_secret(hosts: &[&str], root: &str) -> Secret {
+    let mut secret = secret("a", hosts, true);
+    let fingerprint = format!("{} {root}", Issuer::new("internal", "internal").fingerprint());
+    let annotations = [(ISSUER.to_owned(), "internal".to_owned()), (FINGERPRINT.to_owned(), fingerprint)];
+    secret.metadata.annotations = Some(annotations.into());
+    secret
+}
+
+#[test]
+fn a_ca_of_our_own_signs_for_what_nobody_else_does_and_says_what_it_does_not() {
+    let world = internal_world(&["nas.home.arpa", "*.lan", "shop.example.com"]);
+    let plan = world.plan(START, &BTreeSet::new());
+    assert_eq!(plan.orders[0].hosts, hosts(&["*.lan", "nas.home.arpa"]));
+    assert_eq!(plan.problems.len(), 1);
+    let problem = &plan.problems[0];
+    assert_eq!(problem.reason, reason::ACME_UNPROVABLE_HOST);
+    assert!(problem.to_string().contains("shop.example.com") && problem.to_string().contains("--ca-permitted"));
+    // Beside another issuer it is asked by name only.
+    let mut world = World::new([issuer(), Issuer::new("internal", "internal")], Place::Watched);
+    world.ask([asked("a", &["a.example"])].into());
+    assert_eq!(world.plan(START, &BTreeSet::new()).orders[0].issuer.name, "default");
+}
+
+#[test]
+fn another_root_makes_another_certificate_and_an_unknown_one_does_not() {
+    let mut world = internal_world(&["nas.home.arpa"]);
+    put(&mut world, internal_secret(&["nas.home.arpa"], "one"));
+    assert!(orders(&world, START).is_empty(), "the root is not known yet");
+    assert!(world.plan(START, &BTreeSet::new()).checks.is_empty(), "nobody is asked when to renew");
+    world.rooted("internal", "one");
+    assert!(orders(&world, START).is_empty());
+    assert_eq!(orders(&world, START + 61 * DAY).len(), 1, "it is renewed after two thirds");
+    world.rooted("internal", "two");
+    assert_eq!(orders(&world, START).len(), 1);
+}
