@@ -4,6 +4,7 @@
 //! in the `store::Store`: objects of the API server, or the files of a state folder.
 
 mod account;
+mod authority;
 mod edge;
 mod failure;
 mod https;
@@ -16,5 +17,7 @@ mod runner;
 pub mod settings;
 mod store;
 
+pub(crate) use authority::Roots;
 pub(crate) use link::Link;
 pub(crate) use runner::{InCluster, Parts, start};
+pub(crate) use store::ROOTS;

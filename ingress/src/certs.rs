@@ -64,8 +64,13 @@ fn text(list: &[Value]) -> String {
             let covered = if host["isCovered"] == true { "has a certificate" } else { "has none" };
             let _ = write!(text, "  {}: {covered}", word(&host["host"]));
             if let Some(error) = host["lastError"].as_str() {
-                let _ =
-                    write!(text, "; failed {} times, next try {}: {error}", host["failures"], when(&host["nextTry"]));
+                let _ = match host["failures"].as_u64() {
+                    // Nothing was tried: its issuer does not sign for it.
+                    Some(0) | None => write!(text, ": {error}"),
+                    Some(failures) => {
+                        write!(text, "; failed {failures} times, next try {}: {error}", when(&host["nextTry"]))
+                    }
+                };
             }
             if let Some(remedy) = host["remedy"].as_str() {
                 let _ = write!(text, "; {remedy}");

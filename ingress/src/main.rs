@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use landfall_ingress::cli::{Cli, Command};
-use landfall_ingress::{certs, check, explain, migrate, serve};
+use landfall_ingress::{ca, certs, check, explain, migrate, serve};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Migrate(args) => migrate::run(&args),
         Command::Certs(args) => certs::run(&args),
+        Command::Ca(args) => ca::run(&args),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("landfall-ingress: {error:#}");

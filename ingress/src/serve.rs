@@ -20,7 +20,7 @@ use landfall_shared::source::{Source, kubernetes, manifests};
 use landfall_shared::telemetry;
 use tokio::time::sleep;
 
-use crate::acme::{self, InCluster, Parts};
+use crate::acme::{self, InCluster, Parts, Roots};
 use crate::cli::{MetricNames, ServeArgs, TrafficArgs};
 use crate::control::Control;
 use crate::debug;
@@ -34,6 +34,9 @@ use crate::publish::{self, identity, own_namespace};
 use crate::resolve::Resolver;
 use crate::status::StatusBoard;
 use crate::uids::Uids;
+
+/// By which phones offer to install a certificate (RFC 5280 has none for a text, but they take it).
+const CERTIFICATE: &str = "application/x-x509-ca-cert";
 
 /// Serves until a signal ends it.
 pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
@@ -92,6 +95,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let mut model = args.model.settings(origin.settings(), origin.publish(args));
     model.asking = args.acme.asking();
     let challenges = Arc::new(Challenges::default());
+    let roots = Arc::new(Roots::default());
     let Source { batches, view } = origin.start(args, &model.publish)?;
 
     let mut config = DataPlaneConfig::new(table.clone(), drain.clone(), Arc::new(traffic));
@@ -102,9 +106,10 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let awaited = view.clone();
     readiness.provider(move || awaited.awaited().into_iter().map(|kind| format!("the list of {kind}")).collect());
     let (shown, source_view, ready) = (board.clone(), view.clone(), readiness.clone());
-    let in_force = table.clone();
+    let (in_force, shown_roots) = (table.clone(), roots.clone());
     let admin = Admin::new(readiness, registry, move || shown.to_json(ready.is_ready(), &source_view))
-        .debug("routes", move || debug::routes(&in_force.load()));
+        .debug("routes", move || debug::routes(&in_force.load()))
+        .file("/ca.crt", CERTIFICATE, move || shown_roots.text());
     let admin = Page { table: table.clone(), live }.serve(admin, args);
     let address = admin.serve(args.admin).await.with_context(|| format!("cannot listen on {}", args.admin))?;
     tracing::info!(%address, "admin port is open");
@@ -128,7 +133,8 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
                 "--no-status leaves no Lease to decide which replica orders certificates; remove it or the --acme flags"
             );
         }
-        let (link, kept) = acme::start(&args.acme, Parts { cluster, challenges, board: board.clone(), metrics })?;
+        let (link, kept) =
+            acme::start(&args.acme, Parts { cluster, challenges, roots, board: board.clone(), metrics })?;
         compiler.apply(kept);
         acme = Some(link);
     }

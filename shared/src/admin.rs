@@ -46,6 +46,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 pub type SharedRegistry = Arc<Mutex<Registry>>;
 
 type Text = Box<dyn Fn() -> String + Send + Sync>;
+type File = (&'static str, Box<dyn Fn() -> Option<String> + Send + Sync>);
 
 /// What the admin port shows. Build it, then [`Admin::serve`].
 pub struct Admin {
@@ -57,6 +58,7 @@ pub struct Admin {
     access: Access,
     assets: Vec<Asset>,
     questions: BTreeMap<&'static str, Handler>,
+    files: BTreeMap<&'static str, File>,
 }
 
 impl fmt::Debug for Admin {
@@ -81,6 +83,7 @@ impl Admin {
             access: Access::new(PageArgs::default(), None),
             assets: Vec::new(),
             questions: BTreeMap::new(),
+            files: BTreeMap::new(),
         }
     }
 
@@ -121,6 +124,18 @@ impl Admin {
         answer: impl Fn(Query) -> BoxFuture<'static, Answer> + Send + Sync + 'static,
     ) -> Self {
         self.questions.insert(path, Box::new(answer));
+        self
+    }
+
+    /// Adds a page of this media type at `path`, which is answered with 404 as long as there is nothing in it.
+    #[must_use]
+    pub fn file(
+        mut self,
+        path: &'static str,
+        media_type: &'static str,
+        content: impl Fn() -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.files.insert(path, (media_type, Box::new(content)));
         self
     }
 
@@ -187,6 +202,13 @@ impl Admin {
             "/metrics" => self.metrics(),
             "/status" => whole(StatusCode::OK, "application/json", format!("{}\n", (self.status)())),
             "/debug" | "/debug/" if !self.debug.is_empty() => whole(StatusCode::OK, TEXT, self.debug_pages()),
+            path if self.files.contains_key(path) => {
+                let found = self.files.get(path).and_then(|(kind, content)| Some((*kind, content()?)));
+                match found {
+                    Some((kind, text)) => whole(StatusCode::OK, kind, text),
+                    None => whole(StatusCode::NOT_FOUND, TEXT, "there is nothing here yet\n"),
+                }
+            }
             path => match path.strip_prefix("/debug/").and_then(|name| self.debug.get(name)) {
                 Some(text) => whole(StatusCode::OK, TEXT, text()),
                 None => self.of_page(request, peer).await,
@@ -218,7 +240,7 @@ impl Admin {
 
     fn all_pages(&self) -> String {
         let questions = self.questions.keys().fold(String::new(), |names, name| names + name + "\n");
-        format!("/healthz\n/livez\n/readyz\n/metrics\n/status\n{questions}{}", self.debug_pages())
+        format!("/healthz\n/livez\n/readyz\n/metrics\n/status\n{questions}{}{}", self.file_pages(), self.debug_pages())
     }
 
     fn debug_pages(&self) -> String {
@@ -232,6 +254,10 @@ impl Admin {
         } else {
             whole(StatusCode::SERVICE_UNAVAILABLE, TEXT, awaited.join("\n") + "\n")
         }
+    }
+
+    fn file_pages(&self) -> String {
+        self.files.keys().flat_map(|path| [path, "\n"]).collect()
     }
 
     fn metrics(&self) -> Response<Body> {
@@ -284,7 +310,9 @@ mod tests {
             .page(PageArgs::default(), [index])
             .question("/status/echo", |query| {
                 Box::pin(async move { Answer::Json(query.get("text").unwrap_or("nothing").to_owned()) })
-            });
+            })
+            .file("/ca.crt", "application/x-x509-ca-cert", || Some("the root\n".into()))
+            .file("/later", "text/plain", || None);
         let address = admin.serve("127.0.0.1:0".parse().unwrap()).await.unwrap();
 
         assert!(get(address, "GET /healthz").await.starts_with("HTTP/1.1 200"));
@@ -303,6 +331,10 @@ mod tests {
         assert!(get(address, "GET /status/echo?text=a+b").await.ends_with("a b"));
         let elsewhere = get_as(address, "GET /status/echo", "attacker.example").await;
         assert!(elsewhere.starts_with("HTTP/1.1 403") && elsewhere.contains("--page-host"), "{elsewhere}");
+        assert!(get(address, "GET /").await.contains("/ca.crt\n"));
+        let file = get(address, "GET /ca.crt").await;
+        assert!(file.contains("the root") && file.contains("content-type: application/x-x509-ca-cert"), "{file}");
+        assert!(get(address, "GET /later").await.starts_with("HTTP/1.1 404"));
         assert!(get(address, "GET /nothing").await.starts_with("HTTP/1.1 404"));
         assert!(get(address, "POST /status").await.starts_with("HTTP/1.1 405"));
         let head = get(address, "HEAD /healthz").await;

@@ -8,6 +8,7 @@ use landfall_ingress_model::acme::challenges::{Board, Challenge, Challenges};
 use landfall_ingress_model::acme::world::World;
 use landfall_model::ObjectKey;
 
+use super::authority::Roots;
 use super::names::Names;
 use super::proofs;
 use super::settings::SelfCheck;
@@ -28,6 +29,9 @@ pub(super) struct Edge {
     pub(super) spread: Duration,
     /// Held while an account is opened.
     pub(super) accounts: tokio::sync::Mutex<()>,
+    /// Held while a CA of our own is opened or changed.
+    pub(super) authorities: tokio::sync::Mutex<()>,
+    pub(super) roots: Arc<Roots>,
     challenges: Arc<Challenges>,
     memory: Mutex<Memory>,
     /// What was written last; held while it is.
@@ -40,12 +44,23 @@ impl Edge {
         names: Names,
         self_check: SelfCheck,
         challenges: Arc<Challenges>,
+        roots: Arc<Roots>,
         world: World,
     ) -> Self {
         let spread = store.spread();
         let memory = Mutex::new(Memory { world, board: Board::new() });
-        let (accounts, saved) = (tokio::sync::Mutex::default(), tokio::sync::Mutex::default());
-        Self { store, names, self_check, spread, accounts, challenges, memory, saved }
+        Self {
+            store,
+            names,
+            self_check,
+            spread,
+            accounts: tokio::sync::Mutex::default(),
+            authorities: tokio::sync::Mutex::default(),
+            roots,
+            challenges,
+            memory,
+            saved: tokio::sync::Mutex::default(),
+        }
     }
 
     pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {

@@ -13,17 +13,17 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use landfall_ingress_model::acme::certificate::{self, Existing, FINGERPRINT, Facts, ISSUER, LABEL, MANAGED};
 use landfall_ingress_model::acme::challenges::{Challenge, ChallengeKind};
-use landfall_ingress_model::acme::issuer::KeyType;
 use landfall_ingress_model::acme::plan::Order;
 use landfall_ingress_model::acme::state::OrderState;
 use landfall_ingress_model::acme::trouble::{Failure, Kind};
 use landfall_ingress_model::acme::world::Outcome;
-use rcgen::{CertificateParams, DistinguishedName, KeyPair, RsaKeySize};
+use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use tokio::time::timeout;
 
 use super::account::Session;
+use super::authority;
 use super::edge::{Edge, PROBE};
 use super::failure;
 use super::probe;
@@ -68,6 +68,9 @@ fn storing(error: &dyn std::fmt::Display) -> Failure {
 
 /// Carries out an order.
 pub(super) async fn carry_out(edge: Arc<Edge>, order: Order) -> Outcome {
+    if order.issuer.internal.is_some() {
+        return authority::carry_out(edge, order).await;
+    }
     let name = order.secret.to_string();
     let mut run = Run { edge: &edge, order: &order, unproven: Vec::new() };
     let outcome = match timeout(ORDER, run.all()).await {
@@ -229,7 +232,7 @@ impl Run<'_> {
         let stored = self.edge.store.key(&self.order.secret).await.map_err(|error| storing(&error))?;
         let key = match (order.state().status, stored.and_then(|pem| KeyPair::from_pem(&pem).ok())) {
             (OrderStatus::Ready, _) => {
-                let key = generate(self.order.issuer.key_type).map_err(|error| storing(&error))?;
+                let key = authority::key(self.order.issuer.key_type).map_err(|error| storing(&error))?;
                 let kept = self.edge.store.save_key(&self.order.secret, Some(&key.serialize_pem())).await;
                 kept.map_err(|error| storing(&error))?;
                 order
@@ -359,26 +362,26 @@ impl Run<'_> {
         if Facts::read(chain.as_bytes()).is_none() {
             return Err(bad("the CA's certificate can't be read".to_owned()));
         }
-        let secret = self.secret(chain, &key.serialize_pem());
+        let secret = secret(self.order, chain, &key.serialize_pem(), self.order.issuer.fingerprint());
         self.edge.store.put(&self.order.secret, &secret).await.map_err(|error| storing(&error))?;
         Ok(Some(Existing::read(&secret)))
     }
+}
 
-    fn secret(&self, chain: &str, key: &str) -> Secret {
-        let issuer = &self.order.issuer;
-        let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
-        let mut secret = Secret {
-            type_: Some("kubernetes.io/tls".to_owned()),
-            data: Some([("tls.crt".to_owned(), bytes(chain)), ("tls.key".to_owned(), bytes(key))].into()),
-            ..Secret::default()
-        };
-        secret.metadata.name = Some(self.order.secret.name().to_owned());
-        secret.metadata.namespace = Some(self.order.secret.namespace().to_owned());
-        secret.metadata.labels = Some([(LABEL.to_owned(), MANAGED.to_owned())].into());
-        let annotations = [(ISSUER.to_owned(), issuer.name.clone()), (FINGERPRINT.to_owned(), issuer.fingerprint())];
-        secret.metadata.annotations = Some(annotations.into());
-        secret
-    }
+/// The Secret that an order makes of chain and key.
+pub(super) fn secret(order: &Order, chain: &str, key: &str, fingerprint: String) -> Secret {
+    let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
+    let mut secret = Secret {
+        type_: Some("kubernetes.io/tls".to_owned()),
+        data: Some([("tls.crt".to_owned(), bytes(chain)), ("tls.key".to_owned(), bytes(key))].into()),
+        ..Secret::default()
+    };
+    secret.metadata.name = Some(order.secret.name().to_owned());
+    secret.metadata.namespace = Some(order.secret.namespace().to_owned());
+    secret.metadata.labels = Some([(LABEL.to_owned(), MANAGED.to_owned())].into());
+    let annotations = [(ISSUER.to_owned(), order.issuer.name.clone()), (FINGERPRINT.to_owned(), fingerprint)];
+    secret.metadata.annotations = Some(annotations.into());
+    secret
 }
 
 /// The certificate that an order replaces, from the form that the CA knows it in (RFC 9773 section 4.1).
@@ -396,15 +399,6 @@ fn is_about_replacing(problem: &instant_acme::Problem) -> bool {
     let kind = problem.r#type.as_deref().unwrap_or_default();
     let says_so = problem.detail.as_deref().is_some_and(|detail| detail.contains("replace"));
     kind.ends_with(":alreadyReplaced") || problem.status == Some(409) || says_so
-}
-
-fn generate(kind: KeyType) -> Result<KeyPair, rcgen::Error> {
-    match kind {
-        KeyType::EcdsaP256 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256),
-        KeyType::EcdsaP384 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384),
-        KeyType::Rsa2048 => KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048),
-        KeyType::Rsa4096 => KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_4096),
-    }
 }
 
 /// What the CA signs: the names and the key, nothing else.

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::account::Session;
+use super::authority::{Roots, Tending};
 use super::edge::Edge;
 use super::link::{Link, Told};
 use super::names::Names;
@@ -49,6 +50,8 @@ pub(crate) struct Parts {
     pub(crate) cluster: Option<InCluster>,
     /// What the data path answers.
     pub(crate) challenges: Arc<Challenges>,
+    /// What devices are to trust.
+    pub(crate) roots: Arc<Roots>,
     /// `/status`.
     pub(crate) board: Arc<StatusBoard>,
     /// Counts.
@@ -71,10 +74,10 @@ pub(crate) fn start(args: &AcmeArgs, parts: Parts) -> anyhow::Result<(Link, Vec<
     let (told, heard) = mpsc::unbounded_channel();
     let (problems, problems_seen) = watch::channel(Arc::from(Vec::new()));
     let (secrets, secrets_seen) = mpsc::unbounded_channel();
-    let Parts { cluster, challenges, board, metrics } = parts;
+    let Parts { cluster, challenges, roots, board, metrics } = parts;
     let manifests = Manifests::default();
     let place = if cluster.is_some() { Place::Watched } else { Place::Stored };
-    let mut world = World::new(args.issuer()?, place);
+    let mut world = World::new(args.issuers()?, place);
     let (store, kept) = if let Some(InCluster { client, namespace, lease, .. }) = &cluster {
         (Store::Cluster(Cluster::new(client.clone(), namespace.clone(), lease)), Vec::new())
     } else {
@@ -86,10 +89,12 @@ pub(crate) fn start(args: &AcmeArgs, parts: Parts) -> anyhow::Result<(Link, Vec<
         world.keep(secret);
     }
     let initial = kept.into_iter().map(|secret| Input::NamedSecret(Change::Apply(secret))).collect();
-    let edge = Edge::new(store, Names::new(&args.acme_dns), args.acme_self_check, challenges, world);
+    let edge = Edge::new(store, Names::new(&args.acme_dns), args.acme_self_check, challenges, roots, world);
     let runner = Runner {
         edge: Arc::new(edge),
         issuers: args.acme_issuers.clone(),
+        default: args.acme_default.clone(),
+        tending: Tending::default(),
         maps: Named::new(cluster.as_ref().map(|cluster| cluster.client.clone()), Input::NamedConfigMap),
         cluster,
         manifests,
@@ -127,6 +132,9 @@ struct FolderWatch {
 struct Runner {
     edge: Arc<Edge>,
     issuers: Option<ObjectKey>,
+    /// The issuer of Ingresses that name none.
+    default: Option<String>,
+    tending: Tending,
     maps: Named<ConfigMap>,
     cluster: Option<InCluster>,
     manifests: Manifests,
@@ -145,7 +153,8 @@ struct Runner {
 impl Runner {
     async fn run(mut self, mut heard: mpsc::UnboundedReceiver<Told>) {
         if let Store::Cluster(cluster) = &self.edge.store {
-            let wanted: BTreeSet<ObjectKey> = self.issuers.iter().cloned().chain([cluster.board()]).collect();
+            let wanted: BTreeSet<ObjectKey> =
+                self.issuers.iter().cloned().chain([cluster.board(), cluster.roots()]).collect();
             self.maps.watch(&wanted);
         }
         let mut leader = self.cluster.as_ref().map(|cluster| cluster.leader.clone());
@@ -231,11 +240,16 @@ impl Runner {
             Change::Apply(map) => Some(&**map),
             Change::Delete(_) | Change::Replace(_) => None,
         };
-        let own = match &self.edge.store {
-            Store::Cluster(cluster) => Some(cluster.board()),
-            Store::Folder(_) => None,
+        let (own, roots) = match &self.edge.store {
+            Store::Cluster(cluster) => (Some(cluster.board()), Some(cluster.roots())),
+            Store::Folder(_) => (None, None),
         };
-        if key_of(&change) != own {
+        let key = key_of(&change);
+        if key == roots {
+            if matches!(self.lead, Lead::Follows) {
+                self.edge.roots.follow(Cluster::read_roots(map));
+            }
+        } else if key != own {
             self.issuers_changed(&change);
         } else if matches!(self.lead, Lead::Follows) {
             match Cluster::read(map) {
@@ -284,7 +298,8 @@ impl Runner {
                 let _ = self.secrets.send(Input::NamedSecret(Change::Apply(secret)));
             }
             if self.folder.lock.is_none() {
-                match folder.load() {
+                let roots = folder.roots().map(|roots| self.edge.roots.follow(roots));
+                match roots.and_then(|()| folder.load()) {
                     Ok(shared) => self.edge.follow(shared),
                     Err(error) => tracing::warn!(%error, "what the leader shares can't be read"),
                 }
@@ -302,7 +317,11 @@ impl Runner {
                 self.running.clear();
                 self.lead = Lead::Follows;
             }
-            (Lead::Follows, true) => self.lead = Lead::Takes,
+            (Lead::Follows, true) => {
+                self.lead = Lead::Takes;
+                // Others may have looked after the roots meanwhile.
+                self.tending = Tending::default();
+            }
             _ => {}
         }
         if matches!(self.lead, Lead::Takes) {
@@ -325,11 +344,14 @@ impl Runner {
         let now = unix_now().as_secs();
         let running: BTreeSet<ObjectKey> = self.running.keys().cloned().collect();
         let leads = matches!(self.lead, Lead::Leads);
+        let mut tend = None;
         if leads {
             self.edge.tidy(&running);
+            tend = self.tending.tend(&self.edge, self.default.as_deref(), now).await;
         }
         let plan = self.edge.memory().world.plan(now, &running);
-        let mut pause = plan.next.map_or(LONGEST_PAUSE, |next| Duration::from_secs(next.saturating_sub(now).max(1)));
+        let next = plan.next.into_iter().chain(tend).min();
+        let mut pause = next.map_or(LONGEST_PAUSE, |next| Duration::from_secs(next.saturating_sub(now).max(1)));
         self.tell(&plan);
         if leads {
             plan.orders.into_iter().for_each(|order| self.begin(order));

@@ -7,13 +7,14 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use landfall_ingress_model::acme::ask::Asking;
 use landfall_ingress_model::acme::challenges::ChallengeKind;
+use landfall_ingress_model::acme::internal::{INTERNAL, Internal, Lifetime, Permitted};
 use landfall_ingress_model::acme::issuer::{DEFAULT, ExternalAccount, Issuer, KeyType, Ports};
 use landfall_model::ObjectKey;
 
 /// Automatic certificates (ACME). They are on as soon as one of these is given.
 #[derive(Args, Clone, Debug, Default)]
 pub struct AcmeArgs {
-    /// The CA: letsencrypt, letsencrypt-staging or the URL of an ACME directory.
+    /// The CA: letsencrypt, letsencrypt-staging, the URL of an ACME directory, or internal for one of our own.
     #[arg(long, env = "LANDFALL_ACME_DIRECTORY", value_name = "URL")]
     pub acme_directory: Option<String>,
     /// The address that the CA writes to; repeatable.
@@ -64,6 +65,16 @@ pub struct AcmeArgs {
     /// The port at which the CA asks for TLS-ALPN-01; another than 443 only for a CA of tests.
     #[arg(long, env = "LANDFALL_ACME_TLS_PORT", value_name = "PORT", default_value_t = 443)]
     pub acme_tls_port: u16,
+    /// What the CA of our own, the issuer internal, signs for: domains and networks; `default` stands for home.arpa,
+    /// internal, lan, local and the like, and for private networks. The root that is made bears it.
+    #[arg(long, env = "LANDFALL_CA_PERMITTED", value_name = "LIST", value_delimiter = ',')]
+    pub ca_permitted: Vec<String>,
+    /// How long its certificates are valid, such as 7d or 12h.
+    #[arg(long, env = "LANDFALL_CA_LIFETIME", value_name = "TIME", value_parser = Lifetime::parse)]
+    pub ca_lifetime: Option<Lifetime>,
+    /// A Secret with a root for it in ca.crt and ca.key; without it, one is made.
+    #[arg(long, env = "LANDFALL_CA_ROOT", value_name = "NS/NAME", value_parser = object_key)]
+    pub ca_root: Option<ObjectKey>,
     /// Where accounts, certificates and what was tried are kept with --manifests; by default `STATE_DIRECTORY`, which
     /// systemd sets. Whoever reads it has the private keys.
     #[arg(long, env = "LANDFALL_STATE_DIR", value_name = "DIR")]
@@ -119,6 +130,9 @@ impl AcmeArgs {
             || self.acme_accept_terms
             || self.acme_default.is_some()
             || self.acme_issuers.is_some()
+            || !self.ca_permitted.is_empty()
+            || self.ca_lifetime.is_some()
+            || self.ca_root.is_some()
     }
 
     /// For which Ingresses certificates are ordered.
@@ -130,15 +144,53 @@ impl AcmeArgs {
         }
     }
 
-    /// The issuer that the flags describe; `None` where all are in a `ConfigMap`.
-    pub(super) fn issuer(&self) -> anyhow::Result<Option<Issuer>> {
+    /// The issuers that the flags describe: the one called `internal`, and the one called `default` unless all others
+    /// are in a `ConfigMap`.
+    pub(super) fn issuers(&self) -> anyhow::Result<Vec<Issuer>> {
+        let internal = self.internal()?;
+        let own = |name: &str| Issuer {
+            internal: Some(internal.clone().into()),
+            key_type: self.key_type(),
+            ..Issuer::new(name, INTERNAL)
+        };
         let is_described = self.acme_directory.is_some() || !self.acme_email.is_empty() || self.acme_accept_terms;
-        if !is_described && self.acme_issuers.is_some() {
-            return Ok(None);
+        let is_internal = self.acme_default.as_deref() == Some(INTERNAL);
+        let mut issuers = vec![own(INTERNAL)];
+        if self.acme_directory.as_deref() == Some(INTERNAL) {
+            issuers.push(own(DEFAULT));
+        } else if is_described || (self.acme_issuers.is_none() && !is_internal) {
+            issuers.push(self.public()?);
         }
+        Ok(issuers)
+    }
+
+    fn internal(&self) -> anyhow::Result<Internal> {
+        let mut internal = Internal { root: self.ca_root.clone(), ..Internal::default() };
+        if !self.ca_permitted.is_empty() {
+            let permitted = Permitted::parse(&self.ca_permitted);
+            internal.permitted = permitted.map_err(|error| anyhow::anyhow!("--ca-permitted: {error}"))?;
+        }
+        internal.lifetime = self.ca_lifetime.unwrap_or(internal.lifetime);
+        internal.checked().map_err(|error| anyhow::anyhow!("--ca-lifetime: {error}"))
+    }
+
+    fn key_type(&self) -> KeyType {
+        match self.acme_key_type {
+            Key::EcdsaP256 => KeyType::EcdsaP256,
+            Key::EcdsaP384 => KeyType::EcdsaP384,
+            Key::Rsa2048 => KeyType::Rsa2048,
+            Key::Rsa4096 => KeyType::Rsa4096,
+        }
+    }
+
+    /// The issuer that orders by ACME.
+    fn public(&self) -> anyhow::Result<Issuer> {
         let mut issuer = Issuer::new(DEFAULT, self.acme_directory.as_deref().unwrap_or("letsencrypt"));
         if !issuer.directory.starts_with("https://") {
-            bail!("--acme-directory {:?}: use letsencrypt, letsencrypt-staging or an https URL", issuer.directory);
+            bail!(
+                "--acme-directory {:?}: use letsencrypt, letsencrypt-staging, internal or an https URL",
+                issuer.directory
+            );
         }
         if let Some(path) = &self.acme_ca {
             let text = std::fs::read_to_string(path).with_context(|| format!("--acme-ca {}", path.display()))?;
@@ -146,12 +198,7 @@ impl AcmeArgs {
         }
         issuer.contact.clone_from(&self.acme_email);
         issuer.terms_agreed = self.acme_accept_terms;
-        issuer.key_type = match self.acme_key_type {
-            Key::EcdsaP256 => KeyType::EcdsaP256,
-            Key::EcdsaP384 => KeyType::EcdsaP384,
-            Key::Rsa2048 => KeyType::Rsa2048,
-            Key::Rsa4096 => KeyType::Rsa4096,
-        };
+        issuer.key_type = self.key_type();
         let kind = |kind: &Kind| match kind {
             Kind::Http01 => ChallengeKind::Http01,
             Kind::TlsAlpn01 => ChallengeKind::TlsAlpn01,
@@ -164,7 +211,7 @@ impl AcmeArgs {
             _ => None,
         };
         issuer.ports = Ports { http: self.acme_http_port, tls: self.acme_tls_port };
-        Ok(Some(issuer))
+        Ok(issuer)
     }
 
     /// The folder for state.

@@ -1,5 +1,6 @@
 //! What outlives a process: accounts, certificates, and what all replicas share.
 
+mod authority;
 mod cluster;
 mod folder;
 
@@ -14,6 +15,9 @@ use thiserror::Error;
 
 pub(super) use cluster::Cluster;
 pub(super) use folder::{Folder, Manifests};
+
+/// The entry or file of what devices are to trust.
+pub(crate) const ROOTS: &str = "ca.crt";
 
 /// What the leader shares with the other replicas and with its successor. Nothing in it is secret.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]

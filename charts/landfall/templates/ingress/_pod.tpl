@@ -174,6 +174,17 @@ yes
 {{- with .default }}
 - --acme-default={{ . }}
 {{- end }}
+{{- with .internal }}
+{{- with .permitted }}
+- --ca-permitted={{ join "," . }}
+{{- end }}
+{{- with .lifetime }}
+- --ca-lifetime={{ . }}
+{{- end }}
+{{- with .root }}
+- --ca-root={{ . }}
+{{- end }}
+{{- end }}
 {{- if .issuers }}
 - --acme-issuers={{ $.Release.Namespace }}/{{ include "landfall.fullname" $ }}-ingress-acme-issuers
 {{- end }}

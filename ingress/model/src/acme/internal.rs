@@ -1,11 +1,13 @@
 //! A CA of our own: for which names it signs, for how long, and by which root.
 
+mod chain;
 mod constraints;
 mod lifetime;
 
 use landfall_model::ObjectKey;
 use serde::Deserialize;
 
+pub use chain::Chain;
 pub use constraints::{Constraints, Permitted};
 pub use lifetime::Lifetime;
 
@@ -103,7 +105,12 @@ impl Internal {
     /// Why this CA does not sign for the host; `None` if it does.
     pub(super) fn refusal(&self, issuer: &str, host: &str) -> Option<Refusal> {
         if self.permitted.has(host) {
-            return None;
+            let is_too_wide = host.strip_prefix("*.").is_some_and(|domain| !domain.contains('.'));
+            // Such a name spoils the others of a certificate for some clients, which then take it for malformed.
+            return is_too_wide.then(|| Refusal {
+                cause: format!("no client takes a wildcard right below a top-level domain, as {host} is"),
+                remedy: "name the hosts one by one, or use names of one level more".to_owned(),
+            });
         }
         let remedy = if host.parse::<std::net::IpAddr>().is_ok() {
             "add its network to --ca-permitted (authority.permitted of the issuer, ingress.acme.internal.permitted in \

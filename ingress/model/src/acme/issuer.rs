@@ -290,7 +290,8 @@ mod tests {
         assert_eq!(issuer.fingerprint(), "internal EcdsaP384 12h");
         assert_eq!(internal.root, Some(ObjectKey::new("ns", "root")));
         assert_eq!(internal.intermediate_lifetime.to_string(), "30d");
-        assert!(issuer.proves("*.lan") && issuer.proves("10.0.0.1") && !issuer.proves("a.internal"));
+        assert!(issuer.proves("*.a.lan") && !issuer.proves("*.lan"));
+        assert!(issuer.proves("10.0.0.1") && !issuer.proves("a.internal"));
         assert!(issuer.refusal("a.example").is_some_and(|refusal| refusal.remedy.contains("landfall.dev/acme")));
         let (issuers, _) = parse("directory: internal");
         assert_eq!(issuers["le"].internal.as_deref(), Some(&Internal::default()));

@@ -111,18 +111,21 @@ impl World {
             .iter()
             .map(|host| {
                 let trouble = state.and_then(|state| state.hosts.get(host));
+                let refusal = self.issuers.get(&desired.issuer).and_then(|issuer| issuer.refusal(host));
+                let (cause, way_out) = refusal.map(|refusal| (refusal.cause, refusal.remedy)).unzip();
+                let remedy = trouble.map(|trouble| trouble.remedy.clone()).filter(|remedy| !remedy.is_empty());
                 HostView {
                     host: host.clone(),
                     is_covered: facts.is_some_and(|facts| facts.covers(host) && now < facts.not_after),
-                    last_error: trouble.map(|trouble| trouble.error.clone()),
-                    remedy: trouble.map(|trouble| trouble.remedy.clone()).filter(|remedy| !remedy.is_empty()),
+                    last_error: trouble.map(|trouble| trouble.error.clone()).or(cause),
+                    remedy: remedy.or(way_out),
                     failures: trouble.map_or(0, |trouble| trouble.failures),
                     next_try: trouble.map(|trouble| trouble.next),
                 }
             })
             .collect();
         let whole = self.whole_trouble(desired);
-        let failing = hosts.iter().find(|host| host.last_error.is_some());
+        let failing = hosts.iter().find(|host| host.failures > 0);
         let is_troubled = whole.is_some() || failing.is_some();
         let phase = match verdict {
             Verdict::Foreign => Phase::Foreign,

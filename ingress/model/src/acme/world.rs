@@ -124,6 +124,17 @@ impl World {
         self.roots.insert(issuer.to_owned(), root.to_owned());
     }
 
+    /// The issuers with a CA of our own that is to be there: `default` is the issuer of Ingresses that name none. The
+    /// one called `internal` is there without being asked for, and so makes nothing before it is.
+    pub fn authorities_in_use(&self, default: Option<&str>) -> Vec<Issuer> {
+        let mut own: Vec<&Issuer> = self.issuers.values().filter(|issuer| issuer.internal.is_some()).collect();
+        if default != Some(INTERNAL) && own.iter().any(|issuer| issuer.name == INTERNAL) {
+            let is_asked = self.desired().values().any(|desired| desired.issuer == INTERNAL);
+            own.retain(|issuer| is_asked || issuer.name != INTERNAL);
+        }
+        own.into_iter().cloned().collect()
+    }
+
     /// Whether a certificate is what the issuer would make of the same names today.
     pub(super) fn is_of(&self, existing: &Existing, issuer: &Issuer) -> bool {
         let rest = existing.fingerprint.as_deref().and_then(|noted| noted.strip_prefix(&issuer.fingerprint()));
@@ -237,7 +248,7 @@ impl World {
             state.order = None;
         }
         match whole {
-            Some(failure) if matches!(failure.kind, Kind::Unreachable | Kind::Account) => {
+            Some(failure) if matches!(failure.kind, Kind::Unreachable | Kind::Account | Kind::Authority) => {
                 let before = self.state.issuers.get(issuer);
                 // Several orders that fail together are one failure of the CA's.
                 if before.is_none_or(|before| before.next <= now) {

@@ -1,6 +1,8 @@
 //! The store in a cluster: a `ConfigMap` for what is shared, a Secret for accounts and keys under way, both in our own
 //! namespace; certificates in Secrets of the Ingresses' namespaces.
 
+mod authority;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
@@ -23,11 +25,13 @@ pub(in crate::acme) struct Cluster {
     namespace: String,
     /// The name of the `ConfigMap` and of the Secret.
     name: String,
+    /// The same for a CA of our own.
+    authority: String,
 }
 
 impl Cluster {
     pub(in crate::acme) fn new(client: Client, namespace: String, lease: &str) -> Self {
-        Self { client, namespace, name: format!("{lease}-acme") }
+        Self { client, namespace, name: format!("{lease}-acme"), authority: format!("{lease}-ca") }
     }
 
     /// The `ConfigMap` that all replicas watch.

@@ -5,10 +5,13 @@
 //! accounts/ID.json                 accounts
 //! keys/NAMESPACE_NAME.pem          keys of orders under way
 //! certificates/NAMESPACE/NAME.json each a Secret as a cluster would have it
+//! authority/, ca.crt               a CA of our own, and what devices are to trust
 //! leader                           locked by the process that orders
 //! ```
 //!
 //! Each file is written beside its place and moved there, so that nobody reads half of one.
+
+mod authority;
 
 use std::collections::HashMap;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -21,7 +24,7 @@ use std::time::SystemTime;
 use k8s_openapi::api::core::v1::Secret;
 use landfall_model::ObjectKey;
 
-use super::{Shared, StoreError};
+use super::{ROOTS, Shared, StoreError};
 
 const SHARED: &str = "shared.json";
 
@@ -61,7 +64,7 @@ impl Folder {
         let modified = |path: PathBuf| std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
         let certificates = std::fs::read_dir(self.root.join("certificates")).into_iter().flatten().flatten();
         let folders = certificates.filter_map(|entry| modified(entry.path()));
-        folders.chain(modified(self.root.join(SHARED))).max()
+        folders.chain([SHARED, ROOTS].into_iter().filter_map(|file| modified(self.root.join(file)))).max()
     }
 
     /// All certificates.

@@ -106,7 +106,8 @@ impl fmt::Display for Permitted {
 
 fn is_within(host: &str, domain: &str) -> bool {
     let host = host.strip_prefix("*.").unwrap_or(host);
-    host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    // In a certificate, the empty domain is above all.
+    domain.is_empty() || host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 /// The name constraints of certificates of authorities, all of which count.
@@ -258,6 +259,8 @@ mod tests {
         let nothing = GeneralSubtree::IpAddress(CidrSubnet::from_v4_prefix([0; 4], 0));
         all.add(certificate(vec![], vec![name(".guest.lan"), nothing]).der()).unwrap();
         assert!(all.allow("a.lan") && !all.allow("a.guest.lan") && !all.allow("10.9.9.9"));
+        all.add(certificate(vec![], vec![name("")]).der()).unwrap();
+        assert!(!all.allow("a.lan"));
         assert!(Constraints::default().add(b"nonsense").is_err());
     }
 }

@@ -337,13 +337,15 @@ fn internal_secret(hosts: &[&str], root: &str) -> Secret {
 
 #[test]
 fn a_ca_of_our_own_signs_for_what_nobody_else_does_and_says_what_it_does_not() {
-    let world = internal_world(&["nas.home.arpa", "*.lan", "shop.example.com"]);
+    let world = internal_world(&["nas.home.arpa", "*.home.lan", "shop.example.com"]);
     let plan = world.plan(START, &BTreeSet::new());
-    assert_eq!(plan.orders[0].hosts, hosts(&["*.lan", "nas.home.arpa"]));
+    assert_eq!(plan.orders[0].hosts, hosts(&["*.home.lan", "nas.home.arpa"]));
     assert_eq!(plan.problems.len(), 1);
     let problem = &plan.problems[0];
     assert_eq!(problem.reason, reason::ACME_UNPROVABLE_HOST);
     assert!(problem.to_string().contains("shop.example.com") && problem.to_string().contains("--ca-permitted"));
+    let hosts = &plan.views[0].hosts;
+    assert!(hosts.iter().any(|host| host.host == "shop.example.com" && host.remedy.is_some() && host.failures == 0));
     // Beside another issuer it is asked by name only.
     let mut world = World::new([issuer(), Issuer::new("internal", "internal")], Place::Watched);
     world.ask([asked("a", &["a.example"])].into());
