@@ -8,12 +8,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use landfall_ingress_model::compiler::{Built, Compiler};
+use landfall_ingress_model::explain::{Explanation, Request, explain};
 use landfall_ingress_model::input::Input;
 use landfall_ingress_model::table::Table;
 use landfall_model::Problem;
 use landfall_shared::readiness::Block;
 use landfall_shared::source::{Batch, Source, SourceView};
 use rustls_pki_types::UnixTime;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 
 use crate::acme::Link;
@@ -51,8 +53,19 @@ pub struct Control {
     pub(crate) ports: StreamPorts,
     /// Whoever looks after certificates.
     pub(crate) acme: Option<Link>,
+    /// Requests that somebody wants explained.
+    pub(crate) questions: mpsc::Receiver<Question>,
     /// Dropped with the first complete table.
     pub block: Option<Block>,
+}
+
+/// A request that somebody wants explained. The compiler is nobody else's, so it is asked here.
+#[derive(Debug)]
+pub(crate) struct Question {
+    /// The request.
+    pub(crate) request: Request,
+    /// Who waits.
+    pub(crate) answer: oneshot::Sender<Explanation>,
 }
 
 /// The problems that were published last: those of the build, of certificates, of the source, and of ports that can't be
@@ -82,6 +95,11 @@ impl Control {
                 change = self.config_maps.changed() => {
                     compiler.apply([change]);
                     Instant::now()
+                }
+                Some(question) = self.questions.recv() => {
+                    // Whoever has gone needs no answer.
+                    let _ = question.answer.send(explain(&compiler, &question.request));
+                    continue;
                 }
                 news = acme_news(&mut self.acme) => {
                     compiler.apply(news);

@@ -89,6 +89,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let access_log = (!args.traffic.no_access_log).then(|| AccessLog::new(args.log.log_format, table.clone()));
     let (control_metrics, traffic, acme_metrics) = register(&registry, args, table.clone(), access_log.clone());
     let live = Live::new(if args.page.page_show_queries { Queries::Shown } else { Queries::Masked });
+    let recent = traffic.recent();
     let traffic = traffic.watched(live.clone());
     let board = Arc::new(StatusBoard::default());
     let origin = Origin::of(args).await?;
@@ -106,11 +107,21 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let awaited = view.clone();
     readiness.provider(move || awaited.awaited().into_iter().map(|kind| format!("the list of {kind}")).collect());
     let (shown, source_view, ready) = (board.clone(), view.clone(), readiness.clone());
-    let (in_force, shown_roots) = (table.clone(), roots.clone());
+    let (in_force, shown_roots, shown_readiness) = (table.clone(), roots.clone(), readiness.clone());
     let admin = Admin::new(readiness, registry, move || shown.to_json(ready.is_ready(), &source_view))
         .debug("routes", move || debug::routes(&in_force.load()))
         .file("/ca.crt", CERTIFICATE, move || shown_roots.text());
-    let admin = Page { table: table.clone(), live }.serve(admin, args);
+    let (questions, asked) = tokio::sync::mpsc::channel(4);
+    let admin = Page {
+        table: table.clone(),
+        board: board.clone(),
+        source: view.clone(),
+        readiness: shown_readiness,
+        live,
+        recent,
+        questions,
+    }
+    .serve(admin, args);
     let address = admin.serve(args.admin).await.with_context(|| format!("cannot listen on {}", args.admin))?;
     tracing::info!(%address, "admin port is open");
     let own = plane.http().iter().chain(plane.https()).chain([&address]);
@@ -142,7 +153,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let config_maps = Named::new(origin.client(), Input::NamedConfigMap);
     let ports = plane.stream_ports();
     let (uids, metrics, block) = (known, control_metrics, Some(block));
-    let control = Control { table, board, uids, metrics, secrets, config_maps, ports, acme, block };
+    let control = Control { table, board, uids, metrics, secrets, config_maps, ports, acme, questions: asked, block };
     tokio::spawn(control.run(Source { batches, view }, compiler));
     tokio::spawn(settle());
     drainer.on_signals(plane.idle()).await.context("cannot wait for signals")?;

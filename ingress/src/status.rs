@@ -10,6 +10,8 @@ use landfall_shared::source::SourceView;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::control::unix_now;
+
 /// What the last build said. Readers take it as it is; the writer of status waits for it to change.
 #[derive(Debug)]
 pub struct StatusBoard {
@@ -20,6 +22,8 @@ pub struct StatusBoard {
 #[derive(Default, Debug)]
 struct Latest {
     generation: u64,
+    /// When that table became live, in seconds since the epoch.
+    since: Option<u64>,
     ingresses: Views,
     statuses: BTreeMap<ObjectKey, IngressStatus>,
     problems: Vec<Problem>,
@@ -42,6 +46,9 @@ impl StatusBoard {
         problems: Option<Vec<Problem>>,
     ) {
         let mut latest = self.latest();
+        if latest.generation != generation || latest.since.is_none() {
+            latest.since = Some(unix_now().as_secs());
+        }
         latest.generation = generation;
         latest.ingresses = ingresses;
         let is_news = problems.is_some() || !statuses.is_empty();
@@ -90,6 +97,20 @@ impl StatusBoard {
         self.latest().problems.clone()
     }
 
+    /// How automatic certificates stand.
+    pub(crate) fn automatic_certificates(&self) -> Vec<View> {
+        self.latest().certificates.clone()
+    }
+
+    /// The table that is live and since when, in seconds since the epoch; how many Ingresses are ours; the addresses
+    /// that are published.
+    pub(crate) fn live(&self) -> (u64, Option<u64>, usize, Vec<String>) {
+        let latest = self.latest();
+        let addresses: BTreeSet<String> =
+            latest.ingresses.iter().flat_map(|ingress| ingress.addresses.iter().map(ToString::to_string)).collect();
+        (latest.generation, latest.since, latest.ingresses.len(), addresses.into_iter().collect())
+    }
+
     /// `GET /status`.
     pub fn to_json(&self, ready: bool, source: &SourceView) -> Value {
         let latest = self.latest();
@@ -97,6 +118,7 @@ impl StatusBoard {
         json!({
             "ready": ready,
             "generation": latest.generation,
+            "liveSince": latest.since,
             "source": source.describe(),
             "ingresses": ingresses.into_values().collect::<Vec<_>>(),
             "certificates": latest.certificates,

@@ -32,7 +32,7 @@ use tokio::sync::Semaphore;
 use crate::readiness::Readiness;
 
 pub use access::PageArgs;
-pub use page::{Answer, Asset, COMMON, Query};
+pub use page::{Answer, Asset, Query};
 
 use access::Access;
 use page::{Body, Handler, TEXT, respond, whole};

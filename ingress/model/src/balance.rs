@@ -146,6 +146,12 @@ impl Balancer {
         self.stats(address).is_some_and(|stats| stats.is_ejected(self.shared.epoch.millis(now)))
     }
 
+    /// How long the endpoint is left out from now on; `None`: it isn't.
+    pub fn ejected_for(&self, address: SocketAddr, now: Instant) -> Option<std::time::Duration> {
+        let left = self.stats(address)?.ejected_until().checked_sub(self.shared.epoch.millis(now))?;
+        (left > 0).then(|| std::time::Duration::from_millis(left))
+    }
+
     /// Chooses an endpoint, or `None` when each one is in `choice.excluded`.
     ///
     /// Ejected endpoints are passed over unless nothing else is left: ejection alone never makes a backend

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use landfall_model::ObjectKey;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::UnixTime;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::host::HostName;
 use crate::table::HostMap;
@@ -21,6 +22,16 @@ pub struct Certificate {
     pub names: Vec<Box<str>>,
     /// Seconds since the epoch after which it is invalid.
     pub not_after: UnixTime,
+}
+
+impl Certificate {
+    /// Who signed it: the common name of the issuer, else its organization, else all of its name.
+    pub fn issuer(&self) -> Option<String> {
+        let (_, parsed) = X509Certificate::from_der(self.key.cert.first()?).ok()?;
+        let issuer = parsed.issuer();
+        let named = issuer.iter_common_name().chain(issuer.iter_organization()).find_map(|name| name.as_str().ok());
+        Some(named.map_or_else(|| issuer.to_string(), str::to_owned))
+    }
 }
 
 /// Which certificate answers which server name.

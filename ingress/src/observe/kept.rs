@@ -44,6 +44,12 @@ impl<K: Eq + Hash + Clone, V: Default> Kept<K, V> {
         values.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
+    /// Shows each one, those that are gone but not yet dropped included.
+    pub(super) fn each(&self, mut show: impl FnMut(&K, &V)) {
+        let values = self.values.read().unwrap_or_else(PoisonError::into_inner);
+        values.iter().for_each(|(key, value)| show(key, value));
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.values.read().unwrap_or_else(PoisonError::into_inner).is_empty()
     }

@@ -25,6 +25,13 @@ impl Status {
     }
 }
 
+impl Status {
+    /// Whether it is one of 5xx.
+    pub(super) fn is_error(self) -> bool {
+        matches!(self, Self::Number(500..=599) | Self::Class(5))
+    }
+}
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

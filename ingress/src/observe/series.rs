@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
 use landfall_ingress_model::backend::BackendKey;
@@ -13,12 +13,12 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Unit;
 
 use super::kept::Kept;
 use super::labels::{Status, known_method};
-use super::traffic::latency;
+use super::latency::{Latency, Reading};
+use super::recent::Slot;
 use crate::engine::Exchange;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -94,11 +94,13 @@ fn all(routes: &HostRoutes) -> impl Iterator<Item = &Arc<Route>> {
 #[derive(Debug, Default)]
 struct RouteSeries {
     requests: RwLock<BTreeMap<(&'static str, Status), Counter>>,
-    duration: OnceLock<Histogram>,
-    upstream: OnceLock<Histogram>,
+    duration: OnceLock<Box<Latency>>,
+    upstream: OnceLock<Box<Latency>>,
     retries: Counter,
     received: Counter,
     sent: Counter,
+    /// What the last tick of [`super::Recent`] saw: latencies, and answers with 5xx.
+    seen: Mutex<Slot>,
 }
 
 impl RouteSeries {
@@ -108,13 +110,27 @@ impl RouteSeries {
         if known.is_none() {
             self.requests.write().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().inc();
         }
-        self.duration.get_or_init(latency).observe(exchange.duration.as_secs_f64());
+        self.duration.get_or_init(Box::default).observe(exchange.duration);
         if let Some(first_byte) = exchange.upstream.and_then(|upstream| upstream.first_byte) {
-            self.upstream.get_or_init(latency).observe(first_byte.as_secs_f64());
+            self.upstream.get_or_init(Box::default).observe(first_byte);
         }
         self.retries.inc_by(u64::from(exchange.tries.saturating_sub(1)));
         self.received.inc_by(exchange.received);
         self.sent.inc_by(exchange.sent);
+    }
+
+    /// What has happened since this was asked last.
+    fn news(&self) -> Option<Slot> {
+        let latency = self.duration.get()?.read();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if latency == seen.latency {
+            return None;
+        }
+        let counts = self.requests.read().unwrap_or_else(PoisonError::into_inner);
+        let errors = counts.iter().filter(|((_, status), _)| status.is_error()).map(|(_, count)| count.get()).sum();
+        let news = Slot { latency: latency.since(&seen.latency), errors: u64::saturating_sub(errors, seen.errors) };
+        *seen = Slot { latency, errors };
+        Some(news)
     }
 }
 
@@ -139,6 +155,15 @@ impl Series {
             Some(route) => route.attached.or_attach(|| find(Some(&route.id))).count(exchange),
             None => find(None).count(exchange),
         }
+    }
+
+    /// Tells what has happened at each host since this was asked last; requests that no rule took have an empty one.
+    pub(super) fn news(&self, mut tell: impl FnMut(String, Slot)) {
+        self.routes.each(|owner, series| {
+            if let Some(news) = series.news() {
+                tell(owner.0.as_ref().map(|(_, host)| host.to_string()).unwrap_or_default(), news);
+            }
+        });
     }
 
     pub(super) fn ejected(&self, backend: &BackendKey) {
@@ -171,11 +196,21 @@ impl Collector for Series {
         let series = self.routes.sweep(|owner| owner.is_in(&table));
         let series: Vec<_> = series.into_iter().map(|(owner, series)| (owner.labels(), series)).collect();
         requests(&mut encoder, &series)?;
-        let histogram = |of: fn(&RouteSeries) -> Option<&Histogram>| move |series: &RouteSeries| of(series).cloned();
+        let histogram = |of: fn(&RouteSeries) -> Option<Reading>| move |series: &RouteSeries| of(series);
         let (name, help) = ("request_duration", "From the request's head to the last byte of its answer");
-        family(&mut encoder, (name, help, Some(&Unit::Seconds)), &series, histogram(|series| series.duration.get()))?;
+        family(
+            &mut encoder,
+            (name, help, Some(&Unit::Seconds)),
+            &series,
+            histogram(|series| Some(series.duration.get()?.read())),
+        )?;
         let (name, help) = ("upstream_response", "From the choice of an endpoint to the head of its response");
-        family(&mut encoder, (name, help, Some(&Unit::Seconds)), &series, histogram(|series| series.upstream.get()))?;
+        family(
+            &mut encoder,
+            (name, help, Some(&Unit::Seconds)),
+            &series,
+            histogram(|series| Some(series.upstream.get()?.read())),
+        )?;
         let counter = |of: fn(&RouteSeries) -> &Counter| {
             move |series: &RouteSeries| Some(of(series)).filter(|counter| counter.get() > 0).cloned()
         };

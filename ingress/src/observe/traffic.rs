@@ -22,12 +22,14 @@ use super::control::ControlMetrics;
 use super::limited::Limited;
 use super::live::Live;
 use super::nginx::{Identity, Nginx};
+use super::recent::Recent;
 use super::series::Series;
 use super::streams::StreamSeries;
 use crate::engine::{Exchange, Handshake, Observer, Rejected, Scheme, StreamCounts, StreamRecord};
 
 /// Upper bounds of latencies in seconds, from a cached answer on a LAN to the default read time-out.
-const LATENCY_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0, 60.0];
+pub(super) const LATENCY_BUCKETS: [f64; 12] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0, 60.0];
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct ListenerLabels {
@@ -133,6 +135,11 @@ impl Traffic {
             r.register("access_log_lines_dropped", help, log.dropped());
         }
         traffic
+    }
+
+    /// The last minutes, by host.
+    pub fn recent(&self) -> Arc<Recent> {
+        Arc::new(Recent::new(self.series.clone()))
     }
 
     /// Tells whoever watches of each request.

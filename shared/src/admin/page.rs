@@ -42,12 +42,6 @@ pub struct Asset {
     pub text: &'static str,
 }
 
-/// The files that the pages of both programs have in common.
-pub const COMMON: [Asset; 2] = [
-    Asset { path: "/page.css", kind: "text/css; charset=utf-8", text: include_str!("../../page/page.css") },
-    Asset { path: "/page.js", kind: "text/javascript; charset=utf-8", text: include_str!("../../page/page.js") },
-];
-
 /// What is asked, behind the `?` of a target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query(Vec<(String, String)>);

@@ -34,6 +34,10 @@ impl EndpointStats {
         self.failures.load(Relaxed)
     }
 
+    pub(super) fn ejected_until(&self) -> u64 {
+        self.ejected_until.load(Relaxed)
+    }
+
     pub(super) fn begin(&self) {
         self.in_flight.fetch_add(1, Relaxed);
     }
