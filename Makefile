@@ -24,7 +24,7 @@ bench: ## compare with nginx, HAProxy and Caddy, side by side; the report is tar
 bench-quick: ## the same in three minutes, without latencies
 	@hack/bench --rounds 3
 
-abuse: ## attack the release build, and look at its memory and at others' service
+abuse: ## attack the release build beside nginx and HAProxy, and look at memory and at others' service
 	@hack/abuse
 
 deps: ## install what the other recipes need

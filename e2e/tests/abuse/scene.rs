@@ -1,167 +1,159 @@
-//! The ingress, its backends, a well-behaved client, and what is looked at.
+//! One attack on one program: what is looked at, and what is counted.
 
-use std::net::SocketAddr;
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
-use landfall_e2e::client::Client;
+use anyhow::Result;
+use landfall_e2e::client;
 use landfall_e2e::echo::Echo;
-use landfall_e2e::figures::{self, Durations, megabytes, resident};
-use landfall_e2e::ingress::{Ingress, Launch};
-use landfall_e2e::manifests::{self, Folder};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::sync::oneshot;
+use socket2::{Domain, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+
+use crate::good::{Good, Seen};
+use crate::target::{Kind, Target};
 
 /// The host that is attacked.
 pub(crate) const HOST: &str = "shop.example";
 /// The host of the well-behaved client, whose backend nobody else asks.
-const GOOD: &str = "good.example";
-/// How often the well-behaved client asks.
-const PACE: Duration = Duration::from_millis(20);
-/// How long it waits: longer means that it is not served.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const GOOD: &str = "good.example";
+/// How long the well-behaved client is watched before.
+const BEFORE: Duration = Duration::from_secs(2);
 /// How long an attack is looked at, at least.
 const SHORTEST: Duration = Duration::from_secs(3);
-/// How long the ingress may take to give memory back.
-const RELEASE: Duration = Duration::from_secs(15);
+/// How long memory may take to be given back.
+const RELEASE: Duration = Duration::from_secs(5);
 
-/// A fresh ingress for one attack.
+/// A fresh program for one attack.
 pub(crate) struct Scene {
-    pub(crate) ingress: Ingress,
-    name: &'static str,
+    pub(crate) target: Target,
+    kind: Kind,
     before: u64,
+    cpu: Duration,
     most: Arc<AtomicU64>,
-    over: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
     watch: JoinHandle<()>,
-    good: std::thread::JoinHandle<Result<Durations>>,
+    good: Good,
     begun: Instant,
-    _folder: Folder,
     _web: Echo,
 }
 
-/// What an attack may cost.
-pub(crate) struct Budget {
-    /// Bytes by which the resident memory may grow.
+/// What an attack has cost one program.
+#[derive(Debug)]
+pub(crate) struct Cost {
+    pub(crate) kind: Kind,
+    /// Bytes that attackers wrote.
+    pub(crate) sent: u64,
+    /// Bytes by which the resident memory grew at most, and those that were left some seconds after the end.
     pub(crate) growth: u64,
-    /// The 99th percentile of the well-behaved client, where budgets are held.
-    pub(crate) good: Duration,
-}
-
-impl Budget {
-    pub(crate) fn megabytes(growth: u64) -> Self {
-        Self { growth: growth * 1_000_000, good: Duration::from_millis(250) }
-    }
+    pub(crate) left: u64,
+    pub(crate) cpu: Duration,
+    pub(crate) good: Seen,
+    /// No process of it has ended.
+    pub(crate) is_whole: bool,
 }
 
 impl Scene {
-    pub(crate) async fn start(name: &'static str) -> Result<Self> {
+    pub(crate) async fn start(kind: Kind) -> Result<Self> {
         let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
         setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
         let web = Echo::local("web").await?;
-        let (over, ready) = (Arc::new(AtomicBool::new(false)), mpsc::channel());
-        let (there, told) = oneshot::channel();
-        let good = good(Arc::clone(&over), there, ready.1);
-        let backend = told.await.context("the other backend does not start")?;
-        let folder = Folder::new()?;
-        let rules =
-            manifests::ingress("shop", HOST, &[("/", "web")]) + &manifests::ingress("good", GOOD, &[("/", "good")]);
-        let services = manifests::service("web", &[web.addr]) + &manifests::service("good", &[backend]);
-        folder.write("shop.yaml", &(manifests::class() + &rules + &services))?;
-        let ingress = Launch::manifests(folder.path()).args(&["--no-access-log"]).start().await?;
+        let good = Good::start()?;
+        let target = Target::start(kind, web.addr, good.backend).await?;
         // What a program that has worked needs anyway is not charged to the attack.
         for _ in 0..200 {
-            ingress.get(GOOD, "/").await?;
+            client::get(target.http, GOOD, "/").await?;
         }
-        let before = resident(ingress.pid())?.resident;
+        good.ask(target.http)?;
+        tokio::time::sleep(BEFORE).await;
+        let memory = target.memory();
+        let before = memory();
         let most = Arc::new(AtomicU64::new(before));
-        let watch = tokio::spawn(watch(ingress.pid(), Arc::clone(&most)));
-        ready.0.send(ingress.http)?;
-        Ok(Self { ingress, name, before, most, over, watch, good, begun: Instant::now(), _folder: folder, _web: web })
+        let watch = tokio::spawn(watch(memory, Arc::clone(&most)));
+        let cpu = target.cpu();
+        good.attack();
+        let (sent, begun) = (Arc::default(), Instant::now());
+        Ok(Self { target, kind, before, cpu, most, sent, watch, good, begun, _web: web })
     }
 
-    /// How much the memory has grown at most.
-    fn growth(&self) -> u64 {
-        self.most.load(Ordering::Relaxed).saturating_sub(self.before)
+    /// A connection for HTTP/1.1.
+    pub(crate) async fn connect(&self) -> io::Result<Counted> {
+        Ok(self.counted(TcpStream::connect(self.target.http).await?))
+    }
+
+    /// A connection for HTTP/2.
+    pub(crate) async fn connect_h2(&self) -> io::Result<Counted> {
+        Ok(self.counted(TcpStream::connect(self.target.h2).await?))
+    }
+
+    /// A connection whose other end can send a few KB only.
+    pub(crate) fn connect_narrow(&self) -> io::Result<Counted> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_recv_buffer_size(4096)?;
+        socket.connect(&self.target.http.into())?;
+        socket.set_nonblocking(true)?;
+        Ok(self.counted(TcpStream::from_std(socket.into())?))
+    }
+
+    fn counted(&self, tcp: TcpStream) -> Counted {
+        Counted { tcp, sent: self.sent.clone() }
     }
 
     /// Looks at what the attack has cost, and lets it end by dropping `held`.
-    pub(crate) async fn end<T>(self, held: T, budget: &Budget) -> Result<()> {
+    pub(crate) async fn end<T>(self, held: T) -> Result<Cost> {
         // Some attacks are over at once, and others are asked after for long enough to say something.
         tokio::time::sleep_until((self.begun + SHORTEST).into()).await;
-        let growth = self.growth();
+        let growth = self.most.load(Ordering::Relaxed).saturating_sub(self.before);
+        let (cpu, sent) = (self.target.cpu().saturating_sub(self.cpu), self.sent.load(Ordering::Relaxed));
         drop(held);
-        self.over.store(true, Ordering::Relaxed);
-        let name = self.name;
-        let good = tokio::task::spawn_blocking(|| self.good.join()).await?;
-        let good = good.map_err(|_| anyhow!("the well-behaved client panicked"))?;
-        let good = good.with_context(|| format!("{name}: the well-behaved client"))?;
-        let begun = Instant::now();
-        let left = loop {
-            let left = resident(self.ingress.pid())?.resident.saturating_sub(self.before);
-            if left < budget.growth / 2 || begun.elapsed() > RELEASE {
-                break left;
-            }
-            // Memory is given back by whoever works.
-            self.ingress.get(GOOD, "/").await?;
-            tokio::time::sleep(PACE).await;
-        };
+        let good = tokio::task::spawn_blocking(move || self.good.end()).await??;
         self.watch.abort();
-        figures::print(&format!(
-            "{}: memory grew by {:.1} MB at most, of which {:.1} MB are left after {:.1} s; others: {good}",
-            self.name,
-            megabytes(growth),
-            megabytes(left),
-            begun.elapsed().as_secs_f64(),
-        ));
-        ensure!(growth <= budget.growth, "{}: memory grew by {:.1} MB", self.name, megabytes(growth));
-        figures::within(good.percentile(99), budget.good, PATIENCE).with_context(|| self.name)
+        // Nobody asks for anything meanwhile.
+        tokio::time::sleep(RELEASE).await;
+        let left = self.target.memory()().saturating_sub(self.before);
+        let is_whole = self.target.is_whole();
+        Ok(Cost { kind: self.kind, sent, growth, left, cpu, good, is_whole })
     }
 }
 
-async fn watch(pid: u32, most: Arc<AtomicU64>) {
+async fn watch(memory: impl Fn() -> u64, most: Arc<AtomicU64>) {
     let mut every = tokio::time::interval(Duration::from_millis(10));
     loop {
         every.tick().await;
-        most.fetch_max(resident(pid).map_or(0, |memory| memory.resident), Ordering::Relaxed);
+        most.fetch_max(memory(), Ordering::Relaxed);
     }
 }
 
-/// The well-behaved client and its backend, on a thread of their own: what keeps the attackers busy is not charged to the
-/// ingress.
-fn good(
-    over: Arc<AtomicBool>,
-    there: oneshot::Sender<SocketAddr>,
-    ready: mpsc::Receiver<SocketAddr>,
-) -> std::thread::JoinHandle<Result<Durations>> {
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            let backend = Echo::local("good").await?;
-            let _ = there.send(backend.addr);
-            let wait = tokio::task::spawn_blocking(move || ready.recv());
-            behave(wait.await??, over).await
-        })
-    })
+/// A connection whose bytes are counted.
+pub(crate) struct Counted {
+    tcp: TcpStream,
+    sent: Arc<AtomicU64>,
 }
 
-/// Asks again and again; every answer must be the right one. A connection that is closed while nothing is under way may
-/// be replaced.
-async fn behave(http: SocketAddr, over: Arc<AtomicBool>) -> Result<Durations> {
-    let mut durations = Durations::default();
-    let mut client = Client::http1(http).await?;
-    while !over.load(Ordering::Relaxed) {
-        if client.is_closed() {
-            client = Client::http1(http).await?;
-        }
-        let begun = Instant::now();
-        let answer = tokio::time::timeout(PATIENCE, client.get(GOOD, "/")).await.context("no answer in time")??;
-        ensure!(answer.status == 200, "{answer}");
-        durations.push(begun.elapsed());
-        tokio::time::sleep(PACE).await;
+impl AsyncRead for Counted {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_read(cx, buf)
     }
-    Ok(durations)
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let written = std::task::ready!(Pin::new(&mut self.tcp).poll_write(cx, data))?;
+        self.sent.fetch_add(written as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
 }
