@@ -124,6 +124,11 @@ impl Cluster {
         self.pipe(&["create", "-f", "-"], yaml)
     }
 
+    /// `kubectl delete -f -` of `yaml`, at once.
+    pub fn delete(&self, yaml: &str) -> Result<()> {
+        self.pipe(&["delete", "-f", "-", "--grace-period=0", "--force"], yaml)
+    }
+
     /// The URI of every write of a status that any API server of this cluster was asked for.
     pub fn audit(&self) -> Result<Vec<String>> {
         let log = std::fs::read_to_string(self.folder.path().join("audit.log"))?;

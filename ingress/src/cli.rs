@@ -6,6 +6,7 @@ use std::time::Duration;
 
 pub use crate::acme::settings::AcmeArgs;
 use crate::engine::Carrier;
+pub use crate::replicas::ReplicaArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use landfall_ingress_model::acme::ask::Asking;
@@ -28,9 +29,10 @@ pub struct Cli {
 pub enum Command {
     /// Serve traffic, from an API server or from a folder of manifests.
     Serve(Box<ServeArgs>),
-    /// Print every problem in a folder of manifests; exit with 1 if there is one.
+    /// Print every problem in a folder of manifests, or all there is to say of a cluster; exit with 1 if there is a
+    /// problem.
     Check(CheckArgs),
-    /// Print which rule of a folder of manifests answers a URL, and why no other does.
+    /// Print which rule of a folder of manifests, or of a cluster, answers a URL, and why no other does.
     Explain(ExplainArgs),
     /// Print what changes for the Ingresses of ingress-nginx when they are served from here; exit with 1 if anything is
     /// refused or differs.
@@ -39,6 +41,12 @@ pub enum Command {
     Certs(CertsArgs),
     /// The CA of our own, which the issuer internal signs by.
     Ca(CaArgs),
+    /// Print how the replicas that run stand: generation, problems, certificates; exit with 1 if one is not ready.
+    Status(StatusArgs),
+    /// Print requests as they happen, of all replicas.
+    Tail(TailArgs),
+    /// Print the completions of a shell.
+    Completions(CompletionsArgs),
 }
 
 /// What decides which Ingresses are ours and what stands behind them.
@@ -317,13 +325,23 @@ pub enum Output {
 /// `check`.
 #[derive(Args, Debug)]
 pub struct CheckArgs {
-    /// The folder.
+    /// The folder; without it, the cluster of KUBECONFIG or of this pod is looked at.
     #[arg(long, env = "LANDFALL_MANIFESTS", value_name = "DIR")]
-    pub manifests: PathBuf,
+    pub manifests: Option<PathBuf>,
     /// Text or JSON.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
-    /// Which Ingresses are ours.
+    /// Look again until nothing in the cluster fails, for so long at most.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "60", value_parser = seconds,
+          conflicts_with = "manifests")]
+    pub wait: Option<Duration>,
+    /// Where the ingress is or will be; by default where one is found, else landfall-system.
+    #[arg(long, env = "LANDFALL_NAMESPACE", value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// Don't look hosts up in the DNS.
+    #[arg(long)]
+    pub no_dns: bool,
+    /// Which Ingresses are ours; where an ingress is installed, what it was started with.
     #[command(flatten)]
     pub model: ModelArgs,
 }
@@ -404,12 +422,88 @@ impl System {
     pub const ALL: [Self; 6] = [Self::Linux, Self::Macos, Self::Windows, Self::Ios, Self::Android, Self::Firefox];
 }
 
+/// `status`.
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    /// Who is asked.
+    #[command(flatten)]
+    pub replicas: ReplicaArgs,
+    /// Text or JSON.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// `tail`.
+#[derive(Args, Debug)]
+pub struct TailArgs {
+    /// Who is asked.
+    #[command(flatten)]
+    pub replicas: ReplicaArgs,
+    /// Text, or one JSON object a line.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// Only requests whose host contains this.
+    #[arg(long, value_name = "TEXT")]
+    pub host: Option<String>,
+    /// Only requests with one of these statuses or classes, as in 404,5xx.
+    #[arg(long, value_name = "LIST")]
+    pub status: Option<String>,
+    /// Only requests of Ingresses whose namespace/name contains this.
+    #[arg(long, value_name = "TEXT")]
+    pub route: Option<String>,
+    /// Only requests of this client or network.
+    #[arg(long, value_name = "CIDR")]
+    pub client: Option<String>,
+    /// Only requests with this method.
+    #[arg(long, value_name = "METHOD")]
+    pub method: Option<String>,
+    /// Only requests whose path contains this.
+    #[arg(long, value_name = "TEXT")]
+    pub path: Option<String>,
+}
+
+impl TailArgs {
+    /// What is asked of the admin port.
+    pub(crate) fn path(&self) -> String {
+        let filters = [
+            ("host", &self.host),
+            ("status", &self.status),
+            ("route", &self.route),
+            ("client", &self.client),
+            ("method", &self.method),
+            ("path", &self.path),
+        ];
+        let given =
+            filters.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", encoded(value.as_deref()?))));
+        let query: Vec<String> = given.collect();
+        if query.is_empty() { "/status/live".to_owned() } else { format!("/status/live?{}", query.join("&")) }
+    }
+}
+
+/// Everything but letters, digits and a few signs as `%41`.
+fn encoded(text: &str) -> String {
+    let one = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b',' | b':' => {
+            char::from(byte).to_string()
+        }
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(one).collect()
+}
+
+/// `completions`.
+#[derive(Args, Debug)]
+pub struct CompletionsArgs {
+    /// The shell.
+    pub shell: clap_complete::Shell,
+}
+
 /// `explain`.
 #[derive(Args, Debug)]
 pub struct ExplainArgs {
-    /// The folder.
+    /// The folder; without it, the cluster of KUBECONFIG or of this pod is read.
     #[arg(long, env = "LANDFALL_MANIFESTS", value_name = "DIR")]
-    pub manifests: PathBuf,
+    pub manifests: Option<PathBuf>,
     /// Text or JSON.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
@@ -534,6 +628,15 @@ mod tests {
             panic!("serve")
         };
         assert_eq!(args.model.settings(Origin::Folder, Publish::Nothing).external_names, ExternalNames::Outside);
+    }
+
+    #[test]
+    fn filters_of_tail_are_asked_for() {
+        let words = ["landfall-ingress", "tail", "--host", "a b", "--status", "404,5xx", "--client", "192.0.2.0/24"];
+        let Command::Tail(args) = Cli::parse_from(words).command else { panic!("tail") };
+        assert_eq!(args.path(), "/status/live?host=a%20b&status=404,5xx&client=192.0.2.0/24");
+        let Command::Tail(args) = Cli::parse_from(["landfall-ingress", "tail"]).command else { panic!("tail") };
+        assert_eq!(args.path(), "/status/live");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `explain`: which rule of a folder answers a URL, and why no other does.
+//! `explain`: which rule of a folder or a cluster answers a URL, and why no other does.
 
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -6,14 +6,18 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use landfall_ingress_model::explain::{Request, explain};
+use landfall_shared::look::Look;
 
-use crate::check::compile;
+use crate::check::{compile, read};
 use crate::cli::{ExplainArgs, Output};
 
 /// Prints the explanation; exits with 1 if no rule answers.
 pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let request = request(&args.url, args.method.clone(), args.client, &args.headers)?;
-    let (compiler, _) = compile(&args.manifests, &args.model)?;
+    let compiler = match &args.manifests {
+        Some(manifests) => compile(manifests, &args.model)?.0,
+        None => crate::once(async { Ok(read(&Look::new().await?, None, &args.model).await?.compiler) })?,
+    };
     let explanation = explain(&compiler, &request);
     match args.output {
         Output::Text => print!("{explanation}"),

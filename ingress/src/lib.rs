@@ -15,6 +15,7 @@ pub mod ca;
 pub mod certs;
 pub mod check;
 pub mod cli;
+pub mod completions;
 pub mod control;
 mod debug;
 pub mod engine;
@@ -26,12 +27,15 @@ pub mod listener;
 pub mod migrate;
 mod named;
 pub mod observe;
+pub mod overview;
 mod page;
 mod publish;
+pub mod replicas;
 pub mod resolve;
 pub mod serve;
 pub mod status;
 mod stream;
+pub mod tail;
 mod uids;
 
 /// The provider with the cipher suites of a list alone, in its order; those of TLS 1.3 stay.
@@ -55,6 +59,16 @@ pub(crate) fn protocol_versions(versions: TlsVersions) -> Vec<&'static Supported
         TlsVersions::Tls12 => vec![&TLS12],
         TlsVersions::Tls13 => vec![&TLS13],
     }
+}
+
+/// Runs a command that asks an API server or an admin port, prints something and ends.
+pub(crate) fn once<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    // Fails only if somebody was faster, which is then the same provider.
+    let _ = CryptoProvider::install_default((*crypto_provider()).clone());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(work);
+    runtime.shutdown_background();
+    outcome
 }
 
 /// The one TLS provider of this program: aws-lc-rs, with post-quantum key exchange preferred.

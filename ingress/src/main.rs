@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use landfall_ingress::cli::{Cli, Command};
-use landfall_ingress::{ca, certs, check, explain, migrate, serve};
+use landfall_ingress::{ca, certs, check, completions, explain, migrate, overview, serve, tail};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -17,6 +17,9 @@ fn main() -> ExitCode {
         Command::Migrate(args) => migrate::run(&args),
         Command::Certs(args) => certs::run(&args),
         Command::Ca(args) => ca::run(&args),
+        Command::Status(args) => overview::run(&args),
+        Command::Tail(args) => tail::run(&args),
+        Command::Completions(args) => completions::run(args.shell).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("landfall-ingress: {error:#}");

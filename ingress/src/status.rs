@@ -107,7 +107,7 @@ impl StatusBoard {
     pub(crate) fn live(&self) -> (u64, Option<u64>, usize, Vec<String>) {
         let latest = self.latest();
         let addresses: BTreeSet<String> =
-            latest.ingresses.iter().flat_map(|ingress| ingress.addresses.iter().map(ToString::to_string)).collect();
+            latest.ingresses.values().flat_map(|ingress| ingress.addresses.iter().map(ToString::to_string)).collect();
         (latest.generation, latest.since, latest.ingresses.len(), addresses.into_iter().collect())
     }
 

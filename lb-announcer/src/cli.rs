@@ -33,10 +33,20 @@ pub enum Command {
     Speaker(Box<SpeakerArgs>),
     /// Both in one process, from a folder of manifests, without a cluster.
     Standalone(Box<StandaloneArgs>),
-    /// Report every problem in a folder of manifests; exit with 1 if there is one.
+    /// Report every problem in a folder of manifests, or in a cluster; exit with 1 if there is one.
     Check(CheckArgs),
+    /// Print every address of a cluster with its Service and node, and what is wrong; exit with 1 if one is announced by
+    /// nobody.
+    Status(StatusArgs),
+    /// Print which node announces an address, and what the LAN says; exit with 1 if that is not one and the same host.
+    WhoHas(WhoHasArgs),
     /// Print the custom resource definitions as JSON.
     Crds,
+    /// Print the completions of a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Which objects are ours and how they are read.
@@ -218,14 +228,49 @@ pub struct StandaloneArgs {
 /// Arguments of `check`.
 #[derive(Args, Clone, Debug)]
 pub struct CheckArgs {
-    /// The folder of manifests.
+    /// The folder of manifests; without it, the cluster of KUBECONFIG or of this pod is looked at.
     #[arg(long, env = "LANDFALL_MANIFESTS", value_name = "DIR")]
-    pub manifests: PathBuf,
-    /// What is ours.
+    pub manifests: Option<PathBuf>,
+    /// Look again until nothing in the cluster fails, for so long at most.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "60", value_parser = seconds,
+          conflicts_with = "manifests")]
+    pub wait: Option<Duration>,
+    /// What is ours; where a controller is installed, what it was started with.
     #[command(flatten)]
     pub rules: RuleArgs,
     /// The namespace that the announcer is to run in: pools and advertisements elsewhere are a problem, except in
     /// metallb-system.
+    #[arg(long, env = "LANDFALL_NAMESPACE", value_name = "NAMESPACE", default_value = "landfall-system")]
+    pub namespace: String,
+    /// The form of the answer.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// Arguments of `status`.
+#[derive(Args, Clone, Debug)]
+pub struct StatusArgs {
+    /// What is ours; where a controller is installed, what it was started with.
+    #[command(flatten)]
+    pub rules: RuleArgs,
+    /// The announcer's own namespace.
+    #[arg(long, env = "LANDFALL_NAMESPACE", value_name = "NAMESPACE", default_value = "landfall-system")]
+    pub namespace: String,
+    /// The form of the answer.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// Arguments of `who-has`.
+#[derive(Args, Clone, Debug)]
+pub struct WhoHasArgs {
+    /// The address.
+    #[arg(value_name = "ADDRESS")]
+    pub address: std::net::IpAddr,
+    /// What is ours; where a controller is installed, what it was started with.
+    #[command(flatten)]
+    pub rules: RuleArgs,
+    /// The announcer's own namespace.
     #[arg(long, env = "LANDFALL_NAMESPACE", value_name = "NAMESPACE", default_value = "landfall-system")]
     pub namespace: String,
     /// The form of the answer.

@@ -409,7 +409,7 @@ fn pool_status(v4: &Usage, v6: &Usage) -> Value {
     })
 }
 
-fn taken_problems(world: &World, reported: &BTreeMap<IpAddr, (TakenBy, Name)>) -> Vec<Problem> {
+pub(crate) fn taken_problems(world: &World, reported: &BTreeMap<IpAddr, (TakenBy, Name)>) -> Vec<Problem> {
     let (mut foreign, mut reserved) = (BTreeMap::new(), world.reserved());
     for (ip, (by, node)) in reported {
         match by {

@@ -1,26 +1,31 @@
 //! The load-balancer announcer: what surrounds the model.
 //!
 //! - [`cli`]: the command line.
-//! - [`controller`], [`speaker`], [`standalone`], [`check`], [`crds`]: the subcommands.
+//! - [`controller`], [`speaker`], [`standalone`], [`check`], [`who_has`], [`crds`], [`completions`]: the
+//!   subcommands.
 //! - [`edge`]: sockets, interfaces and clocks.
 //! - [`wire`]: the thread that the protocol core runs on.
 //! - [`inputs`]: which objects are read.
 //! - [`report`], [`page`], [`metrics`]: what people see.
+//! - `probe`: asking the LAN by ARP.
 //! - `cluster`: what only the API server's users need.
 
 pub mod check;
 pub mod cli;
 mod cluster;
+pub mod completions;
 pub mod controller;
 pub mod crds;
 pub mod edge;
 pub mod inputs;
 pub mod metrics;
 pub mod page;
+mod probe;
 pub mod report;
 pub mod speaker;
 pub mod standalone;
 mod subnets;
+pub mod who_has;
 pub mod wire;
 
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use landfall_lb_announcer::cli::{Cli, Command};
-use landfall_lb_announcer::{check, controller, crds, speaker, standalone};
+use landfall_lb_announcer::{check, completions, controller, crds, speaker, standalone, who_has};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -15,6 +15,9 @@ fn main() -> ExitCode {
         Command::Speaker(args) => speaker::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Standalone(args) => standalone::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Check(args) => check::run(&args),
+        Command::Status(args) => who_has::status(&args),
+        Command::WhoHas(args) => who_has::run(&args),
+        Command::Completions { shell } => completions::run(shell).map(|()| ExitCode::SUCCESS),
         Command::Crds => crds::print().map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

@@ -12,6 +12,7 @@ mod backoff;
 pub mod drain;
 pub mod events;
 pub mod lease;
+pub mod look;
 pub mod memory;
 pub mod publish;
 pub mod readiness;

@@ -11,6 +11,7 @@ pub mod address;
 pub mod authorities;
 pub mod backend;
 pub mod balance;
+pub mod checkup;
 pub mod compiler;
 pub mod explain;
 pub mod fields;

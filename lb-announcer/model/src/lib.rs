@@ -8,6 +8,7 @@
 //! - [`speakers`], [`subnet`]: which nodes announce, and what their own networks keep from being given.
 //! - [`node`], [`advert`], [`election`], [`duty`]: which nodes are to announce an address, in which order.
 //! - [`world`]: all facts together.
+//! - [`checkup`], [`whereabouts`]: what `check` and `who-has` say of a cluster.
 //! - [`wire`]: packet formats.
 //! - [`announcer`]: liveness, takeover, hand-over and announcing.
 
@@ -15,6 +16,7 @@ pub mod address;
 pub mod advert;
 pub mod announcer;
 mod blocked;
+pub mod checkup;
 pub mod crd;
 pub mod duty;
 pub mod election;
@@ -28,5 +30,6 @@ pub mod service;
 pub mod silence;
 pub mod speakers;
 pub mod subnet;
+pub mod whereabouts;
 pub mod wire;
 pub mod world;

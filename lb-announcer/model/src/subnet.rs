@@ -47,6 +47,11 @@ impl Subnet {
         self.span.size() == 1
     }
 
+    /// Its addresses.
+    pub(crate) fn span(&self) -> Span {
+        self.span
+    }
+
     /// Whether `ip` is one of its addresses.
     pub fn contains(&self, ip: IpAddr) -> bool {
         self.span.contains(ip)

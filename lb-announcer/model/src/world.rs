@@ -313,6 +313,11 @@ impl World {
         &self.pools
     }
 
+    /// The advertisements, in the order of their keys.
+    pub fn adverts(&self) -> &[Advert] {
+        &self.adverts
+    }
+
     /// What is wrong with pools, advertisements and annotations; what a plan finds is not among it.
     pub fn problems(&self) -> Vec<Problem> {
         let unserved = self.unserved.iter().map(|object| {

@@ -3,9 +3,12 @@
 //! This crate is pure: no input or output, no clock, no randomness.
 
 mod change;
+pub mod checkup;
+pub mod finding;
 mod key;
 mod problem;
 
 pub use change::Change;
+pub use finding::{Finding, Findings};
 pub use key::{ObjectKey, ObjectRef};
 pub use problem::{Location, Problem, Reason, Severity};
