@@ -68,10 +68,10 @@ pub struct SpeakerMetrics {
     taken: Family<CauseLabels, Counter>,
     silence: Histogram,
     conflicts: Family<ConflictLabels, Gauge>,
-    received: Gauge<i64>,
-    lost: Gauge<i64>,
-    rejected: Gauge<i64>,
-    replayed: Gauge<i64>,
+    received: Counter,
+    lost: Counter,
+    rejected: Counter,
+    replayed: Counter,
     peers: Gauge,
     unheard: Family<UnheardLabels, Gauge>,
     stopped: Counter<f64, AtomicU64>,
@@ -90,10 +90,10 @@ impl SpeakerMetrics {
             taken: Family::default(),
             silence: Histogram::new(buckets),
             conflicts: Family::default(),
-            received: Gauge::default(),
-            lost: Gauge::default(),
-            rejected: Gauge::default(),
-            replayed: Gauge::default(),
+            received: Counter::default(),
+            lost: Counter::default(),
+            rejected: Counter::default(),
+            replayed: Counter::default(),
             peers: Gauge::default(),
             unheard: Family::default(),
             stopped: Counter::default(),
@@ -173,10 +173,10 @@ impl SpeakerMetrics {
         for (ip, (mac, _)) in view.conflicts.iter().chain(&view.contested) {
             self.conflicts.get_or_create(&ConflictLabels { ip: ip.to_string(), mac: mac.to_string() }).set(1);
         }
-        self.received.set(gauge(figures.counters.received));
-        self.lost.set(gauge(figures.counters.lost));
-        self.rejected.set(gauge(figures.counters.rejected));
-        self.replayed.set(gauge(figures.counters.replayed));
+        count(&self.received, figures.counters.received);
+        count(&self.lost, figures.counters.lost);
+        count(&self.rejected, figures.counters.rejected);
+        count(&self.replayed, figures.counters.replayed);
         self.unheard.clear();
         for (peer, why) in &view.unheard {
             let labels = UnheardLabels { peer: peer.to_string(), why: why.as_str() };
@@ -184,6 +184,11 @@ impl SpeakerMetrics {
         }
         self.peers.set(i64::try_from(view.peers.len()).unwrap_or(i64::MAX));
     }
+}
+
+/// What has been counted elsewhere; it only grows.
+fn count(counter: &Counter, total: u64) {
+    counter.inner().store(total, Ordering::Relaxed);
 }
 
 /// The metrics of whoever allocates.
