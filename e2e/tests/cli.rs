@@ -112,6 +112,18 @@ fn every_flag_of_the_contract_has_its_environment_variable() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn every_shell_gets_its_completions() -> Result<()> {
+    for program in ["landfall-ingress", "landfall-lb-announcer"] {
+        for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+            let mut command = Command::new(tools::program(program)?);
+            let said = tools::run(command.args(["completions", shell]))?;
+            assert!(said.contains(program) && said.contains("--manifests"), "{program} {shell}: {said}");
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn serve_takes_its_flags_from_the_environment() -> Result<()> {
     let echo = Echo::local("web").await?;

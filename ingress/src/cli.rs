@@ -1,12 +1,15 @@
 //! The command line. Names and defaults are a contract: they are added to, never renamed.
 
+mod ca;
+mod looks;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use crate::acme::settings::AcmeArgs;
 use crate::engine::Carrier;
-pub use crate::replicas::ReplicaArgs;
+pub use ca::{CaArgs, CaCommand, InstallArgs, RootArgs, System};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use landfall_ingress_model::acme::ask::Asking;
@@ -14,6 +17,7 @@ use landfall_ingress_model::settings::{ExternalNames, HostOwnership, Origin, Pub
 use landfall_model::ObjectKey;
 use landfall_shared::admin;
 use landfall_shared::telemetry::LogArgs;
+pub use looks::{CompletionsArgs, EchoArgs, StatusArgs, TailArgs, TestArgs};
 
 /// An Ingress controller for bare-metal Kubernetes.
 #[derive(Parser, Debug)]
@@ -45,6 +49,12 @@ pub enum Command {
     Status(StatusArgs),
     /// Print requests as they happen, of all replicas.
     Tail(TailArgs),
+    /// Try every protocol through the ingress of a cluster, with pods in a namespace of their own, and remove them; exit
+    /// with 1 if something does not work.
+    Test(Box<TestArgs>),
+    /// Be a pod of `test`: say what was sent.
+    #[command(hide = true)]
+    Echo(EchoArgs),
     /// Print the completions of a shell.
     Completions(CompletionsArgs),
 }
@@ -357,147 +367,6 @@ pub struct CertsArgs {
     pub output: Output,
 }
 
-/// `ca`.
-#[derive(Args, Debug)]
-pub struct CaArgs {
-    /// What to print.
-    #[command(subcommand)]
-    pub command: CaCommand,
-}
-
-/// What is printed of a CA.
-#[derive(Subcommand, Debug)]
-pub enum CaCommand {
-    /// Print the root that devices are to trust, in PEM form: from the admin port of a running ingress, from its state
-    /// folder, or from a cluster.
-    Root(RootArgs),
-    /// Print the lines by which devices and browsers come to trust it.
-    Install(InstallArgs),
-}
-
-/// `ca root`.
-#[derive(Args, Debug)]
-pub struct RootArgs {
-    /// The admin port of the ingress.
-    #[arg(long, env = "LANDFALL_ADMIN", value_name = "ADDR:PORT", default_value = "127.0.0.1:10254")]
-    pub admin: SocketAddr,
-    /// The state folder of an ingress with --manifests.
-    #[arg(long, value_name = "DIR", conflicts_with = "namespace")]
-    pub state_dir: Option<PathBuf>,
-    /// The namespace of the ingress in the cluster of KUBECONFIG.
-    #[arg(short, long, value_name = "NAME")]
-    pub namespace: Option<String>,
-    /// The name of its Lease.
-    #[arg(long, value_name = "NAME", default_value = "landfall-ingress", requires = "namespace")]
-    pub lease: String,
-}
-
-/// `ca install`.
-#[derive(Args, Debug)]
-pub struct InstallArgs {
-    /// For which systems; all by default.
-    #[arg(value_enum, value_name = "SYSTEM")]
-    pub systems: Vec<System>,
-}
-
-/// What can come to trust a root.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub enum System {
-    /// Linux.
-    Linux,
-    /// macOS.
-    Macos,
-    /// Windows.
-    Windows,
-    /// iOS and iPadOS.
-    Ios,
-    /// Android.
-    Android,
-    /// Firefox.
-    Firefox,
-}
-
-impl System {
-    /// All of them.
-    pub const ALL: [Self; 6] = [Self::Linux, Self::Macos, Self::Windows, Self::Ios, Self::Android, Self::Firefox];
-}
-
-/// `status`.
-#[derive(Args, Debug)]
-pub struct StatusArgs {
-    /// Who is asked.
-    #[command(flatten)]
-    pub replicas: ReplicaArgs,
-    /// Text or JSON.
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    pub output: Output,
-}
-
-/// `tail`.
-#[derive(Args, Debug)]
-pub struct TailArgs {
-    /// Who is asked.
-    #[command(flatten)]
-    pub replicas: ReplicaArgs,
-    /// Text, or one JSON object a line.
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    pub output: Output,
-    /// Only requests whose host contains this.
-    #[arg(long, value_name = "TEXT")]
-    pub host: Option<String>,
-    /// Only requests with one of these statuses or classes, as in 404,5xx.
-    #[arg(long, value_name = "LIST")]
-    pub status: Option<String>,
-    /// Only requests of Ingresses whose namespace/name contains this.
-    #[arg(long, value_name = "TEXT")]
-    pub route: Option<String>,
-    /// Only requests of this client or network.
-    #[arg(long, value_name = "CIDR")]
-    pub client: Option<String>,
-    /// Only requests with this method.
-    #[arg(long, value_name = "METHOD")]
-    pub method: Option<String>,
-    /// Only requests whose path contains this.
-    #[arg(long, value_name = "TEXT")]
-    pub path: Option<String>,
-}
-
-impl TailArgs {
-    /// What is asked of the admin port.
-    pub(crate) fn path(&self) -> String {
-        let filters = [
-            ("host", &self.host),
-            ("status", &self.status),
-            ("route", &self.route),
-            ("client", &self.client),
-            ("method", &self.method),
-            ("path", &self.path),
-        ];
-        let given =
-            filters.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", encoded(value.as_deref()?))));
-        let query: Vec<String> = given.collect();
-        if query.is_empty() { "/status/live".to_owned() } else { format!("/status/live?{}", query.join("&")) }
-    }
-}
-
-/// Everything but letters, digits and a few signs as `%41`.
-fn encoded(text: &str) -> String {
-    let one = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b',' | b':' => {
-            char::from(byte).to_string()
-        }
-        _ => format!("%{byte:02X}"),
-    };
-    text.bytes().map(one).collect()
-}
-
-/// `completions`.
-#[derive(Args, Debug)]
-pub struct CompletionsArgs {
-    /// The shell.
-    pub shell: clap_complete::Shell,
-}
-
 /// `explain`.
 #[derive(Args, Debug)]
 pub struct ExplainArgs {
@@ -628,15 +497,6 @@ mod tests {
             panic!("serve")
         };
         assert_eq!(args.model.settings(Origin::Folder, Publish::Nothing).external_names, ExternalNames::Outside);
-    }
-
-    #[test]
-    fn filters_of_tail_are_asked_for() {
-        let words = ["landfall-ingress", "tail", "--host", "a b", "--status", "404,5xx", "--client", "192.0.2.0/24"];
-        let Command::Tail(args) = Cli::parse_from(words).command else { panic!("tail") };
-        assert_eq!(args.path(), "/status/live?host=a%20b&status=404,5xx&client=192.0.2.0/24");
-        let Command::Tail(args) = Cli::parse_from(["landfall-ingress", "tail"]).command else { panic!("tail") };
-        assert_eq!(args.path(), "/status/live");
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod cli;
 pub mod completions;
 pub mod control;
 mod debug;
+pub mod echo;
 pub mod engine;
 pub mod explain;
 mod inputs;
@@ -36,6 +37,7 @@ pub mod serve;
 pub mod status;
 mod stream;
 pub mod tail;
+pub mod trial;
 mod uids;
 
 /// The provider with the cipher suites of a list alone, in its order; those of TLS 1.3 stay.

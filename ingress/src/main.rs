@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use landfall_ingress::cli::{Cli, Command};
-use landfall_ingress::{ca, certs, check, completions, explain, migrate, overview, serve, tail};
+use landfall_ingress::{ca, certs, check, completions, echo, explain, migrate, overview, serve, tail, trial};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -18,6 +18,8 @@ fn main() -> ExitCode {
         Command::Certs(args) => certs::run(&args),
         Command::Ca(args) => ca::run(&args),
         Command::Status(args) => overview::run(&args),
+        Command::Test(args) => trial::run(&args),
+        Command::Echo(args) => echo::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Completions(args) => completions::run(args.shell).map(|()| ExitCode::SUCCESS),
     };

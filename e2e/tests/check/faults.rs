@@ -115,7 +115,7 @@ fn ingresses() -> Result<Vec<Row>> {
             "a certificate that has expired",
             vec![secret("a.shop.example", 2021, true)?, tls()],
             INGRESS,
-            ["Secret", "shop", "cert", "CertificateExpired"],
+            named(web, "CertificateExpired"),
         ),
         Row(
             "a certificate for another host",
@@ -127,7 +127,7 @@ fn ingresses() -> Result<Vec<Row>> {
             "a key of another certificate",
             vec![secret("a.shop.example", 2099, false)?, tls()],
             INGRESS,
-            ["Secret", "shop", "cert", "KeyMismatch"],
+            named(web, "KeyMismatch"),
         ),
         Row(
             "two default classes",

@@ -19,6 +19,7 @@ async fn the_commands_look_at_a_cluster_as_at_a_folder() -> Result<()> {
     explains(&cluster)?;
     finds_an_address(&cluster)?;
     lists_addresses(&cluster)?;
+    is_a_plugin(&cluster)?;
     asks_replicas(&cluster)?;
     waits(&cluster)
 }
@@ -58,6 +59,26 @@ fn lists_addresses(cluster: &Cluster) -> Result<()> {
     let (_, said, _) = run(cluster, "landfall-lb-announcer", &["status", "-o", "json"])?;
     let found: Value = serde_json::from_str(&said)?;
     ensure!(found["addresses"][0]["node"] == "n1" && found["nodes"][0]["speaker"] == true, "{found}");
+    Ok(())
+}
+
+/// The script chooses the program; kubectl takes whatever is called kubectl-NAME in the PATH.
+fn is_a_plugin(cluster: &Cluster) -> Result<()> {
+    let folder = tools::program("landfall-ingress")?.parent().context("a folder")?.display().to_string();
+    let path = format!("{folder}:{}", std::env::var("PATH")?);
+    let script = tools::checkout().join("hack/kubectl-landfall");
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(&script);
+        tools::run_any(command.args(arguments).env("PATH", &path).env("KUBECONFIG", cluster.kubeconfig()))
+    };
+    let (output, said) = run(&["check", "--no-dns"])?;
+    ensure!(output.status.code() == Some(2) && said.contains("[address]"), "an option of one program only: {said}");
+    let (output, said) = run(&["check"])?;
+    ensure!(output.status.success() && said.contains("[address]") && said.contains("[kube-proxy]"), "{said}");
+    let (output, said) = run(&["who-has", "192.168.10.200"])?;
+    ensure!(output.status.success() && said.contains("n1"), "{said}");
+    let (output, said) = run(&["nothing"])?;
+    ensure!(output.status.code() == Some(2) && said.contains("usage: kubectl landfall"), "{said}");
     Ok(())
 }
 

@@ -5,3 +5,4 @@ mod fault;
 mod faults;
 mod looks;
 mod scene;
+mod trial;

@@ -5,6 +5,7 @@
 //! does it all.
 
 mod certificates;
+mod commands;
 mod crowd;
 mod expose;
 mod headers;

@@ -19,6 +19,7 @@ use landfall_model::checkup::{Role, Workloads, pod_security, rivals};
 use landfall_model::{Findings, ObjectKey, ObjectRef, Problem, Reason};
 
 use crate::compiler::Built;
+use crate::compiler::class::{CLASS_ANNOTATION, DEFAULT_ANNOTATION};
 use crate::reason;
 use crate::settings::Settings;
 
@@ -169,7 +170,34 @@ impl Facts {
         } else if !names.is_empty() {
             findings.good("classes", format!("Ingresses of these classes are served: {}", names.join(", ")));
         }
+        if !settings.watch_without_class {
+            self.classless().for_each(|problem| findings.bad("classes", problem));
+        }
         findings
+    }
+
+    /// Ingresses that name no class while none is the default. The compiler says nothing of them in a cluster, where
+    /// somebody else may serve them.
+    fn classless(&self) -> impl Iterator<Item = Problem> {
+        let annotated =
+            |meta: &ObjectMeta, name: &str| meta.annotations.as_ref().is_some_and(|all| all.contains_key(name));
+        let is_default = |class: &Arc<IngressClass>| {
+            let all = class.metadata.annotations.as_ref();
+            all.and_then(|all| all.get(DEFAULT_ANNOTATION)).is_some_and(|value| value == "true")
+        };
+        let has_default = self.classes.iter().any(is_default);
+        let names_none = move |ingress: &&Arc<Ingress>| {
+            let named = ingress.spec.as_ref().is_some_and(|spec| spec.ingress_class_name.is_some());
+            !has_default && !named && !annotated(&ingress.metadata, CLASS_ANNOTATION)
+        };
+        self.ingresses.iter().filter(names_none).map(|ingress| {
+            let about = ObjectRef::new("Ingress", key_of(&ingress.metadata));
+            let cause =
+                "no class is named and no IngressClass is the default, so no controller need serve this Ingress";
+            let problem = Problem::new(about, reason::NO_INGRESS_CLASS, cause).at("spec.ingressClassName", "");
+            let remedy = format!("set it to landfall, or mark an IngressClass with {DEFAULT_ANNOTATION}: \"true\"");
+            problem.remedy(remedy).warning()
+        })
     }
 
     /// The backends of the Ingresses of ours: which ports of which Services.

@@ -132,6 +132,7 @@ fn rows() -> Vec<Row> {
         ("/services/0/metadata/name", json!("wbe"), "ingress shop/web", "UnknownService"),
         ("/slices", json!([]), "service shop/web", "NoEndpoints"),
         ("/ingresses/0/spec/ingressClassName", json!("landfal"), "ingress shop/web", "UnknownIngressClass"),
+        ("/ingresses/0/spec/ingressClassName", Value::Null, "ingress shop/web", "NoIngressClass"),
         ("/ingresses/0/spec/tls", tls("shop.example"), "ingress shop/web", "UnknownSecret"),
         ("/policies", deny(json!({"podSelector": {}})), "networkpolicy shop/deny", "BlockedByPolicy"),
         (

@@ -18,7 +18,8 @@ const NGINX: &str = "nginx";
 /// The old annotation.
 pub(crate) const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 
-const DEFAULT_ANNOTATION: &str = "ingressclass.kubernetes.io/is-default-class";
+/// Marks the class of Ingresses that name none.
+pub(crate) const DEFAULT_ANNOTATION: &str = "ingressclass.kubernetes.io/is-default-class";
 
 /// What is read of an `IngressClass`.
 #[derive(PartialEq, Debug)]

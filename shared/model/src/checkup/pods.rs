@@ -114,8 +114,8 @@ impl<'a> Workloads<'a> {
             let wanted = object.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
             let ready = object.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0);
             let failure = object.status.iter().flat_map(|status| status.conditions.iter().flatten());
-            let failure = failure.filter(|c| c.type_ == "ReplicaFailure" && c.status == "True");
-            let failure = failure.filter_map(|c| c.message.clone()).next();
+            let mut failure = failure.filter(|c| c.type_ == "ReplicaFailure" && c.status == "True");
+            let failure = failure.find_map(|c| c.message.clone());
             problems.extend(lacking("Deployment", &object.metadata, (wanted, ready), failure));
         }
         for object in self.daemon_sets.iter().filter(|object| self.owns(&object.metadata)) {

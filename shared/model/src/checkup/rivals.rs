@@ -139,12 +139,16 @@ pub fn rivals(role: Role, deployments: &[Arc<Deployment>], daemon_sets: &[Arc<Da
             problems.push(problem.remedy(product.remedy).warning());
         }
     }
-    let (topic, good) = match role {
-        Role::Ingress => ("controllers", "no other Ingress controller that is known runs here"),
-        Role::LoadBalancer => ("announcers", "no other program that is known gives addresses to Services"),
-    };
     let mut findings = Findings::new();
-    findings.all(topic, problems, good);
+    match role {
+        Role::Ingress => {
+            findings.all("controllers", problems, "no other Ingress controller that is known runs here");
+        }
+        Role::LoadBalancer => {
+            let good = "no other program that is known gives addresses to Services";
+            findings.all("announcers", problems, good);
+        }
+    }
     findings
 }
 
