@@ -9,6 +9,7 @@ use std::time::Duration;
 
 pub use crate::acme::settings::AcmeArgs;
 use crate::engine::Carrier;
+use crate::memory::MemoryLimit;
 pub use ca::{CaArgs, CaCommand, InstallArgs, RootArgs, System};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
@@ -299,6 +300,14 @@ pub struct TrafficArgs {
     /// Connections from one client address at one time; 0 is no limit.
     #[arg(long, env = "LANDFALL_MAX_CONNECTIONS_PER_CLIENT", value_name = "N", default_value_t = 0)]
     pub max_connections_per_client: usize,
+    /// What the process may have resident: auto is three quarters of the limit of its control group (a container's), 0 no
+    /// limit, else bytes as in 256Mi. From four fifths on less is read at a time; near the limit nothing new is begun.
+    #[arg(long, env = "LANDFALL_MEMORY_LIMIT", value_name = "BYTES", default_value_t = MemoryLimit::Auto)]
+    pub memory_limit: MemoryLimit,
+    /// Bytes a second that a client has to send of a body or to take of an answer, on average over a minute in which it is
+    /// waited for; 0 is no such limit.
+    #[arg(long, env = "LANDFALL_MIN_RATE", value_name = "BYTES", default_value_t = 100)]
+    pub min_rate: u64,
     /// Peers that must begin each connection with a PROXY header, version 1 or 2.
     #[arg(long, env = "LANDFALL_PROXY_PROTOCOL", value_name = "CIDR", value_delimiter = ',')]
     pub proxy_protocol: Vec<IpNet>,

@@ -15,6 +15,7 @@ mod framing;
 mod h2_stream;
 mod http1;
 mod http2;
+mod load;
 mod passthrough;
 mod pingora;
 mod reach;
@@ -25,6 +26,7 @@ mod websocket;
 mod wire;
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +45,7 @@ pub use framing::{Body, ChunkScanner, Head, Limits as HeadLimits, RequestScanner
 
 use crate::limits::Limits;
 use crate::listener::{ClientStream, Socket, proxy_line};
+use crate::memory::{self, Account, Ledger, Refusal};
 use crate::resolve::{ResolveError, Resolver};
 use clock::Clock;
 use event::SharedObserver;
@@ -51,7 +54,7 @@ use exchange::Peer;
 use upstream::{Pool, PoolLimits};
 use wire::Wire;
 
-pub(crate) use answer::plain_on_tls;
+pub(crate) use answer::{plain_on_tls, short_of_memory};
 pub(crate) use passthrough::{Carried, Ends};
 pub(crate) use reach::Chosen;
 
@@ -74,6 +77,8 @@ pub struct EngineLimits {
     pub client_timeout: Duration,
     /// Longest pause within the body of a request.
     pub body_timeout: Duration,
+    /// Bytes a second that a client has to send of a body or to take of an answer, while it is waited for.
+    pub min_rate: Option<NonZeroU64>,
     /// HTTP/2 streams that a client may have open.
     pub h2_streams: u32,
     /// Idle connections to endpoints that each worker keeps.
@@ -135,6 +140,7 @@ impl Default for EngineLimits {
             requests: u32::MAX,
             client_timeout: Duration::from_mins(1),
             body_timeout: Duration::from_mins(1),
+            min_rate: NonZeroU64::new(100),
             h2_streams: 100,
             upstream_idle: 320,
             upstream_idle_timeout: Duration::from_mins(1),
@@ -178,6 +184,8 @@ pub struct EngineConfig {
     pub(crate) clients: Limits,
     /// What carries the exchanges.
     pub carrier: Carrier,
+    /// What is held for clients.
+    pub memory: Arc<Ledger>,
 }
 
 /// An engine can't be made.
@@ -210,6 +218,7 @@ struct Shared {
     clients: Limits,
     pool: Arc<Pool>,
     clock: Clock,
+    memory: Arc<Account>,
 }
 
 impl Shared {
@@ -236,10 +245,23 @@ impl Shared {
 impl Engine {
     /// An engine. To be made on the runtime that it will run on.
     pub fn new(config: &EngineConfig) -> Result<Self, EngineError> {
-        let EngineConfig { table, challenges, pipeline, limits, drain, observer, resolver, opinions, clients, carrier } =
-            config.clone();
+        let EngineConfig {
+            table,
+            challenges,
+            pipeline,
+            limits,
+            drain,
+            observer,
+            resolver,
+            opinions,
+            clients,
+            carrier,
+            memory,
+        } = config.clone();
         let pool = Pool::new(&crate::crypto_provider(), limits.pool())?;
         let (clock, options) = (Clock::default(), ConnectionLimits::default());
+        let memory = memory.account();
+        tokio::spawn(memory::give_back(memory.clone()));
         let shared = Shared {
             table,
             challenges,
@@ -253,6 +275,7 @@ impl Engine {
             clients,
             pool,
             clock,
+            memory,
         };
         let pingora = (carrier == Carrier::Pingora).then(|| pingora::Proxy::new(config));
         Ok(Self { shared: ArcSwap::from_pointee(shared), limits, pingora })
@@ -275,6 +298,11 @@ impl Engine {
     /// Closes the connections to endpoints that wait for a request, so that others can be opened.
     pub fn make_room(&self) {
         self.shared.load().pool.clear();
+    }
+
+    /// Whether there is no memory left for another connection.
+    pub(crate) fn refuses_connection(&self) -> bool {
+        self.shared.load().memory.refuses(Refusal::Connection)
     }
 
     /// Serves a client until its connection ends.

@@ -25,6 +25,7 @@ mod inputs;
 mod lack;
 mod limits;
 pub mod listener;
+pub mod memory;
 pub mod migrate;
 mod named;
 pub mod observe;

@@ -1,6 +1,7 @@
 //! `serve`: wires source, compiler, data plane and admin port together.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,8 +28,9 @@ use crate::debug;
 use crate::engine::EngineLimits;
 use crate::inputs::{self, PodScope};
 use crate::listener::{ConnectionLimits, DataPlane, DataPlaneConfig};
+use crate::memory::Ledger;
 use crate::named::Named;
-use crate::observe::{AccessLog, AcmeMetrics, ControlMetrics, Identity, Live, Queries, Traffic};
+use crate::observe::{self, AccessLog, AcmeMetrics, ControlMetrics, Identity, Live, Queries, Traffic};
 use crate::page::Page;
 use crate::publish::{self, identity, own_namespace};
 use crate::resolve::Resolver;
@@ -91,6 +93,8 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let live = Live::new(if args.page.page_show_queries { Queries::Shown } else { Queries::Masked });
     let recent = traffic.recent();
     let traffic = traffic.watched(live.clone());
+    let memory = Ledger::new(args.traffic.memory_limit.bytes());
+    observe::register_memory(&registry, memory.clone());
     let board = Arc::new(StatusBoard::default());
     let origin = Origin::of(args).await?;
     let mut model = args.model.settings(origin.settings(), origin.publish(args));
@@ -101,6 +105,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
 
     let mut config = DataPlaneConfig::new(table.clone(), drain.clone(), Arc::new(traffic));
     config.challenges = challenges.clone();
+    config.memory = memory.clone();
     let plane = DataPlane::start(data_plane(config, args, origin.settings()))?;
     tracing::info!(http = ?plane.http(), https = ?plane.https(), "listening");
 
@@ -108,7 +113,7 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     readiness.provider(move || awaited.awaited().into_iter().map(|kind| format!("the list of {kind}")).collect());
     let (shown, source_view, ready) = (board.clone(), view.clone(), readiness.clone());
     let (in_force, shown_roots, shown_readiness) = (table.clone(), roots.clone(), readiness.clone());
-    let admin = Admin::new(readiness, registry, move || shown.to_json(ready.is_ready(), &source_view))
+    let admin = Admin::new(readiness, registry, move || shown.to_json(ready.is_ready(), &source_view, &memory))
         .debug("routes", move || debug::routes(&in_force.load()))
         .file("/ca.crt", CERTIFICATE, move || shown_roots.text());
     let (questions, asked) = tokio::sync::mpsc::channel(4);
@@ -235,7 +240,11 @@ fn data_plane(defaults: DataPlaneConfig, args: &ServeArgs, origin: settings::Ori
         https: args.https.clone(),
         workers: traffic.workers,
         pipeline: PipelineSettings { trusted_proxies: traffic.trusted_proxies.clone() },
-        limits: EngineLimits { upstream_idle: traffic.upstream_keepalive, ..defaults.limits },
+        limits: EngineLimits {
+            upstream_idle: traffic.upstream_keepalive,
+            min_rate: NonZeroU64::new(traffic.min_rate),
+            ..defaults.limits
+        },
         connections: ConnectionLimits {
             total: traffic.max_connections,
             per_client: (per_client > 0).then_some(per_client),

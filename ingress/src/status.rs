@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::control::unix_now;
+use crate::memory::Ledger;
 
 /// What the last build said. Readers take it as it is; the writer of status waits for it to change.
 #[derive(Debug)]
@@ -112,7 +113,7 @@ impl StatusBoard {
     }
 
     /// `GET /status`.
-    pub fn to_json(&self, ready: bool, source: &SourceView) -> Value {
+    pub fn to_json(&self, ready: bool, source: &SourceView, memory: &Ledger) -> Value {
         let latest = self.latest();
         let ingresses: BTreeMap<&ObjectKey, &Arc<IngressView>> = latest.ingresses.iter().collect();
         json!({
@@ -120,6 +121,7 @@ impl StatusBoard {
             "generation": latest.generation,
             "liveSince": latest.since,
             "source": source.describe(),
+            "memory": describe(memory),
             "ingresses": ingresses.into_values().collect::<Vec<_>>(),
             "certificates": latest.certificates,
             "problems": latest.problems,
@@ -129,6 +131,19 @@ impl StatusBoard {
     fn latest(&self) -> std::sync::MutexGuard<'_, Latest> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How memory stands. `used` is known only where there is a limit to compare it with.
+fn describe(memory: &Ledger) -> Value {
+    let amounts = memory.amounts();
+    json!({
+        "limit": memory.limit(),
+        "used": memory.limit().map(|_| memory.used()),
+        "pressure": memory.pressure().as_str(),
+        "exchanges": amounts.exchanges,
+        "heads": amounts.heads,
+        "bodies": amounts.bodies,
+    })
 }
 
 /// Logs each problem once when it comes, and once when it is gone.

@@ -111,6 +111,11 @@ impl Fields {
         self.raw.len()
     }
 
+    /// Bytes of memory that they take: those of the message, and the places of the lines.
+    pub fn held(&self) -> usize {
+        self.raw.len() + self.lines.capacity() * size_of::<FieldLine>()
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()

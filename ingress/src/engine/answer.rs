@@ -35,6 +35,15 @@ pub(crate) fn plain_on_tls() -> Vec<u8> {
     render(&violation_page(&violation, &HeaderValue::from_static("-")))
 }
 
+/// Nothing new is begun for want of memory.
+pub(super) const SHORT_OF_MEMORY: Violation =
+    Violation::new(StatusCode::SERVICE_UNAVAILABLE, "the proxy is short of memory; try again later");
+
+/// The page for a client whose connection is refused for want of memory.
+pub(crate) fn short_of_memory() -> Vec<u8> {
+    render(&violation_page(&SHORT_OF_MEMORY, &HeaderValue::from_static("-")))
+}
+
 /// The time in the form of RFC 9110 section 5.6.7.
 fn httpdate(time: std::time::SystemTime) -> String {
     httpdate::fmt_http_date(time)

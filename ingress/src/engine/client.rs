@@ -129,6 +129,37 @@ impl Client<'_> {
         }
     }
 
+    /// Bytes of bodies that are held here for it.
+    pub(super) fn held(&mut self) -> usize {
+        match self {
+            Self::Http1(client) => client.wire.held(),
+            Self::Http2(client) => client.held(),
+        }
+    }
+
+    /// Bytes of the answer that it has taken so far.
+    pub(super) fn progress(&self) -> u64 {
+        match self {
+            Self::Http1(client) => client.wire.progress(),
+            Self::Http2(client) => client.progress(),
+        }
+    }
+
+    /// Says how much of the request's body is to be read at once.
+    pub(super) fn set_appetite(&mut self, bytes: usize) {
+        if let Self::Http1(client) = self {
+            client.wire.set_appetite(bytes);
+        }
+    }
+
+    /// Holds no more space than is needed while somebody has to wait.
+    pub(super) fn compact(&mut self) {
+        if let Self::Http1(client) = self {
+            client.wire.compact();
+            client.wire.relax();
+        }
+    }
+
     /// Whether the head of an answer was written.
     pub(super) fn has_answer(&self) -> bool {
         match self {

@@ -130,6 +130,8 @@ pub enum Rejected {
     TooMany,
     /// The client's address has as many connections as it may have.
     TooManyOfClient,
+    /// Memory is at its limit.
+    Memory,
     /// The PROXY header is missing, malformed or late.
     ProxyProtocol,
     /// The TLS handshake failed.
@@ -152,6 +154,7 @@ impl Rejected {
         match self {
             Self::TooMany => "too_many_connections",
             Self::TooManyOfClient => "too_many_of_client",
+            Self::Memory => "memory",
             Self::ProxyProtocol => "proxy_protocol",
             Self::Handshake => "handshake",
             Self::HandshakeTimeout => "handshake_timeout",

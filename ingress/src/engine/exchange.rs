@@ -5,6 +5,7 @@
 
 mod attempt;
 mod authorize;
+mod floor;
 mod pace;
 mod record;
 mod reply;
@@ -52,6 +53,13 @@ pub(super) struct Request {
     pub(super) body: Length,
     /// Why the request is answered here, whatever the table says.
     pub(super) violation: Option<Violation>,
+}
+
+impl Request {
+    /// Bytes of its head that are held.
+    pub(super) fn size(&self) -> usize {
+        self.fields.held() + self.target.len() + self.authority.as_ref().map_or(0, String::len)
+    }
 }
 
 /// What is known of a client's connection, for all of its requests.
@@ -123,6 +131,7 @@ impl From<UpstreamError> for Failure {
 /// Carries one exchange out.
 pub(super) async fn run(engine: &Shared, request: &Request, client: &mut Client<'_>, peer: &Peer, timer: &mut Timer) {
     let headers = &request.fields;
+    let _counted = engine.memory.exchange(request.size());
     let id = request_id(headers, rand::random());
     let mut record = Record::new(request, peer, &id);
     let decision = if let Some(violation) = request.violation {
@@ -208,7 +217,7 @@ async fn pass_on(
         let mut upstream = attempts.connect(record).await?;
         upload.begin(repeatable || Attempts::may_repeat(&upstream));
         let begun = if upstream.is_reused() { record.attempt() } else { Instant::now() };
-        let transfer = Transfer::new(engine, forward, client, &mut upstream, upload, timer, begun);
+        let transfer = Transfer::new(engine, request, forward, client, &mut upstream, upload, timer, begun);
         let sent = transfer.head(&attempts.outbound(), record).await;
         record.received = upload.received();
         match sent {
@@ -234,7 +243,7 @@ async fn pass_on(
     }
     record.status = head.status.as_u16();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        return switch(engine, forward, client, upstream, &head, timer).await.map(|()| None);
+        return Box::pin(switch(engine, forward, client, upstream, &head, timer)).await.map(|()| None);
     }
     let AnswerHead { status, fields, declared, body } = &head;
     let body = if request.method == Method::HEAD { Length::None } else { *body };
@@ -257,7 +266,7 @@ async fn pass_on(
     let (declared, sent) = if coding.is_some() { (None, Length::Unknown) } else { (*declared, body) };
     reply::begin(engine, client, &Reply { status: *status, fields, edits: &edits, declared, body: sent })?;
     let since = record.heard();
-    let transfer = Transfer::new(engine, forward, client, &mut upstream, upload, timer, since);
+    let transfer = Transfer::new(engine, request, forward, client, &mut upstream, upload, timer, since);
     let passed = transfer.body(body, coding.map(|coding| Box::new(Encoder::new(coding)))).await;
     record.received = upload.received();
     timed.end(record);
@@ -315,6 +324,8 @@ async fn switch(
     let away = websocket.then(|| websocket::Away::behind_head(engine.drain.clone()));
     let limit = forward.route.policy.upgrade_idle;
     let mut wire = upstream.into_wire();
+    client.wire.set_appetite(engine.memory.piece());
+    wire.set_appetite(engine.memory.piece());
     let moved = tunnel(&mut client.wire, &mut wire, away, limit, timer, &mut |_, _| {}).await;
     client.passed(moved);
     Ok(())

@@ -8,6 +8,7 @@ use http::HeaderMap;
 use landfall_ingress_model::pipeline::may_trail;
 
 use super::body::Part;
+use super::load::{Piece, Turn};
 
 /// The next part of a body.
 ///
@@ -40,7 +41,11 @@ const EARLY: usize = 4 * 1024;
 
 /// The sending half. But for a few early bytes, never is more handed to the connection than the other end takes.
 pub(super) struct Outgoing {
-    stream: SendStream<Bytes>,
+    stream: SendStream<Piece>,
+    /// The place among the streams of a client's connection.
+    turn: Option<Turn>,
+    /// Bytes handed to the connection so far.
+    handed: u64,
     /// Nothing was sent yet on a stream that was opened here.
     early: bool,
     /// Beyond the window.
@@ -61,13 +66,40 @@ enum End {
 
 impl Outgoing {
     /// Behind the head of a response.
-    pub(super) fn response(stream: SendStream<Bytes>) -> Self {
-        Self { stream, early: false, rest: Bytes::new(), end: End::No }
+    pub(super) fn response(stream: SendStream<Piece>, turn: Turn) -> Self {
+        Self { stream, turn: Some(turn), handed: 0, early: false, rest: Bytes::new(), end: End::No }
     }
 
     /// Behind the head of a request.
-    pub(super) fn request(stream: SendStream<Bytes>) -> Self {
-        Self { early: true, ..Self::response(stream) }
+    pub(super) fn request(stream: SendStream<Piece>) -> Self {
+        Self { stream, turn: None, handed: 0, early: true, rest: Bytes::new(), end: End::No }
+    }
+
+    /// Bytes that wait for a window.
+    pub(super) fn held(&self) -> usize {
+        self.rest.len()
+    }
+
+    /// Bytes that were within a window so far.
+    pub(super) fn handed(&self) -> u64 {
+        self.handed
+    }
+
+    /// Ready when there is room for another part: what was written is within the window, and the connection has little to
+    /// send.
+    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        ready!(self.poll_flush(cx))?;
+        match &mut self.turn {
+            Some(turn) => turn.poll_room(cx).map(Ok),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Nothing is written now: others may.
+    pub(super) fn pass(&mut self) {
+        if let Some(turn) = &mut self.turn {
+            turn.pass();
+        }
     }
 
     /// Writes a part; everything written before must have been flushed.
@@ -118,16 +150,22 @@ impl Outgoing {
     /// Hands up to `length` bytes of the rest to the connection, and the end behind the last of them.
     fn send(&mut self, length: usize) -> Result<(), Error> {
         let data = self.rest.split_to(length.min(self.rest.len()));
+        let is_empty = data.is_empty();
+        self.handed += data.len() as u64;
+        let data = match &mut self.turn {
+            Some(turn) => turn.piece(data),
+            None => Piece::uncounted(data),
+        };
         let end = if self.rest.is_empty() { std::mem::replace(&mut self.end, End::No) } else { End::No };
         match end {
             End::Trailers(trailers) => {
-                if !data.is_empty() {
+                if !is_empty {
                     self.stream.send_data(data, false)?;
                 }
                 self.stream.send_trailers(trailers)
             }
             End::Plain => self.stream.send_data(data, true),
-            End::No if data.is_empty() => Ok(()),
+            End::No if is_empty => Ok(()),
             End::No => self.stream.send_data(data, false),
         }
     }

@@ -12,7 +12,7 @@ use landfall_ingress_model::pipeline::{Answer, Connection, request_id};
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 
 use super::Shared;
-use super::answer::{render, violation_page};
+use super::answer::{SHORT_OF_MEMORY, render, violation_page};
 use super::body::Length;
 use super::client::{Client, Http1Client, linger};
 use super::event::{Exchange, Scheme};
@@ -21,6 +21,7 @@ use super::framing::{Body, Head, RequestScanner, Violation};
 use super::timer::Timer;
 use super::wire::Wire;
 use crate::listener::ClientStream;
+use crate::memory::Refusal;
 
 /// What an HTTP/2 client with prior knowledge sends first (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -76,6 +77,10 @@ pub(super) async fn serve(
                 return None;
             }
         };
+        if engine.memory.refuses(Refusal::Request) {
+            Box::pin(refuse(engine, &mut wire, connection, &SHORT_OF_MEMORY)).await;
+            return None;
+        }
         wire = Box::pin(carry.exchange(engine, wire, head, &mut timer)).await?;
         wire.shrink();
         first = false;

@@ -10,10 +10,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::server::{Builder, SendResponse};
+use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
-use http::header::CONTENT_LENGTH;
-use http::{Method, StatusCode, Version};
+use http::header::{CONTENT_LENGTH, COOKIE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use landfall_ingress_model::fields::Fields;
 use landfall_ingress_model::pipeline::field_count;
 use tokio::time::{Instant, timeout};
@@ -22,17 +22,20 @@ use super::body::Length;
 use super::client::{Client, Http2Client};
 use super::exchange::{Peer, Request, run};
 use super::framing::{Violation, parse_length};
+use super::load::{FIRST_WINDOW, HeadShare, Load, Piece};
 use super::timer::{Timer, Timers};
 use super::wire::Wire;
 use super::{EngineLimits, Shared};
 use crate::listener::ClientStream;
+use crate::memory::Refusal;
 use flood::Patience;
 use io::ClientIo;
 
 /// HTTP/2 windows towards clients: large enough for a fast upload over a long way, small enough that 100 streams
 /// nobody reads from stay bounded by the connection's.
 const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// How long a request may wait for the heads of others to leave, before it is refused.
+const HEADS_WAIT: Duration = Duration::from_secs(5);
 /// Streams that a client may reset before we have looked at them (CVE-2023-44487).
 const PENDING_RESETS: usize = 20;
 /// Resets that we send for a client's errors before the connection is given up.
@@ -53,7 +56,7 @@ fn builder(limits: &EngineLimits) -> Builder {
         // Counted as RFC 9113 section 6.5.2 does, with 32 bytes for each field.
         .max_header_list_size(u32::try_from(limits.head.head).unwrap_or(u32::MAX))
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(FIRST_WINDOW)
         .max_pending_accept_reset_streams(PENDING_RESETS)
         .max_local_error_reset_streams(Some(LOCAL_RESETS))
         .max_send_buffer_size(SEND_BUFFER);
@@ -80,9 +83,11 @@ impl Drop for UnderWay {
 pub(super) async fn serve(engine: &Arc<Shared>, wire: Wire<ClientStream>, peer: Peer) {
     let patience = Arc::new(Patience::default());
     let stream = ClientIo::new(wire, patience.clone(), engine.limits.client_timeout);
-    let handshake = timeout(engine.limits.head_timeout, builder(&engine.limits).handshake(stream));
+    let handshake = timeout(engine.limits.head_timeout, builder(&engine.limits).handshake::<_, Piece>(stream));
     let Ok(Ok(mut connection)) = handshake.await else { return };
     let peer = Arc::new(peer);
+    let load = Load::new(engine.memory.clone());
+    let mut intake = Intake::new(load.clone());
     let under_way = Arc::new(AtomicUsize::new(0));
     let mut draining = Box::pin(engine.drain.draining());
     let mut leaving = false;
@@ -96,7 +101,7 @@ pub(super) async fn serve(engine: &Arc<Shared>, wire: Wire<ClientStream>, peer: 
                 leaving = true;
                 connection.graceful_shutdown();
             }
-            let accepted = connection.poll_accept(cx);
+            let accepted = intake.poll_accept(&mut connection, cx);
             if patience.is_over() {
                 connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 let _ = connection.poll_closed(cx);
@@ -123,43 +128,94 @@ pub(super) async fn serve(engine: &Arc<Shared>, wire: Wire<ClientStream>, peer: 
             cx.waker().wake_by_ref();
             Poll::Pending
         });
-        let Some(Ok((request, respond))) = next.await else { return };
+        let Some(Ok((request, mut respond))) = next.await else { return };
         left = left.saturating_sub(1);
         if left == 0 && !leaving {
             leaving = true;
             connection.graceful_shutdown();
         }
-        let counted = UnderWay::new(&under_way);
-        tokio::spawn(serve_stream(engine.clone(), peer.clone(), timers.clone(), request, respond, counted));
+        if intake.refuses || engine.memory.refuses(Refusal::Stream) {
+            // The client may ask again, wherever and however often (RFC 9113 section 8.7).
+            respond.send_reset(Reason::REFUSED_STREAM);
+            continue;
+        }
+        // What is not needed of the head is gone before the next one is looked at.
+        let (parts, body) = request.into_parts();
+        let request = understand(parts, body.is_end_stream(), &engine.limits);
+        let client = Http2Client::new(body, respond, load.clone(), engine.clock.clone());
+        let stream = Stream { head: load.head(request.size()), request, client, _counted: UnderWay::new(&under_way) };
+        tokio::spawn(stream.serve(engine.clone(), peer.clone(), timers.clone()));
+    }
+}
+
+/// How much of what a client sends is taken.
+struct Intake {
+    load: Arc<Load>,
+    /// What the client may send ahead.
+    window: u32,
+    /// Since when requests wait for the heads of others.
+    full_since: Option<Instant>,
+    /// They have waited for too long.
+    refuses: bool,
+    timer: Timer,
+}
+
+type Next = Option<Result<(http::Request<RecvStream>, SendResponse<Piece>), h2::Error>>;
+
+impl Intake {
+    fn new(load: Arc<Load>) -> Self {
+        Self { load, window: FIRST_WINDOW, full_since: None, refuses: false, timer: Timer::default() }
+    }
+
+    /// The next request, once there is room for its head.
+    fn poll_accept(&mut self, connection: &mut Connection<ClientIo, Piece>, cx: &mut Context<'_>) -> Poll<Next> {
+        let window = self.load.window(self.window);
+        if window != self.window {
+            self.window = window;
+            connection.set_target_window_size(window);
+        }
+        self.refuses = false;
+        if self.load.poll_heads(cx).is_ready() {
+            self.full_since = None;
+            return connection.poll_accept(cx);
+        }
+        let since = *self.full_since.get_or_insert_with(Instant::now);
+        if self.timer.poll_until(since + HEADS_WAIT, cx).is_ready() {
+            self.refuses = true;
+            return connection.poll_accept(cx);
+        }
+        match connection.poll_closed(cx) {
+            Poll::Ready(_) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
     }
 }
 
 /// One stream.
-async fn serve_stream(
-    engine: Arc<Shared>,
-    peer: Arc<Peer>,
-    timers: Timers,
-    request: http::Request<RecvStream>,
-    respond: SendResponse<Bytes>,
+struct Stream {
+    request: Request,
+    client: Http2Client,
+    head: HeadShare,
     _counted: UnderWay,
-) {
-    let (parts, body) = request.into_parts();
-    let ended = body.is_end_stream();
-    let request = understand(parts, ended, &engine.limits);
-    let mut client = Http2Client::new(body, respond, engine.clock.clone());
-    let mut timer = timers.take();
-    run(&engine, &request, &mut Client::Http2(&mut client), &peer, &mut timer).await;
-    // What is not needed any more is not held while the rest of the request is read.
-    drop((request, peer, engine));
-    if !client.is_read() {
-        drain(&mut client, &mut timer).await;
+}
+
+impl Stream {
+    async fn serve(self, engine: Arc<Shared>, peer: Arc<Peer>, timers: Timers) {
+        let Self { request, mut client, head, _counted } = self;
+        let mut timer = timers.take();
+        run(&engine, &request, &mut Client::Http2(&mut client), &peer, &mut timer).await;
+        // What is not needed any more is not held while the rest of the request is read.
+        drop((request, peer, engine, head));
+        if !client.is_read() {
+            drain(&mut client, &mut timer).await;
+        }
+        timers.put(timer);
     }
-    timers.put(timer);
 }
 
 /// The request in our own form, with what is wrong about it that the connection does not look at.
 fn understand(parts: http::request::Parts, ended: bool, limits: &EngineLimits) -> Request {
-    let http::request::Parts { method, uri, headers, .. } = parts;
+    let http::request::Parts { method, uri, mut headers, .. } = parts;
     let target = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
     let authority = uri.authority().map(|authority| authority.as_str().to_owned());
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
@@ -181,10 +237,27 @@ fn understand(parts: http::request::Parts, ended: bool, limits: &EngineLimits) -
         Some(Ok(length)) => Length::Known(length),
         _ => Length::Unknown,
     };
+    if violation.is_none() {
+        gather_cookies(&mut headers);
+    }
     // The fields of a refused request are not needed to answer it.
     let fields = if violation.is_some() { Fields::default() } else { Fields::from(&headers) };
     let version = Version::HTTP_2;
     Request { method, version, target, authority, fields, body, violation }
+}
+
+/// Makes one field of cookies that came in several, as whoever is no HTTP/2 has to get them (RFC 9113 section 8.2.3). A
+/// field of one byte costs a hundred times as much to keep.
+fn gather_cookies(headers: &mut HeaderMap) {
+    let crumbs = headers.get_all(COOKIE);
+    if crumbs.iter().nth(1).is_none() {
+        return;
+    }
+    let whole = crumbs.iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b"; "[..]);
+    // What was made of values is one.
+    if let Ok(whole) = HeaderValue::from_maybe_shared(Bytes::from(whole)) {
+        headers.insert(COOKIE, whole);
+    }
 }
 
 /// Reads the rest of a request that was answered before its end.

@@ -155,6 +155,29 @@ impl Upstream {
         }
     }
 
+    /// Bytes of bodies that are held here for it.
+    pub(super) fn held(&mut self) -> usize {
+        match self {
+            Self::Http1(upstream) => upstream.wire.held(),
+            Self::Http2(upstream) => upstream.held(),
+        }
+    }
+
+    /// Says how much of the response's body is to be read at once.
+    pub(super) fn set_appetite(&mut self, bytes: usize) {
+        if let Self::Http1(upstream) = self {
+            upstream.wire.set_appetite(bytes);
+        }
+    }
+
+    /// Holds no more space than is needed while somebody has to wait.
+    pub(super) fn compact(&mut self) {
+        if let Self::Http1(upstream) = self {
+            upstream.wire.compact();
+            upstream.wire.relax();
+        }
+    }
+
     /// The next response, interim ones included.
     pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, UpstreamError>> {
         match self {

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::listener::ClientStream;
@@ -29,6 +29,12 @@ pub(crate) struct Wire<S> {
     piece: Bytes,
     /// Goes behind `piece`.
     tail: &'static [u8],
+    /// Bytes of a body to be read at once.
+    appetite: usize,
+    /// Bytes that the connection has taken so far.
+    taken: u64,
+    /// What waits was copied into as much space as it needs.
+    is_compact: bool,
     /// The other end has closed its sending side.
     pub(crate) ended: bool,
 }
@@ -46,7 +52,8 @@ impl Wire<ClientStream> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub(crate) fn new(stream: S) -> Self {
         let (input, output) = (BytesMut::new(), BytesMut::new());
-        Self { stream, input, output, piece: Bytes::new(), tail: &[], ended: false }
+        let (appetite, taken, is_compact) = (BODY_READ_SIZE, 0, false);
+        Self { stream, input, output, piece: Bytes::new(), tail: &[], appetite, taken, is_compact, ended: false }
     }
 
     /// The connection itself.
@@ -72,10 +79,48 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Reads once into `input`, as much as a body may have on its way; 0 bytes at the end.
     pub(crate) fn poll_fill_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.input.reserve(BODY_READ_SIZE);
-        let length = ready!(tokio_util::io::poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input))?;
+        self.input.reserve(self.appetite);
+        let mut limited = (&mut self.input).limit(self.appetite);
+        let Poll::Ready(read) = tokio_util::io::poll_read_buf(Pin::new(&mut self.stream), cx, &mut limited) else {
+            // Whoever has to wait holds no space for what may come.
+            self.relax();
+            return Poll::Pending;
+        };
+        let length = read?;
         self.ended |= length == 0;
         Poll::Ready(Ok(length))
+    }
+
+    /// Says how much of a body is to be read at once, at most.
+    pub(crate) fn set_appetite(&mut self, bytes: usize) {
+        self.appetite = bytes.min(BODY_READ_SIZE);
+    }
+
+    /// Gives up space that nothing is in.
+    pub(crate) fn relax(&mut self) {
+        for space in [&mut self.input, &mut self.output] {
+            if space.is_empty() && space.capacity() > 0 {
+                *space = BytesMut::new();
+            }
+        }
+    }
+
+    /// Moves what waits to be sent into as much space as it needs: the rest of a piece whose reader is slow.
+    pub(crate) fn compact(&mut self) {
+        if !self.is_compact && !self.piece.is_empty() && self.piece.len() < BODY_READ_SIZE / 4 * 3 {
+            self.piece = Bytes::copy_from_slice(&self.piece);
+            self.is_compact = true;
+        }
+    }
+
+    /// Bytes that are held here.
+    pub(crate) fn held(&self) -> usize {
+        self.input.len() + self.output.len() + self.piece.len()
+    }
+
+    /// Bytes that the connection has taken so far.
+    pub(crate) fn progress(&self) -> u64 {
+        self.taken
     }
 
     /// Reads once into `input`; 0 bytes at the end.
@@ -151,6 +196,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         } else {
             self.piece = data;
             self.tail = tail;
+            self.is_compact = false;
         }
     }
 
@@ -188,6 +234,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Forgets what has been written.
     fn sent(&mut self, written: usize) {
+        self.taken += written as u64;
         let of_output = written.min(self.output.len());
         self.output.advance(of_output);
         let of_piece = (written - of_output).min(self.piece.len());

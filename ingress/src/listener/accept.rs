@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use ipnet::IpNet;
 use landfall_ingress_model::pipeline::Connection;
 use landfall_ingress_model::table::{Route, Table};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout_at};
@@ -18,10 +19,13 @@ use super::limits::{Admission, ConnectionLimits};
 use super::proxy_protocol::{Addresses, Progress, parse};
 use super::stream::{ClientStream, Socket};
 use super::tls::{Tls, server_name, version_text};
-use crate::engine::{Handshake, Observer, Rejected, Scheme, plain_on_tls};
+use crate::engine::{Handshake, Observer, Rejected, Scheme, plain_on_tls, short_of_memory};
 
 /// Total time for PROXY header and TLS handshake.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes that the kernel takes for a client beyond what is on the wire: so much is kept of an answer whose client reads
+/// slowly, instead of as much as its buffer may grow to.
+const UNSENT: u32 = 128 * 1024;
 /// First byte of a TLS handshake record (RFC 8446 section 5.1).
 const HANDSHAKE_RECORD: u8 = 22;
 /// Where a client connected to whose PROXY header doesn't say.
@@ -48,6 +52,14 @@ impl Acceptor {
             self.gate.observer.rejected(scheme, Rejected::TooMany, peer);
             return;
         };
+        if self.gate.engine.refuses_connection() {
+            // As far as its socket takes it at once; nobody waits for a client that is not served.
+            let _ = (scheme == Scheme::Http).then(|| tcp.try_write(&short_of_memory()));
+            self.gate.observer.rejected(scheme, Rejected::Memory, peer);
+            return;
+        }
+        // Where that can't be said, the kernel holds more of what nobody reads.
+        let _ = SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT);
         let this = self.clone();
         tokio::spawn(async move {
             let mut admission = admission;

@@ -23,6 +23,7 @@ use super::socket::{BindError, Listener};
 use super::tls::{Tls, TlsError};
 use crate::engine::{Carrier, Engine, EngineConfig, EngineLimits, Observer, Opinions, Scheme};
 use crate::limits::Limits;
+use crate::memory::{self, Ledger};
 use crate::resolve::Resolver;
 
 /// What the data plane works with.
@@ -54,6 +55,8 @@ pub struct DataPlaneConfig {
     pub observer: Arc<dyn Observer>,
     /// What carries the exchanges.
     pub carrier: Carrier,
+    /// What is held for clients, and how much memory there may be.
+    pub memory: Arc<Ledger>,
 }
 
 impl DataPlaneConfig {
@@ -73,6 +76,7 @@ impl DataPlaneConfig {
             drain,
             observer,
             carrier: Carrier::default(),
+            memory: Ledger::new(None),
         }
     }
 }
@@ -111,6 +115,7 @@ impl DataPlane {
             count => count,
         };
         limit_connections(&mut config, count);
+        watch_memory(&config.memory)?;
         let config = Arc::new(config);
         let provider = crate::crypto_provider();
         // Pingora takes the process's provider for its own connections; whoever installed one before keeps it.
@@ -220,6 +225,7 @@ impl Worker {
             observer,
             resolver,
             carrier,
+            memory,
             ..
         } = (*self.config).clone();
         let engine = Engine::new(&EngineConfig {
@@ -233,6 +239,7 @@ impl Worker {
             opinions: self.opinions.clone(),
             clients: self.clients.clone(),
             carrier,
+            memory,
         })
         .map_err(std::io::Error::other)?;
         let acceptor = Arc::new(Acceptor {
@@ -265,6 +272,15 @@ impl Worker {
             }
         }
     }
+}
+
+/// Begins to look at the memory of the process, where there is a limit.
+fn watch_memory(ledger: &Arc<Ledger>) -> std::io::Result<()> {
+    if ledger.limit().is_some() {
+        let ledger = Arc::downgrade(ledger);
+        std::thread::Builder::new().name("memory".to_owned()).spawn(move || memory::watch(&ledger))?;
+    }
+    Ok(())
 }
 
 /// Lowers the limits of connections to what the limit of open files allows.

@@ -205,6 +205,12 @@ yes
 {{- with $v.proxyProtocol }}
 - --proxy-protocol={{ join "," . }}
 {{- end }}
+{{- if ne (toString $v.memoryLimit) "auto" }}
+- --memory-limit={{ if kindIs "string" $v.memoryLimit }}{{ $v.memoryLimit }}{{ else }}{{ $v.memoryLimit | int64 }}{{ end }}
+{{- end }}
+{{- if ne ($v.minRate | int64) 100 }}
+- --min-rate={{ $v.minRate | int64 }}
+{{- end }}
 - --lame-duck={{ $v.drain.lameDuckSeconds | int64 }}
 {{- if has $v.expose (list "LoadBalancer" "NodePort") }}
 - --handover={{ $v.drain.handoverSeconds | int64 }}

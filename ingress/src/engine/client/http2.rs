@@ -1,9 +1,9 @@
 //! A client that speaks HTTP/2: one stream of its connection.
 
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::header::{CONTENT_LENGTH, DATE};
@@ -14,13 +14,16 @@ use super::{ClientError, Presence, Reply};
 use crate::engine::body::{Length, Part};
 use crate::engine::clock::Clock;
 use crate::engine::h2_stream::{Outgoing, poll_incoming};
+use crate::engine::load::{Load, Piece, Turn};
 
 /// The client of one HTTP/2 exchange.
 pub(in crate::engine) struct Http2Client {
     body: RecvStream,
     /// What was read of the body and is not yet allowed to be sent again.
     taken: usize,
-    respond: SendResponse<Bytes>,
+    respond: SendResponse<Piece>,
+    /// What all streams of the connection hold.
+    load: Arc<Load>,
     answer: Option<Outgoing>,
     /// The request has been read to its end.
     read: bool,
@@ -30,9 +33,14 @@ pub(in crate::engine) struct Http2Client {
 }
 
 impl Http2Client {
-    pub(in crate::engine) fn new(body: RecvStream, respond: SendResponse<Bytes>, clock: Clock) -> Self {
+    pub(in crate::engine) fn new(
+        body: RecvStream,
+        respond: SendResponse<Piece>,
+        load: Arc<Load>,
+        clock: Clock,
+    ) -> Self {
         let read = body.is_end_stream();
-        Self { body, taken: 0, respond, answer: None, read, whole: false, sent: 0, clock }
+        Self { body, taken: 0, respond, load, answer: None, read, whole: false, sent: 0, clock }
     }
 
     /// Whether the request has been read to its end.
@@ -42,6 +50,7 @@ impl Http2Client {
 
     pub(in crate::engine) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Part, ClientError>> {
         let part = ready!(poll_incoming(&mut self.body, &mut self.taken, cx)).map_err(gone)?;
+        self.load.take(part.len());
         self.read |= part.is_final();
         Poll::Ready(Ok(part))
     }
@@ -77,14 +86,14 @@ impl Http2Client {
         *response.headers_mut() = fields;
         let ends = matches!(reply.body, Length::None | Length::Known(0));
         let stream = self.respond.send_response(response, ends).map_err(gone)?;
-        self.answer = Some(Outgoing::response(stream));
+        self.answer = Some(Outgoing::response(stream, Turn::new(&self.load)));
         self.whole = ends;
         Ok(())
     }
 
     pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
         match &mut self.answer {
-            Some(answer) if !self.whole => answer.poll_flush(cx).map_err(gone),
+            Some(answer) if !self.whole => answer.poll_room(cx).map_err(gone),
             _ => Poll::Ready(Ok(())),
         }
     }
@@ -98,9 +107,23 @@ impl Http2Client {
 
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
         match &mut self.answer {
-            Some(answer) => answer.poll_flush(cx).map_err(gone),
+            Some(answer) => {
+                answer.pass();
+                answer.poll_flush(cx).map_err(gone)
+            }
             None => Poll::Ready(Ok(())),
         }
+    }
+
+    /// Bytes of bodies that are held for it here. What the connection holds is counted there.
+    pub(super) fn held(&mut self) -> usize {
+        let upward = if self.read { 0 } else { self.body.flow_control().used_capacity() };
+        upward + self.answer.as_ref().map_or(0, Outgoing::held)
+    }
+
+    /// Bytes of the answer that it had a window for so far.
+    pub(super) fn progress(&self) -> u64 {
+        self.answer.as_ref().map_or(0, Outgoing::handed)
     }
 
     pub(super) fn has_answer(&self) -> bool {

@@ -124,7 +124,8 @@ fn grpc_status(status: StatusCode, reason: &str) -> HeaderMap {
     map
 }
 
-fn is_grpc(headers: &Fields) -> bool {
+/// Whether a request is a call of gRPC.
+pub(super) fn is_grpc(headers: &Fields) -> bool {
     let kind = headers.get(CONTENT_TYPE).as_ref().map(FieldValue::as_bytes).unwrap_or_default();
     kind.starts_with(b"application/grpc") && matches!(kind.get(16), None | Some(b'+' | b';'))
 }

@@ -1,6 +1,7 @@
 //! The bytes of one attempt, both ways at once, within their time limits.
 
 use std::future::poll_fn;
+use std::num::NonZeroU64;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -9,14 +10,17 @@ use http::StatusCode;
 use landfall_ingress_model::pipeline::{Forward, Trailers, Upgraded, response_edits};
 use tokio::time::Instant;
 
+use super::floor::Floor;
 use super::pace::Pacer;
-use super::{Failure, Record, Shared};
+use super::reply::is_grpc;
+use super::{Failure, Record, Request, Shared};
 use crate::engine::body::{Length, Part};
 use crate::engine::client::{Client, ClientError, Presence};
 use crate::engine::coding::Encoder;
 use crate::engine::framing::Malformed;
 use crate::engine::timer::Timer;
 use crate::engine::upstream::{Answer, AnswerHead, Outbound, Upstream, UpstreamError};
+use crate::memory::Transit;
 
 /// How long an answer may still come after the client has closed its sending side.
 ///
@@ -24,6 +28,10 @@ use crate::engine::upstream::{Answer, AnswerHead, Outbound, Upstream, UpstreamEr
 const HALF_CLOSED_GRACE: Duration = Duration::from_secs(1);
 /// How often a client is looked for that can't be heard, since what it sends is not taken.
 const LOOK: Duration = Duration::from_secs(1);
+/// Bytes that have to pass before a client counts as fast again.
+const FLOWING: usize = 128 * 1024;
+/// Bytes of an answer that are read at once for one that is not.
+const CAUTIOUS: usize = 8 * 1024;
 /// Bytes of a request's body that are kept, to be sent again to another endpoint.
 const REPEATABLE: usize = 64 * 1024;
 
@@ -33,13 +41,33 @@ pub(super) struct Upload {
     received: u64,
     state: State,
     /// What was sent, as long as it may be sent again.
-    kept: Vec<Part>,
+    kept: Vec<Kept>,
     kept_bytes: usize,
     keeps: bool,
     whole: bool,
-    /// Parts of `kept` that this attempt has sent.
+    /// How many of `kept` this attempt has sent.
     sent: usize,
     bodiless: bool,
+}
+
+/// A part that may be sent again.
+enum Kept {
+    /// One as it came.
+    Whole(Part),
+    /// Data of several small ones: each of them would keep the whole space alive that it was read into.
+    Gathered(BytesMut),
+}
+
+/// Data up to here is copied to be kept.
+const SMALL: usize = 8 * 1024;
+
+impl Kept {
+    fn part(&self) -> Part {
+        match self {
+            Self::Whole(part) => part.clone(),
+            Self::Gathered(data) => Part::Data(Bytes::copy_from_slice(data)),
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,13 +124,15 @@ impl Upload {
 
     /// The body, if it has come to its end and was kept whole.
     pub(super) fn whole_body(&self) -> Option<Bytes> {
-        if !self.whole || !self.kept.last().is_some_and(Part::is_final) {
+        if !self.whole || !matches!(self.kept.last(), Some(Kept::Whole(part)) if part.is_final()) {
             return None;
         }
         let mut body = BytesMut::with_capacity(self.kept_bytes);
-        for part in &self.kept {
-            if let Part::Data(data) | Part::Last(data) = part {
-                body.extend_from_slice(data);
+        for kept in &self.kept {
+            match kept {
+                Kept::Gathered(data) => body.extend_from_slice(data),
+                Kept::Whole(Part::Data(data) | Part::Last(data)) => body.extend_from_slice(data),
+                Kept::Whole(Part::Trailers(_) | Part::End) => {}
             }
         }
         Some(body.freeze())
@@ -117,7 +147,7 @@ impl Upload {
         matches!(self.state, State::Done | State::Broken)
     }
 
-    /// Passes on what there is. The number of parts that moved goes to `moved`.
+    /// Passes on what there is. Whether anything did goes to `moved`.
     fn poll(
         &mut self,
         client: &mut Client<'_>,
@@ -131,8 +161,9 @@ impl Upload {
                 State::Active => {
                     *waits = Waits::Endpoint;
                     ready!(upstream.poll_room(cx)).map_err(UploadError::Endpoint)?;
-                    let part = if let Some(part) = self.kept.get(self.sent) {
-                        part.clone()
+                    let part = if let Some(kept) = self.kept.get(self.sent) {
+                        self.sent += 1;
+                        kept.part()
                     } else if let Poll::Ready(part) = client.poll_part(cx) {
                         let part = part.map_err(UploadError::Client)?;
                         self.take(&part)?;
@@ -142,7 +173,6 @@ impl Upload {
                         *waits = Waits::Client;
                         return Poll::Pending;
                     };
-                    self.sent += 1;
                     *moved = true;
                     if part.is_final() {
                         self.state = State::Flushing;
@@ -171,7 +201,9 @@ impl Upload {
         }
         self.kept_bytes += part.len();
         if self.keeps && self.kept_bytes <= REPEATABLE {
-            self.kept.push(part.clone());
+            self.keep(part);
+            // It goes out in this attempt at once.
+            self.sent = self.kept.len();
         } else {
             self.keeps = false;
             self.whole = false;
@@ -179,11 +211,27 @@ impl Upload {
         }
         Ok(())
     }
+
+    fn keep(&mut self, part: &Part) {
+        match (part, self.kept.last_mut()) {
+            (Part::Data(data), Some(Kept::Gathered(gathered))) if data.len() < SMALL => {
+                gathered.extend_from_slice(data)
+            }
+            (Part::Data(data), _) if data.len() < SMALL => self.kept.push(Kept::Gathered(BytesMut::from(&data[..]))),
+            _ => self.kept.push(Kept::Whole(part.clone())),
+        }
+    }
+
+    /// Bytes that are kept to be sent again.
+    fn held(&self) -> usize {
+        if self.kept.is_empty() { 0 } else { self.kept_bytes }
+    }
 }
 
 /// One attempt at one endpoint.
 pub(super) struct Transfer<'t, 'c> {
     engine: &'t Shared,
+    request: &'t Request,
     forward: &'t Forward,
     client: &'t mut Client<'c>,
     upstream: &'t mut Upstream,
@@ -201,11 +249,43 @@ pub(super) struct Transfer<'t, 'c> {
     /// Why the endpoint took no more of the request.
     broken: Option<UpstreamError>,
     pacer: Option<Box<Pacer>>,
+    /// What is held for this exchange.
+    transit: Transit<'t>,
+    /// Bytes that have passed since the client had to be waited for last.
+    flowing: usize,
+    /// How fast the client sends and takes.
+    sending: Watched,
+    taking: Watched,
+    /// The client moves less than it has to.
+    slow: bool,
+}
+
+/// The client's half of one direction.
+#[derive(Default)]
+struct Watched {
+    floor: Floor,
+    /// Bytes that it had moved at the last look.
+    moved: u64,
+    /// It was waited for then.
+    waited_for: bool,
+}
+
+impl Watched {
+    /// Notes what it has moved in all, `gap` after it moved something before; false where that is too slow.
+    fn holds(&mut self, moved: u64, gap: Duration, rate: Option<NonZeroU64>, span: Duration) -> bool {
+        let bytes = moved - std::mem::replace(&mut self.moved, moved);
+        match rate.filter(|_| self.waited_for) {
+            Some(rate) => self.floor.holds(gap, bytes, rate, span),
+            None => true,
+        }
+    }
 }
 
 impl<'t, 'c> Transfer<'t, 'c> {
+    #[expect(clippy::too_many_arguments, reason = "each is another part of one exchange")]
     pub(super) fn new(
         engine: &'t Shared,
+        request: &'t Request,
         forward: &'t Forward,
         client: &'t mut Client<'c>,
         upstream: &'t mut Upstream,
@@ -213,8 +293,10 @@ impl<'t, 'c> Transfer<'t, 'c> {
         timer: &'t mut Timer,
         now: Instant,
     ) -> Self {
+        let (received, taken) = (upload.received, client.progress());
         Self {
             engine,
+            request,
             forward,
             client,
             upstream,
@@ -229,6 +311,11 @@ impl<'t, 'c> Transfer<'t, 'c> {
             look_at: None,
             broken: None,
             pacer: None,
+            transit: engine.memory.transit(),
+            flowing: FLOWING,
+            sending: Watched { moved: received, ..Watched::default() },
+            taking: Watched { moved: taken, ..Watched::default() },
+            slow: false,
         }
     }
 
@@ -267,7 +354,11 @@ impl<'t, 'c> Transfer<'t, 'c> {
         }
         // An interim response; whether it is sent or on its way, the final one is awaited.
         let _ = self.client.poll_flush(cx)?;
-        self.look_at_clock();
+        self.rest();
+        self.look_at_clock(self.up_waits == Waits::Client && !self.client.waits(), false);
+        if self.slow {
+            return Poll::Ready(Err(Failure::ClientStalled("the request body comes slower than it has to")));
+        }
         let deadline = match self.up_waits {
             Waits::Client if !self.client.waits() => self.up_at + self.engine.limits.body_timeout,
             Waits::Client => self.up_at + self.forward.route.policy.read_timeout,
@@ -295,6 +386,7 @@ impl<'t, 'c> Transfer<'t, 'c> {
                 break Waits::Nobody;
             }
             if self.client.poll_room(cx)?.is_pending() {
+                self.flowing = 0;
                 break Waits::Client;
             }
             if let Some(pacer) = &mut self.pacer
@@ -308,6 +400,7 @@ impl<'t, 'c> Transfer<'t, 'c> {
                 self.client.write(part)?;
                 continue;
             }
+            self.upstream.set_appetite(self.appetite());
             let Poll::Ready(part) = self.upstream.poll_part(cx) else {
                 if let Some(encoder) = &mut encoder
                     && encoder.flush()
@@ -319,6 +412,7 @@ impl<'t, 'c> Transfer<'t, 'c> {
             let part = part?;
             *over = part.is_final();
             self.down_moved = true;
+            self.flowing = self.flowing.saturating_add(part.len());
             if let Some(encoder) = &mut encoder {
                 encoder.take(part);
             } else {
@@ -330,7 +424,13 @@ impl<'t, 'c> Transfer<'t, 'c> {
         if *over && flushed {
             return Poll::Ready(Ok(()));
         }
-        self.look_at_clock();
+        self.rest();
+        // A client that takes a part of a piece is not idle.
+        self.down_moved |= self.client.progress() != self.taking.moved;
+        self.look_at_clock(false, paused.is_none() && (waits == Waits::Client || !flushed));
+        if self.slow {
+            return Poll::Ready(Err(Failure::ClientStalled("the client takes the response slower than it has to")));
+        }
         if let Some(due) = paused {
             // Nobody is too slow before that.
             self.down_at = self.down_at.max(due);
@@ -362,6 +462,7 @@ impl<'t, 'c> Transfer<'t, 'c> {
             self.up_waits = Waits::Nobody;
             return Ok(());
         }
+        self.client.set_appetite(self.engine.memory.piece());
         let outcome = self.upload.poll(self.client, self.upstream, &mut self.up_moved, &mut self.up_waits, cx);
         match outcome {
             Poll::Pending | Poll::Ready(Ok(())) => Ok(()),
@@ -376,17 +477,45 @@ impl<'t, 'c> Transfer<'t, 'c> {
         }
     }
 
-    /// The time counts only for whoever waits.
-    fn look_at_clock(&mut self) {
+    /// How much is to be read from the endpoint at once: little from behind a client that has to be waited for.
+    fn appetite(&self) -> usize {
+        let most = self.engine.memory.piece();
+        if self.flowing < FLOWING { most.min(CAUTIOUS) } else { most }
+    }
+
+    /// Holds what is needed while somebody is waited for, and counts that.
+    fn rest(&mut self) {
+        self.client.compact();
+        self.upstream.compact();
+        self.transit.set(self.client.held() + self.upstream.held() + self.upload.held());
+    }
+
+    /// The time counts only for whoever waits: for the client where it is asked to send, or to take.
+    fn look_at_clock(&mut self, sends: bool, takes: bool) {
         if self.up_moved || self.down_moved {
-            let now = Instant::now();
+            let (now, limits) = (Instant::now(), &self.engine.limits);
+            let since = |at: &mut Instant| now.saturating_duration_since(std::mem::replace(at, now));
+            let mut holds = true;
             if std::mem::take(&mut self.up_moved) {
-                self.up_at = now;
+                holds &= self.sending.holds(
+                    self.upload.received,
+                    since(&mut self.up_at),
+                    limits.min_rate,
+                    limits.body_timeout,
+                );
             }
             if std::mem::take(&mut self.down_moved) {
-                self.down_at = now;
+                holds &= self.taking.holds(
+                    self.client.progress(),
+                    since(&mut self.down_at),
+                    limits.min_rate,
+                    limits.client_timeout,
+                );
             }
+            // A call may be a conversation, in which both sides are as slow as they like.
+            self.slow |= !holds && !is_grpc(&self.request.fields);
         }
+        (self.sending.waited_for, self.taking.waited_for) = (sends, takes);
     }
 
     /// Ready at `deadline`, or with the news that the client is gone. A client that has only closed its sending side

@@ -116,7 +116,9 @@ impl Connector {
         let _ = socket.set_tcp_keepalive(&keepalive);
         let _ = tcp.set_nodelay(true);
         let Some(name) = &origin.server_name else { return Ok(UpstreamStream::Plain(tcp)) };
-        let tls = self.tls(origin)?.connect(name.clone(), tcp).await.map_err(ConnectError::of_handshake)?;
+        // Boxed, so that requests that need none do not hold the space for a handshake.
+        let handshake = Box::pin(self.tls(origin)?.connect(name.clone(), tcp));
+        let tls = handshake.await.map_err(ConnectError::of_handshake)?;
         Ok(UpstreamStream::Tls(Box::new(tls)))
     }
 }

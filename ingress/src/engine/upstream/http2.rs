@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use h2::RecvStream;
 use h2::client::{ResponseFuture, SendRequest};
 use http::header::{CONTENT_LENGTH, HOST};
@@ -20,6 +19,7 @@ use super::{Answer, AnswerHead, MAX_INTERIM, Outbound, UpstreamError};
 use crate::engine::body::{Length, Part};
 use crate::engine::framing::Malformed;
 use crate::engine::h2_stream::{Outgoing, poll_incoming};
+use crate::engine::load::Piece;
 
 /// Streams on one connection: what most servers allow.
 const STREAMS: usize = 100;
@@ -34,7 +34,7 @@ const MAX_HEAD: u32 = 256 * 1024;
 /// A connection that requests share.
 #[derive(Clone)]
 pub(super) struct Multiplexed {
-    send: SendRequest<Bytes>,
+    send: SendRequest<Piece>,
     state: Arc<State>,
 }
 
@@ -63,7 +63,7 @@ impl Multiplexed {
             .max_send_buffer_size(SEND_BUFFER)
             .max_header_list_size(MAX_HEAD)
             .enable_push(false);
-        let (send, connection) = builder.handshake(stream).await?;
+        let (send, connection) = builder.handshake::<_, Piece>(stream).await?;
         let (open, streams, used) = (AtomicBool::new(true), AtomicUsize::new(0), AtomicUsize::new(0));
         let state = Arc::new(State { open, streams, begun: Instant::now(), used });
         let watched = state.clone();
@@ -153,6 +153,12 @@ impl Http2Upstream {
         self.method = request.method.clone();
         self.request = Some((head, matches!(request.body, Length::None | Length::Known(0))));
         Ok(())
+    }
+
+    /// Bytes of bodies that are held for it here.
+    pub(super) fn held(&mut self) -> usize {
+        let downward = self.body.as_mut().map_or(0, |body| body.flow_control().used_capacity());
+        downward + self.outgoing.as_ref().map_or(0, Outgoing::held)
     }
 
     /// Opens the stream as soon as the connection has room for it.

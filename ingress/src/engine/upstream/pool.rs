@@ -170,7 +170,8 @@ impl Pool {
             let stream = self.connector.connect(&origin, limit).await?;
             return Ok(Upstream::Http1(Box::new(Http1Upstream::new(Wire::new(stream), origin))));
         }
-        self.connect_shared(origin, care, limit).await
+        // Boxed, so that requests over HTTP/1.1 do not hold the space for it.
+        Box::pin(self.connect_shared(origin, care, limit)).await
     }
 
     /// Connects where HTTP/2 may be spoken.
