@@ -38,6 +38,7 @@ pub mod serve;
 pub mod status;
 mod stream;
 pub mod tail;
+pub mod traces;
 pub mod trial;
 mod uids;
 

@@ -35,6 +35,7 @@ use crate::page::Page;
 use crate::publish::{self, identity, own_namespace};
 use crate::resolve::Resolver;
 use crate::status::StatusBoard;
+use crate::traces::{self, Exporter, Traces};
 use crate::uids::Uids;
 
 /// By which phones offer to install a certificate (RFC 5280 has none for a text, but they take it).
@@ -89,7 +90,9 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let registry = SharedRegistry::default();
     let table = Arc::new(ArcSwap::from_pointee(Table::default()));
     let access_log = (!args.traffic.no_access_log).then(|| AccessLog::new(args.log.log_format, table.clone()));
-    let (control_metrics, traffic, acme_metrics) = register(&registry, args, table.clone(), access_log.clone());
+    let (control_metrics, traffic, acme_metrics, exporter) =
+        register(&registry, args, table.clone(), access_log.clone());
+    let exporter = tokio::spawn(exporter.run(table.clone(), drain.clone()));
     let live = Live::new(if args.page.page_show_queries { Queries::Shown } else { Queries::Masked });
     let recent = traffic.recent();
     let traffic = traffic.watched(live.clone());
@@ -166,6 +169,8 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     if let Some(log) = access_log {
         log.flush();
     }
+    // What still waits to be sent has a moment.
+    let _ = tokio::time::timeout(traces::FAREWELL, exporter).await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -261,15 +266,16 @@ fn register(
     args: &ServeArgs,
     table: Arc<ArcSwap<Table>>,
     access_log: Option<AccessLog>,
-) -> (ControlMetrics, Traffic, Option<AcmeMetrics>) {
+) -> (ControlMetrics, Traffic, Option<AcmeMetrics>, Exporter) {
     let mut registry = registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     telemetry::register_build_info(&mut registry);
     let control = ControlMetrics::register(&mut registry);
-    let mut traffic = Traffic::register(&mut registry, access_log, table.clone());
+    let (traces, exporter) = Traces::register(&mut registry);
+    let mut traffic = Traffic::register(&mut registry, access_log, table.clone()).with_traces(traces);
     if args.metrics_compatibility == MetricNames::Nginx {
         let identity = Identity { namespace: own_namespace(args), pod: identity(args) };
         traffic = traffic.as_nginx(&mut registry, table, identity, &control);
     }
     let acme = args.acme.is_on().then(|| AcmeMetrics::register(&mut registry));
-    (control, traffic, acme)
+    (control, traffic, acme, exporter)
 }

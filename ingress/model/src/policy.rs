@@ -21,6 +21,7 @@ mod retry;
 mod rewrite;
 pub mod snippet;
 mod template;
+mod tracing;
 mod upstream_tls;
 mod words;
 
@@ -49,6 +50,7 @@ pub(crate) use rewrite::path_regex;
 pub use rewrite::{Rewrite, RewriteTarget, decoded, escaped};
 pub(crate) use template::escaped_argument;
 pub use template::{Facts, Template, UnknownVariable};
+pub use tracing::{Collector, Sampler, Sampling, SpanContext, TRACEPARENT, TRACESTATE, Tracing};
 pub use upstream_tls::{AskedName, TlsVersions, UpstreamTls, Verify};
 pub use words::Words;
 
@@ -107,6 +109,8 @@ pub struct RoutePolicy {
     pub upstream_tls: Option<Arc<UpstreamTls>>,
     /// Whether requests are left out of the access log.
     pub is_unlogged: bool,
+    /// How requests are traced, if they are.
+    pub tracing: Option<Arc<Tracing>>,
     /// What is compressed of the answers.
     pub compression: Option<Arc<Compression>>,
     /// Changes to what the backend answers.
@@ -156,6 +160,7 @@ impl Default for RoutePolicy {
             upstream_tls: None,
             pace: None,
             is_unlogged: false,
+            tracing: None,
             compression: None,
             respond: None,
             snippet: None,

@@ -17,7 +17,7 @@ use crate::host::{HostName, HostPattern};
 use crate::path::CanonicalPath;
 use crate::policy::Logging;
 use crate::policy::ResponseRules;
-pub use crate::policy::{HttpsRedirect, RoutePolicy};
+pub use crate::policy::{Collector, HttpsRedirect, RoutePolicy};
 use crate::shared_map::SharedMap;
 use crate::tls::CertificateTable;
 
@@ -203,6 +203,8 @@ pub struct Table {
     pub logging: Option<Arc<Logging>>,
     /// Ports that carry TCP or UDP as it comes.
     pub streams: Arc<Streams>,
+    /// Where traces are sent.
+    pub collector: Option<Arc<Collector>>,
     /// Certificates by server name.
     pub certificates: Arc<CertificateTable>,
 }

@@ -11,6 +11,7 @@ use http::Version;
 use landfall_ingress_model::backend::{Backend, BackendKey};
 use landfall_ingress_model::fields::Fields;
 use landfall_ingress_model::pipeline::Connection;
+use landfall_ingress_model::policy::SpanContext;
 use landfall_ingress_model::table::{Action, Route, StreamService};
 
 /// How a client reached us.
@@ -80,6 +81,8 @@ pub struct Exchange<'a> {
     pub referer: Option<Cow<'a, str>>,
     /// All fields of the request, where somebody reads them.
     pub fields: Option<Cow<'a, Fields>>,
+    /// Its span, where it is traced.
+    pub span: Option<Box<SpanContext>>,
     /// What went wrong, in words.
     pub error: Option<Cow<'a, str>>,
 }

@@ -150,10 +150,12 @@ pub(super) async fn run(engine: &Shared, request: &Request, client: &mut Client<
     let outcome = match decided {
         Err((page, route)) => {
             record.route = route;
+            record.trace();
             answer(engine, request, client, &page, timer, &mut record).await
         }
-        Ok(forward) => {
+        Ok(mut forward) => {
             record.take(&forward);
+            record.trace_to(&mut forward);
             forward_to_end(engine, request, forward, client, peer, timer, &mut record).await
         }
     };

@@ -245,6 +245,7 @@ fn refused<'a>(connection: &Connection, answer: &'a Answer, violation: &Violatio
         route: None,
         canary: None,
         upstream: None,
+        span: None,
         tries: 0,
         user_agent: None,
         referer: None,

@@ -26,6 +26,7 @@ use super::recent::Recent;
 use super::series::Series;
 use super::streams::StreamSeries;
 use crate::engine::{Exchange, Handshake, Observer, Rejected, Scheme, StreamCounts, StreamRecord};
+use crate::traces::Traces;
 
 /// Upper bounds of latencies in seconds, from a cached answer on a LAN to the default read time-out.
 pub(super) const LATENCY_BUCKETS: [f64; 12] =
@@ -96,6 +97,7 @@ pub struct Traffic {
     handshake_seconds: Histogram,
     lacks: Family<LackLabels, Counter>,
     lack_lines: Limited,
+    traces: Option<Traces>,
 }
 
 impl Traffic {
@@ -114,6 +116,7 @@ impl Traffic {
             handshake_seconds: latency(),
             lacks: Family::default(),
             lack_lines: Limited::default(),
+            traces: None,
         };
         let r = registry.sub_registry_with_prefix("landfall_ingress");
         r.register_collector(Box::new(traffic.series.clone()));
@@ -149,6 +152,12 @@ impl Traffic {
         self
     }
 
+    /// Gives it what takes spans.
+    #[must_use]
+    pub fn with_traces(self, traces: Traces) -> Self {
+        Self { traces: Some(traces), ..self }
+    }
+
     /// Registers the metrics once more, by the names of ingress-nginx.
     #[must_use]
     pub fn as_nginx(
@@ -174,6 +183,11 @@ impl Observer for Traffic {
         }
         if let Some(live) = &self.live {
             live.exchange(exchange);
+        }
+        if let (Some(traces), Some(span)) = (&self.traces, &exchange.span)
+            && span.is_sampled
+        {
+            traces.take(exchange, span);
         }
         let is_unlogged = exchange.route.as_ref().is_some_and(|route| route.policy.is_unlogged);
         if let Some(log) = self.access_log.as_ref().filter(|_| !is_unlogged) {

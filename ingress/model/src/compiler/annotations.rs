@@ -18,6 +18,7 @@ pub(crate) mod respond;
 mod rewrite;
 mod risk;
 pub(crate) mod snippets;
+pub(crate) mod traces;
 pub(crate) mod upstream;
 pub(crate) mod upstream_tls;
 pub(crate) mod value;
@@ -49,6 +50,7 @@ use redirect::Redirects;
 use respond::Responses;
 use rewrite::Rewrites;
 use snippets::SnippetAnnotations;
+use traces::TraceAnnotations;
 use upstream::UpstreamAnnotations;
 use upstream_tls::UpstreamTlsAnnotations;
 
@@ -104,6 +106,7 @@ pub(crate) struct Annotations {
     pub(crate) errors: ErrorAnnotations,
     pub(crate) names: NameAnnotations,
     pub(crate) snippets: SnippetAnnotations,
+    traces: TraceAnnotations,
 }
 
 /// Most Ingresses have no annotation of interest and share this.
@@ -202,6 +205,7 @@ impl Annotations {
             NameAnnotations::read_in,
             ClientCertificateAnnotations::read_in,
             UpstreamTlsAnnotations::read_in,
+            TraceAnnotations::read_in,
         ];
         for read in families {
             if let Read::Taken = read(self, name, value)? {
@@ -294,6 +298,7 @@ impl Annotations {
         }
         policy.forwarding = options.forwarding_of(dialect);
         policy.is_unlogged = self.respond.is_unlogged;
+        policy.tracing = self.traces.tracing(dialect, options);
         policy.compression = options.compression_of(dialect);
         policy.respond = self.respond.rules(dialect, options);
         policy.snippet = options.location_snippet_of(dialect);

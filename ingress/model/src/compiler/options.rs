@@ -2,6 +2,7 @@
 
 mod connections;
 mod snippets;
+mod traces;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ use crate::policy::{
 use crate::reason;
 use crate::table::{ACME_CHALLENGE, Blocked, ConnectionRules, Dialect, StreamPolicy, TextPattern};
 
+pub(crate) use traces::TraceOptions;
+
 /// A year, as browsers want it for their preload lists.
 const HSTS_MAX_AGE: i64 = 31_536_000;
 /// `proxy-body-size`, where nothing is said.
@@ -53,6 +56,8 @@ pub(crate) struct Options {
     connections: ConnectionRules,
     /// What holds for TCP and UDP services.
     pub(crate) streams: Arc<StreamPolicy>,
+    /// What is traced, and where that goes.
+    pub(crate) traces: TraceOptions,
     /// What is compressed of answers.
     compression: Option<Arc<Compression>>,
     /// Clients that are refused.
@@ -208,6 +213,7 @@ impl Options {
             forwarding: Arc::default(),
             connections: ConnectionRules::default(),
             streams: Arc::default(),
+            traces: traces::Draft::default().finish(),
             compression: None,
             blocked: None,
             logging: None,
@@ -222,7 +228,7 @@ impl Options {
             open_paths: vec![ACME_CHALLENGE.into()],
         };
         let (mut forwarding, mut blocked) = (Forwarding::default(), Blocked::default());
-        let mut streams = StreamPolicy::default();
+        let (mut streams, mut traces) = (StreamPolicy::default(), traces::Draft::default());
         let mut auth = AuthAnnotations::default();
         let (mut logging, mut log_format, mut escape) = (Logging::default(), None, LogEscape::Default);
         let mut hsts = Some((HSTS_MAX_AGE, true, false));
@@ -346,6 +352,7 @@ impl Options {
                         let all = || Box::from(["0.0.0.0/0", "::/0"].map(|net| net.parse().expect("a network")));
                         access.deny = ranges(value).unwrap_or_else(|_| all());
                     }
+                    name if traces.read(name, value)? => {}
                     _ => {
                         let mut read = connections::read(&mut options.connections, name, value)?;
                         if let (Read::Foreign, Some(name)) = (&read, name.strip_prefix("global-")) {
@@ -368,6 +375,11 @@ impl Options {
             streams.tries = 1;
         }
         options.streams = Arc::new(streams);
+        options.traces = traces.finish();
+        if options.traces.enabled && options.traces.collector.is_none() {
+            let fault = Fault::Value("set otlp-collector-host, too: nothing is traced without it");
+            problems.push(problem(fault, key, "enable-opentelemetry", "true"));
+        }
         options.forwarding = Arc::new(forwarding);
         let (gzip, brotli) = (gzip.0.then_some(gzip.1), brotli.0.then_some(brotli.1));
         if gzip.is_some() || brotli.is_some() {

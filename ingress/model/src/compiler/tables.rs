@@ -40,6 +40,7 @@ impl Compiler {
             connections: old.connections.clone(),
             streams: old.streams.clone(),
             unmatched: old.unmatched.clone(),
+            collector: old.collector.clone(),
             blocked: old.blocked.clone(),
             logging: old.logging.clone(),
             certificates: old.certificates.clone(),
@@ -115,6 +116,9 @@ impl Compiler {
         let unmatched = (self.nginx > 0 && !self.options.respond.is_empty()).then(|| self.options.respond.clone());
         if unmatched != old.unmatched {
             table.get_or_insert_with(copy).unmatched = unmatched;
+        }
+        if self.options.traces.collector != old.collector {
+            table.get_or_insert_with(copy).collector.clone_from(&self.options.traces.collector);
         }
         if self.options.blocked != old.blocked {
             table.get_or_insert_with(copy).blocked.clone_from(&self.options.blocked);

@@ -194,7 +194,6 @@ fn lost(name: &str, value: &str) -> Option<(&'static str, &'static str)> {
             "there is no web application firewall, so requests are not inspected",
             "put a firewall such as Coraza before the Service, or leave this Ingress with ingress-nginx",
         ),
-        "enable-opentelemetry" if !is_off => ("traces are not sent", "send traces from the application"),
         "fastcgi-index" | "fastcgi-params-configmap" => (
             "FastCGI is not spoken",
             "put a web server beside the application that speaks FastCGI to it, and name that",

@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::{HeaderName, HeaderValue, header};
 use landfall_ingress_model::backend::Backend;
 use landfall_ingress_model::pipeline::{Forward, Live};
+use landfall_ingress_model::policy::{SpanContext, TRACESTATE};
 use landfall_ingress_model::table::Route;
 use tokio::time::Instant;
 
@@ -34,6 +35,8 @@ pub(in crate::engine) struct Record<'a> {
     /// The status of the answer.
     pub(super) status: u16,
     pub(super) error: Option<String>,
+    /// Its span, where it is traced.
+    span: Option<Box<SpanContext>>,
 }
 
 impl<'a> Record<'a> {
@@ -56,6 +59,7 @@ impl<'a> Record<'a> {
             received: 0,
             status: 0,
             error: None,
+            span: None,
         }
     }
 
@@ -77,6 +81,27 @@ impl<'a> Record<'a> {
         self.route = Some(forward.route.clone());
         self.canary = forward.canary().cloned();
         self.client = Some(forward.client);
+    }
+
+    /// Begins the span of the request, if its route asks for one.
+    pub(super) fn trace(&mut self) {
+        let tracing = self.route.as_ref().and_then(|route| route.policy.tracing.as_ref());
+        self.span = tracing.map(|tracing| Box::new(tracing.begin(&self.request.fields, rand::random())));
+    }
+
+    /// Begins it, and has the backends hear of it.
+    pub(super) fn trace_to(&mut self, forward: &mut Forward) {
+        self.trace();
+        let Some(span) = &self.span else { return };
+        let fields = span.fields();
+        for forward in
+            std::iter::once(&mut forward.edits).chain(forward.on_error.as_mut().map(|other| &mut other.edits))
+        {
+            forward.set.extend(fields.iter().cloned());
+            if span.state.is_none() {
+                forward.remove.push(TRACESTATE);
+            }
+        }
     }
 
     /// The moment at which the next attempt begins: the first one does with the request.
@@ -136,7 +161,8 @@ impl<'a> Record<'a> {
     /// Tells the observer.
     pub(super) fn tell(self, engine: &Shared, sent: u64) {
         let Self { request, peer, id, .. } = self;
-        let headers = if engine.observer.reads() { Some(&request.fields) } else { None };
+        let is_sent = self.span.as_ref().is_some_and(|span| span.is_sampled);
+        let headers = if engine.observer.reads() || is_sent { Some(&request.fields) } else { None };
         let text = |name: HeaderName| Some(String::from_utf8_lossy(headers?.get(name)?.as_bytes()));
         let host = request.authority.as_deref().map(Cow::Borrowed).or_else(|| text(header::HOST));
         engine.observer.exchange(&Exchange {
@@ -156,6 +182,7 @@ impl<'a> Record<'a> {
             route: self.route,
             canary: self.canary,
             upstream: self.upstream,
+            span: self.span,
             tries: self.tries,
             user_agent: text(header::USER_AGENT),
             referer: text(header::REFERER),

@@ -307,6 +307,7 @@ mod tests {
             sent: 6,
             route: None,
             canary: None,
+            span: None,
             upstream: Some(upstream),
             tries: 1,
             user_agent: Some("curl".into()),

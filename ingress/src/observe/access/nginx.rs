@@ -153,6 +153,7 @@ mod tests {
             sent: 6,
             route: None,
             canary: None,
+            span: None,
             upstream: Some(Upstream {
                 address: ([10, 0, 0, 200], 8080).into(),
                 connect: Some(Duration::ZERO),

@@ -68,6 +68,7 @@ fn exchange(route: Option<Arc<Route>>, status: u16) -> Exchange<'static> {
         route,
         canary: None,
         upstream: None,
+        span: None,
         tries: 2,
         user_agent: None,
         referer: None,

@@ -138,6 +138,7 @@ impl Context {
                 first_byte: attempt.first_byte,
                 reused: attempt.reused,
             }),
+            span: None,
             tries: self.tries,
             user_agent: request.user_agent.as_deref().map(Into::into),
             referer: request.referer.as_deref().map(Into::into),
