@@ -11,6 +11,7 @@ use landfall_lb_model::node::ExcludeLabel;
 use landfall_lb_model::speakers::SpeakerRule;
 use landfall_lb_model::wire::heartbeat::Key;
 use landfall_lb_model::world::Rules;
+use landfall_shared::admin::PageArgs;
 use landfall_shared::telemetry::LogArgs;
 
 use crate::edge::links::Selection;
@@ -74,9 +75,12 @@ impl RuleArgs {
 /// Where the admin port listens, and the log.
 #[derive(Args, Clone, Debug)]
 pub struct AdminArgs {
-    /// Health, metrics and status.
+    /// Health, metrics, status and the page.
     #[arg(long, env = "LANDFALL_ADMIN", value_name = "ADDR:PORT", default_value = "[::]:10254")]
     pub admin: SocketAddr,
+    /// Who may see the page.
+    #[command(flatten)]
+    pub page: PageArgs,
     /// What is logged, and how.
     #[command(flatten)]
     pub log: LogArgs,

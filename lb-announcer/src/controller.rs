@@ -58,7 +58,7 @@ pub fn run(args: &ControllerArgs) -> anyhow::Result<()> {
         let leader = elector.leader();
         let readiness = Readiness::new();
         let shown = Shown::default();
-        let (_view, view) = watch::channel(Arc::new(View::default()));
+        let (announced, view) = watch::channel(Arc::new(View::default()));
         let figures = Arc::<std::sync::Mutex<Figures>>::default();
         let sources = page::Sources {
             node: "",
@@ -67,11 +67,14 @@ pub fn run(args: &ControllerArgs) -> anyhow::Result<()> {
             figures: &figures,
             source: &source.view,
             shown: &shown,
+            page: &args.admin.page,
+            port: None,
         };
         page::serve(args.admin.admin, &sources, readiness.clone()).await?;
         upkeep::keep_key(client.clone(), cluster.namespace.clone(), cluster.heartbeat_secret.clone(), leader.clone());
         let pools = upkeep::await_pools(client.clone(), cluster.namespaces());
-        let controller = Controller::new(client, args, leader, source.view.clone(), shown, &readiness);
+        let mut controller = Controller::new(client, args, leader, source.view.clone(), shown, &readiness);
+        controller.announced = announced;
         controller.work(source, pools).await?;
         elector.release().await;
         Ok(())
@@ -121,6 +124,8 @@ struct Controller {
     log: ProblemLog,
     connection: ConnectionLog,
     shown: Shown,
+    /// Who announces what, as the speakers say of themselves.
+    announced: watch::Sender<Arc<View>>,
     block: Option<Block>,
     updates: u64,
     /// Services without an endpoint that can serve.
@@ -156,6 +161,7 @@ impl Controller {
             log: ProblemLog::default(),
             connection: ConnectionLog::default(),
             shown,
+            announced: watch::channel(Arc::default()).0,
             block: Some(readiness.block("first plan")),
             updates: 0,
             endpointless: Since::new(START_OF_PODS),
@@ -278,10 +284,25 @@ impl Controller {
         let verdict = cluster::verdict(&problems);
         let stale = verdict.0 != "Valid";
         self.state.send_replace(Some(verdict));
+        let mut announcing: BTreeMap<ObjectKey, Vec<(Name, Vec<Name>)>> = BTreeMap::new();
+        for now in self.world.announcing() {
+            announcing.entry(now.service.clone()).or_default().push((now.node.clone(), now.interfaces.clone()));
+        }
+        self.announced.send_if_modified(|view| {
+            let announcers = sole_announcers(&planned, &announcing);
+            let is_news = view.announcers != announcers;
+            if is_news {
+                *view = Arc::new(View { announcers, ..View::default() });
+            }
+            is_news
+        });
         *lock(&self.shown) = Page {
             services: self.world.services().keys().map(|key| (key.clone(), planned.grant(key).cloned())).collect(),
             waiting: planned.waiting.len(),
             usage: planned.usage,
+            announcing,
+            macs: page::macs(&self.world),
+            standbys: BTreeMap::new(),
             problems,
             updates: self.updates,
             update_errors: self.connection.losses(),
@@ -420,4 +441,15 @@ pub(crate) fn taken_problems(world: &World, reported: &BTreeMap<IpAddr, (TakenBy
     let mut problems = report::conflict_problems(world, &foreign);
     problems.extend(report::reserved_problems(world, &reserved));
     problems
+}
+/// Who announces each address, where one node announces all that its Service has.
+fn sole_announcers(
+    planned: &Plan,
+    announcing: &BTreeMap<ObjectKey, Vec<(Name, Vec<Name>)>>,
+) -> BTreeMap<IpAddr, (Name, Vec<Name>)> {
+    let of = |(key, grant): (&ObjectKey, &Grant)| {
+        let [sole] = &**announcing.get(key)? else { return None };
+        Some(grant.ips.iter().map(|ip| (*ip, sole.clone())).collect::<Vec<_>>())
+    };
+    planned.grants().filter_map(of).flatten().collect()
 }

@@ -19,6 +19,7 @@ pub mod crds;
 pub mod edge;
 pub mod inputs;
 pub mod metrics;
+mod moves;
 pub mod page;
 mod probe;
 pub mod report;

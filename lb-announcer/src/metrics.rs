@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use landfall_lb_model::announcer::{Cause, Report};
+use landfall_lb_model::announcer::Report;
 use landfall_lb_model::plan::Grant;
 use landfall_model::ObjectKey;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::moves::{self, Moves};
 use crate::page::Page;
 use crate::wire::{Figures, View};
 
@@ -61,6 +62,7 @@ type Pools = Family<PoolLabels, Gauge>;
 /// The metrics of a speaker.
 #[derive(Clone, Debug)]
 pub struct SpeakerMetrics {
+    moves: Option<(crate::Name, Moves)>,
     announced: Family<AnnouncedLabels, Gauge>,
     requests: Family<IpLabels, Gauge>,
     responses: Family<IpLabels, Gauge>,
@@ -78,11 +80,18 @@ pub struct SpeakerMetrics {
 }
 
 impl SpeakerMetrics {
+    /// Has moves of addresses noted, too.
+    pub(crate) fn noting(mut self, node: crate::Name, moves: Moves) -> Self {
+        self.moves = Some((node, moves));
+        self
+    }
+
     /// Registers them.
     pub fn new(registry: &mut Registry) -> Self {
         // From half the time that a failover takes to where it is none any more.
         let buckets = [0.1, 0.15, 0.2, 0.25, 0.3, 0.5, 1.0, 5.0];
         let metrics = Self {
+            moves: None,
             announced: Family::default(),
             requests: Family::default(),
             responses: Family::default(),
@@ -126,15 +135,12 @@ impl SpeakerMetrics {
 
     /// Counts what happened.
     pub fn happened(&self, report: &Report) {
+        if let Some((node, moves)) = &self.moves {
+            moves.happened(node, report);
+        }
         match report {
             Report::Took { cause, silence, .. } => {
-                let cause = match cause {
-                    Cause::Free => "free",
-                    Cause::Failover => "failover",
-                    Cause::Handover => "handover",
-                    Cause::Resumed => "resumed",
-                };
-                self.taken.get_or_create(&CauseLabels { cause }).inc();
+                self.taken.get_or_create(&CauseLabels { cause: moves::word(*cause) }).inc();
                 if let Some(silence) = silence {
                     self.silence.observe(silence.as_secs_f64());
                 }

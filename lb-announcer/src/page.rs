@@ -1,16 +1,20 @@
 //! The admin port: what the loop leaves there and a scrape finds.
 
+mod addresses;
+
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use landfall_lb_model::duty::Duty;
 use landfall_lb_model::plan::{Grant, Usage};
 use landfall_lb_model::reason;
+use landfall_lb_model::world::World;
 use landfall_model::{ObjectKey, Problem};
-use landfall_shared::admin::Admin;
+use landfall_shared::admin::{Admin, Answer, Asset, PageArgs, Query};
 use landfall_shared::readiness::Readiness;
 use landfall_shared::source::SourceView;
 use landfall_shared::telemetry::register_build_info;
@@ -20,11 +24,20 @@ use tokio::sync::watch;
 use crate::Name;
 use crate::inputs::Role;
 use crate::metrics::{PoolMetrics, SpeakerMetrics, StateMetrics};
+use crate::moves::Moves;
 use crate::report;
 use crate::wire::{Figures, View};
 
 /// How often a port that another program has is tried again.
 const AGAIN: Duration = Duration::from_millis(200);
+
+/// The files of the page.
+const ASSETS: [Asset; 4] = [
+    Asset { path: "/", kind: "text/html; charset=utf-8", text: include_str!("../page/index.html") },
+    Asset { path: "/announcer.js", kind: "text/javascript; charset=utf-8", text: include_str!("../page/announcer.js") },
+    Asset { path: "/page.js", kind: "text/javascript; charset=utf-8", text: include_str!("../../shared/page/page.js") },
+    Asset { path: "/page.css", kind: "text/css; charset=utf-8", text: include_str!("../../shared/page/page.css") },
+];
 
 /// What the loop decided last.
 #[derive(Debug, Default)]
@@ -35,6 +48,12 @@ pub struct Page {
     pub problems: Vec<Problem>,
     /// IPv4 and IPv6 usage of each pool.
     pub usage: BTreeMap<Name, (Usage, Usage)>,
+    /// Who can announce each address, the first choice first.
+    pub standbys: BTreeMap<IpAddr, Vec<Name>>,
+    /// Which nodes announce each Service on which interfaces, as their speakers wrote down.
+    pub announcing: BTreeMap<ObjectKey, Vec<(Name, Vec<Name>)>>,
+    /// The nodes' MAC addresses, as their speakers wrote down.
+    pub macs: BTreeMap<Name, Vec<String>>,
     /// How many Services wait for an address.
     pub waiting: usize,
     /// Changes of objects that were taken in.
@@ -49,6 +68,18 @@ pub struct Page {
 
 /// The loop writes it, a scrape reads it.
 pub type Shown = Arc<Mutex<Page>>;
+
+/// The MAC addresses that the nodes' speakers have published.
+pub fn macs(world: &World) -> BTreeMap<Name, Vec<String>> {
+    let of = |node: &Name| world.speakers().macs(node).iter().map(ToString::to_string).collect();
+    world.nodes().keys().map(|node| (node.clone(), of(node))).collect()
+}
+
+/// Who can announce each address, the first choice first.
+pub fn standbys(duties: Option<&BTreeMap<IpAddr, Duty>>) -> BTreeMap<IpAddr, Vec<Name>> {
+    let nodes = |duty: &Duty| duty.candidates.iter().map(|candidate| candidate.node.clone()).collect();
+    duties.into_iter().flatten().map(|(ip, duty)| (*ip, nodes(duty))).collect()
+}
 
 /// Locks; a writer that panicked left whole values behind.
 pub fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -70,6 +101,55 @@ pub struct Sources<'a> {
     pub source: &'a SourceView,
     /// What the loop decided.
     pub shown: &'a Shown,
+    /// Who may see the page.
+    pub page: &'a PageArgs,
+    /// The port of the heartbeats, where this process has one.
+    pub port: Option<u16>,
+}
+
+/// What the page is made from.
+struct Facts {
+    node: Name,
+    role: Role,
+    view: watch::Receiver<Arc<View>>,
+    source: SourceView,
+    shown: Shown,
+    readiness: Readiness,
+    moves: Moves,
+    started: u64,
+    port: Option<u16>,
+}
+
+impl Facts {
+    /// Which of several this is: the pod, else the node.
+    fn replica(&self) -> String {
+        let pod = std::env::var("LANDFALL_POD_NAME").ok().filter(|name| !name.is_empty());
+        pod.unwrap_or_else(|| match &*self.node {
+            "" => addresses::role(self.role).to_owned(),
+            node => node.to_owned(),
+        })
+    }
+}
+
+fn seconds_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Adds the page to the admin port.
+fn add_page(admin: Admin, facts: Facts, args: &PageArgs) -> Admin {
+    let facts = Arc::new(facts);
+    let ask = |answer: fn(&Facts, &Query) -> Answer| {
+        let facts = facts.clone();
+        move |query: Query| {
+            let answer = answer(&facts, &query);
+            Box::pin(std::future::ready(answer)) as futures::future::BoxFuture<'static, Answer>
+        }
+    };
+    admin
+        .page(args.clone(), ASSETS)
+        .question("/status/overview", ask(addresses::overview))
+        .question("/status/addresses", ask(addresses::addresses))
+        .question("/status/problems", ask(addresses::problems))
 }
 
 /// Starts the admin port and returns the metrics that the loop counts in.
@@ -79,7 +159,10 @@ pub async fn serve(address: SocketAddr, sources: &Sources<'_>, readiness: Readin
     let state = StateMetrics::new(&mut registry);
     // Whoever doesn't do a thing has no metrics of it: sums over all pods stay right.
     let mut hidden = Registry::default();
-    let metrics = SpeakerMetrics::new(if sources.role == Role::Allocates { &mut hidden } else { &mut registry });
+    let moves = Moves::default();
+    let metrics = SpeakerMetrics::new(if sources.role == Role::Allocates { &mut hidden } else { &mut registry })
+        .noting(sources.node.into(), moves.clone());
+    tokio::spawn(moves.clone().follow(sources.view.clone()));
     let pools = PoolMetrics::new(if sources.role == Role::Announces { &mut hidden } else { &mut registry });
     let (view, figures, node) = (sources.view.clone(), sources.figures.clone(), sources.node.to_owned());
     let (page, scraped) = (sources.shown.clone(), metrics.clone());
@@ -102,7 +185,19 @@ pub async fn serve(address: SocketAddr, sources: &Sources<'_>, readiness: Readin
         let unusable = move || view.borrow().ready && view.borrow().interfaces.is_empty();
         readiness.provider(move || unusable().then(|| "an interface to announce on".to_owned()).into_iter().collect());
     }
+    let facts = Facts {
+        node: sources.node.into(),
+        role: sources.role,
+        view: sources.view.clone(),
+        source: sources.source.clone(),
+        shown: sources.shown.clone(),
+        readiness: readiness.clone(),
+        moves,
+        started: seconds_now(),
+        port: sources.port,
+    };
     let admin = Admin::new(readiness, Arc::new(Mutex::new(registry)), status).before_scrape(hook);
+    let admin = add_page(admin, facts, sources.page);
     let admin = Arc::new(admin);
     match admin.clone().serve_again(address).await {
         Ok(bound) => tracing::info!(%bound, "admin port"),

@@ -61,6 +61,8 @@ pub fn run(args: &SpeakerArgs) -> anyhow::Result<()> {
             figures: &board.figures,
             source: &source.view,
             shown: &shown,
+            page: &args.admin.page,
+            port: Some(args.wire.heartbeat.port()),
         };
         let metrics = page::serve(args.admin.admin, &sources, readiness.clone()).await?;
         let awaited = readiness.block("the heartbeats' key");
@@ -279,8 +281,9 @@ impl Speaker {
         self.teller.tell(self.seen(&view, verdict));
         let services = self.world.services().keys().map(|key| (key.clone(), self.grants.get(key).cloned())).collect();
         let (updates, update_errors) = (self.updates, self.connection.losses());
+        let (standbys, macs) = (page::standbys(self.sent_duties.as_ref()), page::macs(&self.world));
         *lock(&self.shown) =
-            Page { services, problems, updates, update_errors, loaded: true, stale, ..Page::default() };
+            Page { services, problems, updates, update_errors, standbys, macs, loaded: true, stale, ..Page::default() };
         if view.ready {
             self.block = None;
         }

@@ -82,6 +82,8 @@ pub fn run(args: &StandaloneArgs) -> anyhow::Result<()> {
             figures: &figures,
             source: &source.view,
             shown: &shown,
+            page: &args.admin.page,
+            port: Some(args.wire.heartbeat.port()),
         };
         let metrics = page::serve(args.admin.admin, &sources, readiness).await?;
         standalone.work(source, wire, &metrics).await
@@ -214,6 +216,7 @@ impl Standalone {
         self.log.update(&problems);
         page.stale = crate::cluster::verdict(&problems).0 != "Valid";
         (page.problems, page.loaded, page.updates) = (problems, true, self.updates);
+        (page.standbys, page.macs) = (page::standbys(self.sent_duties.as_ref()), page::macs(&self.world));
         *lock(&self.shown) = page;
         if view.ready {
             self.blocks = None;

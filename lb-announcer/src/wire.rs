@@ -77,6 +77,8 @@ pub struct View {
     pub own_conflicts: BTreeMap<IpAddr, MacAddr>,
     /// The interfaces that are announced on.
     pub interfaces: Vec<Name>,
+    /// Their MAC addresses.
+    pub macs: BTreeMap<Name, MacAddr>,
     /// Pairs of them that are on one network segment, each with addresses of one family.
     pub doubled_interfaces: Vec<(Name, Name)>,
     /// Peers that are alive.

@@ -27,6 +27,7 @@ use crate::service::ServiceFacts;
 use crate::speakers::{SpeakerRule, Speakers};
 use crate::subnet::Subnet;
 use announced::Announced;
+pub use announced::Announcing;
 
 /// A change to one of the kinds that the program reads.
 #[derive(Clone, Debug)]
@@ -218,6 +219,11 @@ impl World {
     /// The Services that nodes announce right now, as the speakers say.
     pub fn announced(&self) -> BTreeSet<ObjectKey> {
         self.announced.services()
+    }
+
+    /// Which nodes announce which Services right now, as the speakers say.
+    pub fn announcing(&self) -> impl Iterator<Item = &Announcing> {
+        self.announced.all()
     }
 
     /// Whether the Service was given the address and no node has announced it since, so that it may be exchanged.

@@ -370,6 +370,7 @@ impl Loop {
             contested: self.core.contested(now),
             own_conflicts: self.core.own_conflicts().clone(),
             interfaces: self.ports.links().into_iter().map(|l| l.name).collect(),
+            macs: self.ports.links().into_iter().map(|l| (l.name, l.mac)).collect(),
             doubled_interfaces: self.core.doubled_interfaces(),
             peers: self.core.live_peers(now),
             unheard: self.core.unheard().clone(),

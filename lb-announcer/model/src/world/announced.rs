@@ -24,7 +24,18 @@ pub(super) struct Announced {
     /// What the Services' conditions may still call new and has been announced.
     seen: BTreeSet<(ObjectKey, IpAddr)>,
     /// The Service of each `ServiceL2Status`.
-    now: BTreeMap<ObjectKey, ObjectKey>,
+    now: BTreeMap<ObjectKey, Announcing>,
+}
+
+/// That a node announces a Service, as its speaker says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Announcing {
+    /// The Service.
+    pub service: ObjectKey,
+    /// The node.
+    pub node: Arc<str>,
+    /// The interfaces; empty: all of the node's.
+    pub interfaces: Vec<Arc<str>>,
 }
 
 impl Announced {
@@ -37,7 +48,8 @@ impl Announced {
         match status.filter(|s| !s.service_name.is_empty()) {
             Some(status) => {
                 let service = ObjectKey::new(status.service_namespace.as_str(), status.service_name.as_str());
-                self.now.insert(key, service);
+                let interfaces = status.interfaces.iter().map(|interface| interface.name.as_str().into()).collect();
+                self.now.insert(key, Announcing { service, node: status.node.as_str().into(), interfaces });
             }
             None => self.gone(&key),
         }
@@ -49,7 +61,12 @@ impl Announced {
 
     /// The Services that nodes announce right now.
     pub(super) fn services(&self) -> BTreeSet<ObjectKey> {
-        self.now.values().cloned().collect()
+        self.now.values().map(|now| now.service.clone()).collect()
+    }
+
+    /// Who announces what right now.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Announcing> {
+        self.now.values()
     }
 
     /// Takes note of what nodes announce right now.
