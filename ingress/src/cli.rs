@@ -266,7 +266,7 @@ pub struct ServeArgs {
 pub struct PageArgs {
     /// Who may see it.
     #[command(flatten)]
-    pub access: admin::PageArgs,
+    pub access: admin::PageAccess,
     /// A Service whose pods, this ingress's own, may see the page: the one of an Ingress that asks for a password.
     #[arg(long, env = "LANDFALL_PAGE_SERVICE", value_name = "NS/NAME", value_parser = object_key)]
     pub page_service: Option<ObjectKey>,

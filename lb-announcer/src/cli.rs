@@ -11,7 +11,7 @@ use landfall_lb_model::node::ExcludeLabel;
 use landfall_lb_model::speakers::SpeakerRule;
 use landfall_lb_model::wire::heartbeat::Key;
 use landfall_lb_model::world::Rules;
-use landfall_shared::admin::PageArgs;
+use landfall_shared::admin::PageAccess;
 use landfall_shared::telemetry::LogArgs;
 
 use crate::edge::links::Selection;
@@ -80,7 +80,7 @@ pub struct AdminArgs {
     pub admin: SocketAddr,
     /// Who may see the page.
     #[command(flatten)]
-    pub page: PageArgs,
+    pub page: PageAccess,
     /// What is logged, and how.
     #[command(flatten)]
     pub log: LogArgs,

@@ -14,7 +14,7 @@ use landfall_lb_model::plan::{Grant, Usage};
 use landfall_lb_model::reason;
 use landfall_lb_model::world::World;
 use landfall_model::{ObjectKey, Problem};
-use landfall_shared::admin::{Admin, Answer, Asset, PageArgs, Query};
+use landfall_shared::admin::{Admin, Answer, Asset, PageAccess, Query};
 use landfall_shared::readiness::Readiness;
 use landfall_shared::source::SourceView;
 use landfall_shared::telemetry::register_build_info;
@@ -102,7 +102,7 @@ pub struct Sources<'a> {
     /// What the loop decided.
     pub shown: &'a Shown,
     /// Who may see the page.
-    pub page: &'a PageArgs,
+    pub page: &'a PageAccess,
     /// The port of the heartbeats, where this process has one.
     pub port: Option<u16>,
 }
@@ -136,7 +136,7 @@ fn seconds_now() -> u64 {
 }
 
 /// Adds the page to the admin port.
-fn add_page(admin: Admin, facts: Facts, args: &PageArgs) -> Admin {
+fn add_page(admin: Admin, facts: Facts, args: &PageAccess) -> Admin {
     let facts = Arc::new(facts);
     let ask = |answer: fn(&Facts, &Query) -> Answer| {
         let facts = facts.clone();

@@ -31,7 +31,7 @@ use tokio::sync::Semaphore;
 
 use crate::readiness::Readiness;
 
-pub use access::PageArgs;
+pub use access::PageAccess;
 pub use page::{Answer, Asset, Query};
 
 use access::Access;
@@ -80,7 +80,7 @@ impl Admin {
             before_scrape: Vec::new(),
             status: Box::new(status),
             debug: BTreeMap::new(),
-            access: Access::new(PageArgs::default(), None),
+            access: Access::new(PageAccess::default(), None),
             assets: Vec::new(),
             questions: BTreeMap::new(),
             files: BTreeMap::new(),
@@ -103,15 +103,15 @@ impl Admin {
 
     /// Adds the page: its files, of which `/` is one, for those who may see it.
     #[must_use]
-    pub fn page(mut self, args: PageArgs, assets: impl IntoIterator<Item = Asset>) -> Self {
+    pub fn page(mut self, args: PageAccess, assets: impl IntoIterator<Item = Asset>) -> Self {
         self.access = Access::new(args, None);
         self.assets = assets.into_iter().collect();
         self
     }
 
-    /// Shows the page to these peers, too, whatever name they ask for. To be called after [`Self::page`].
+    /// Shows the page to these peers, too, where their own clients asked for one of the page's hosts. To be called after [`Self::page`].
     #[must_use]
-    pub fn page_for(mut self, args: PageArgs, peers: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
+    pub fn page_for(mut self, args: PageAccess, peers: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
         self.access = Access::new(args, Some(Box::new(peers)));
         self
     }
@@ -227,7 +227,8 @@ impl Admin {
             };
         }
         let host = request.headers().get(HOST).map(|host| host.to_str().unwrap_or_default());
-        if let Err(why) = self.access.check(peer, host) {
+        let forwarded = request.headers().get("x-forwarded-host").and_then(|host| host.to_str().ok());
+        if let Err(why) = self.access.check(peer, host, forwarded) {
             let listed = if path == "/" { self.all_pages() + "\n" } else { String::new() };
             return whole(StatusCode::FORBIDDEN, TEXT, listed + &why);
         }
@@ -307,7 +308,7 @@ mod tests {
         let index = Asset { path: "/index", kind: "text/html; charset=utf-8", text: "<!doctype html>" };
         let admin = Admin::new(readiness, registry, || serde_json::json!({ "ready": false }))
             .debug("table", || "one route\n".into())
-            .page(PageArgs::default(), [index])
+            .page(PageAccess::default(), [index])
             .question("/status/echo", |query| {
                 Box::pin(async move { Answer::Json(query.get("text").unwrap_or("nothing").to_owned()) })
             })

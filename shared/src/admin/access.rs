@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 /// Who may see the page.
 #[derive(Args, Clone, Debug, Default)]
-pub struct PageArgs {
+pub struct PageAccess {
     /// Networks from which the page may be seen, besides this machine; 0.0.0.0/0,::/0 for all.
     #[arg(long, env = "LANDFALL_PAGE_FROM", value_name = "CIDR", value_delimiter = ',')]
     pub page_from: Vec<IpNet>,
@@ -26,7 +26,7 @@ type Trusted = Box<dyn Fn(IpAddr) -> bool + Send + Sync>;
 
 /// Decides who may see the page.
 pub(super) struct Access {
-    args: PageArgs,
+    args: PageAccess,
     trusted: Option<Trusted>,
 }
 
@@ -37,14 +37,17 @@ impl fmt::Debug for Access {
 }
 
 impl Access {
-    pub(super) fn new(args: PageArgs, trusted: Option<Trusted>) -> Self {
+    pub(super) fn new(args: PageAccess, trusted: Option<Trusted>) -> Self {
         Self { args, trusted }
     }
 
-    /// Whether a peer that asks for a host may see the page; if not, why, and what to do.
-    pub(super) fn check(&self, peer: IpAddr, host: Option<&str>) -> Result<(), String> {
+    /// Whether a peer that asks for a host may see the page; if not, why, and what to do. `forwarded` is the host that a
+    /// proxy in between was asked for: replicas pass on what other Ingresses lead to, too.
+    pub(super) fn check(&self, peer: IpAddr, host: Option<&str>, forwarded: Option<&str>) -> Result<(), String> {
         let peer = peer.to_canonical();
-        if self.trusted.as_ref().is_some_and(|trusted| trusted(peer)) {
+        if forwarded.is_some_and(|host| self.is_known(&name_of(host)))
+            && self.trusted.as_ref().is_some_and(|trusted| trusted(peer))
+        {
             return Ok(());
         }
         if !peer.is_loopback() && !self.args.page_from.iter().any(|net| net.contains(&peer)) {
@@ -57,14 +60,18 @@ impl Access {
         self.check_host(host)
     }
 
+    fn is_known(&self, name: &str) -> bool {
+        self.args.page_host.iter().any(|known| known.eq_ignore_ascii_case(name))
+    }
+
     /// A page of somebody else's could have its own name lead here, and read the answers with its visitor's browser.
     fn check_host(&self, host: Option<&str>) -> Result<(), String> {
         // Only browsers matter here, and they always send it.
         let Some(host) = host else { return Ok(()) };
-        let name = host.parse::<Authority>().map(|authority| authority.host().to_ascii_lowercase()).unwrap_or_default();
+        let name = name_of(host);
         let is_address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
         let is_local = name == "localhost" || name.ends_with(".localhost");
-        if is_address || is_local || self.args.page_host.iter().any(|known| known.eq_ignore_ascii_case(&name)) {
+        if is_address || is_local || self.is_known(&name) {
             return Ok(());
         }
         Err(format!(
@@ -74,12 +81,17 @@ impl Access {
     }
 }
 
+/// The host without its port, in lower case; empty where it is none.
+fn name_of(host: &str) -> String {
+    host.parse::<Authority>().map(|authority| authority.host().to_ascii_lowercase()).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn access(from: &[&str], hosts: &[&str]) -> Access {
-        let args = PageArgs {
+        let args = PageAccess {
             page_from: from.iter().map(|net| net.parse().unwrap()).collect(),
             page_host: hosts.iter().map(|&host| host.to_owned()).collect(),
         };
@@ -87,7 +99,7 @@ mod tests {
     }
 
     fn may(access: &Access, peer: &str, host: &str) -> bool {
-        access.check(peer.parse().unwrap(), Some(host)).is_ok()
+        access.check(peer.parse().unwrap(), Some(host), None).is_ok()
     }
 
     #[test]
@@ -116,9 +128,13 @@ mod tests {
     }
 
     #[test]
-    fn replicas_that_serve_it_are_let_in_by_any_name() {
+    fn replicas_are_let_in_for_those_who_asked_for_the_pages_own_host() {
         let replica: IpAddr = "10.0.0.7".parse().unwrap();
-        let access = Access::new(PageArgs::default(), Some(Box::new(move |peer| peer == replica)));
-        assert!(may(&access, "10.0.0.7", "landfall.example") && !may(&access, "10.0.0.8", "landfall.example"));
+        let args = PageAccess { page_host: vec!["page.example".to_owned()], ..PageAccess::default() };
+        let access = Access::new(args, Some(Box::new(move |peer| peer == replica)));
+        let may = |peer: &str, forwarded| access.check(peer.parse().unwrap(), Some("page.example"), forwarded).is_ok();
+        assert!(may("10.0.0.7", Some("page.example:443")) && !may("10.0.0.8", Some("page.example")));
+        // Somebody's Ingress may lead to the replica's own port.
+        assert!(!may("10.0.0.7", Some("other.example")) && !may("10.0.0.7", None));
     }
 }

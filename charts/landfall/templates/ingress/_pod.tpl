@@ -190,6 +190,13 @@ yes
 {{- end }}
 {{- end }}
 {{- end }}
+{{- if $v.page.ingress.enabled }}
+- --page-service={{ .Release.Namespace }}/{{ include "landfall.fullname" . }}-ingress-page
+- --page-host={{ $v.page.ingress.host }}
+{{- end }}
+{{- if $v.page.showQueries }}
+- --page-show-queries
+{{- end }}
 {{- if ne $v.hostOwnership "none" }}
 - --host-ownership={{ $v.hostOwnership }}
 {{- end }}
