@@ -40,7 +40,9 @@ function overview(main, view) {
   const wrong = el("section", {}, el("h2", {}, "Problems"), el("div"));
   const flow = el("section", {}, el("h2", {}, "Traffic"), el("div"));
   const keys = el("section", {}, el("h2", {}, "Certificates that expire first"), el("div"));
-  main.append(top, wrong, flow, keys);
+  // Shown when there is something in it, so that nothing moves.
+  const box = el("div", { hidden: true }, top, wrong, flow, keys);
+  main.append(box);
   repeat(view, 2, async () => {
     const now = await ask("/status/overview");
     if (view.signal.aborted) return;
@@ -59,10 +61,12 @@ function overview(main, view) {
     wrong.lastChild.replaceChildren(problems(now.problems), ...(all > now.problems.length ? [el("p", {}, el("a", { href: "#problems" }, `all ${number(all)} problems`))] : []));
     flow.lastChild.replaceChildren(...traffic(now.traffic));
     keys.lastChild.replaceChildren(now.certificates.length ? table(certificateColumns, certificateRows(now.certificates, now.now), "Certificates") : el("p", { class: "quiet" }, "No certificates are served but the self-signed one."));
+    box.hidden = false;
   });
 }
 
 function allProblems(main, view) {
+  ask("/status/overview").then(named, fail);
   paged(main, view, { path: "/status/problems", title: "Problems", key: "problems", render: problems });
 }
 
@@ -75,6 +79,7 @@ function endpoints(route) {
 }
 
 function routes(main, view) {
+  ask("/status/overview").then(named, fail);
   const unwell = el("label", { class: "tick" }, el("input", { type: "checkbox", name: "show", value: "unwell" }), "only what fails");
   const url = (route) => `#explain?url=${encodeURIComponent(`http://${route.host === "*" ? "anything" : route.host.replace("*", "any")}${route.path.replace(/^\S+ /, "").replace(/^default backend$/, "/")}`)}`;
   const row = (route) => [

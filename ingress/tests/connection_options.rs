@@ -167,7 +167,7 @@ fn versions_and_cipher_suites_of_tls_are_those_of_the_options_and_of_the_host() 
 
     let mut table = table(vec![rule("a", "/", &[backend.address])], CertificateTable::default());
     let name = landfall_ingress_model::host::HostName::from_authority("a").unwrap();
-    let routes = &table.exact[&name];
+    let routes = table.exact.get(&name).unwrap();
     let (prefix, tls) = (routes.prefix.clone(), Some(HostTls { ciphers: rsa, prefers_ours: None }));
     table.exact.insert(name, Arc::new(HostRoutes { prefix, tls, ..HostRoutes::default() }));
     plane.table.store(Arc::new(table));

@@ -1,4 +1,4 @@
-import { ago, ask, bar, el, fact, named, number, paged, problems, repeat, start, table, tag } from "/page.js";
+import { ago, ask, bar, el, fact, fail, named, number, paged, problems, repeat, start, table, tag } from "/page.js";
 
 function pools(list) {
   if (!list.length) return el("p", { class: "quiet" }, "This process allocates nothing; the controller's page shows the pools.");
@@ -18,7 +18,9 @@ function overview(main, view) {
   const wrong = el("section", {}, el("h2", {}, "Problems"), el("div"));
   const use = el("section", {}, el("h2", {}, "Pools"), el("div"));
   const others = el("section", {}, el("h2", {}, "Peers"), el("div"));
-  main.append(top, wrong, use, others);
+  // Shown when there is something in it, so that nothing moves.
+  const box = el("div", { hidden: true }, top, wrong, use, others);
+  main.append(box);
   repeat(view, 2, async () => {
     const now = await ask("/status/overview");
     if (view.signal.aborted) return;
@@ -38,6 +40,7 @@ function overview(main, view) {
     use.lastChild.replaceChildren(pools(now.pools));
     others.hidden = !speaks;
     others.lastChild.replaceChildren(peers(now.peers, now.heartbeatPort));
+    box.hidden = false;
   });
 }
 
@@ -53,17 +56,18 @@ function moved(last) {
 function addresses(main, view) {
   const use = el("section", {}, el("h2", {}, "Pools"), el("div"));
   const rest = el("section", {}, el("h2", {}, "Peers and conflicts"), el("div"));
-  main.append(use);
+  const box = el("div", { hidden: true }, use);
+  main.append(box);
   const row = (one) => [
     el("strong", { class: "mono" }, one.ip), `${one.namespace}/${one.service}`, one.pool,
     one.nodes.length ? [one.nodes.join(", "), one.interfaces.length ? [el("br"), el("span", { class: "quiet" }, one.interfaces.join(", "))] : ""] : tag("bad", "nobody announces it"),
     el("span", { class: "mono" }, one.macs.join(", ") || "–"), one.standbys.join(", ") || "–", moved(one.move),
     [one.contestedBy ? tag("bad", `${one.contestedBy} answers for it, too`) : "", one.problems.map((problem) => el("p", {}, problem.message)), !one.contestedBy && !one.problems.length ? tag("good", "none") : ""]];
   let extra;
-  paged(main, view, { path: "/status/addresses", title: "Addresses", key: "addresses", every: 2,
+  paged(box, view, { path: "/status/addresses", title: "Addresses", key: "addresses", every: 2,
     seen: (answer) => extra(answer),
     render: (list) => table([["Address"], ["Service"], ["Pool"], ["Node"], ["MAC"], ["Standbys"], ["Last move"], ["Conflicts"]], list.map(row), "Addresses") });
-  main.append(rest);
+  box.append(rest);
   extra = (answer) => {
     use.lastChild.replaceChildren(pools(answer.pools));
     const conflicts = answer.conflicts.map((one) => [one.ip, one.mac, one.seenBy]);
@@ -72,11 +76,13 @@ function addresses(main, view) {
       waiting.length ? el("div", {}, el("h3", {}, "Services without an address"), table([["Service"], ["Why"]], waiting, "Services without an address")) : "",
       conflicts.length ? el("div", {}, el("h3", {}, "Addresses that foreign hosts have"), table([["Address"], ["MAC"], ["Seen by"]], conflicts, "Conflicts")) : "",
       peers(answer.peers, null));
+    box.hidden = false;
   };
   repeat(view, 10, async () => named(await ask("/status/overview")));
 }
 
 function allProblems(main, view) {
+  ask("/status/overview").then(named, fail);
   paged(main, view, { path: "/status/problems", title: "Problems", key: "problems", render: problems });
 }
 
