@@ -209,6 +209,7 @@ mod tests {
                 at_once: Some(5),
                 exempt: ["192.0.2.1/32".parse().unwrap()].into(),
                 status: StatusCode::TOO_MANY_REQUESTS,
+                crowded: StatusCode::TOO_MANY_REQUESTS,
             })),
             max_body: Some(8 << 20),
             read_timeout: Duration::from_secs(300),
