@@ -72,6 +72,27 @@ fn the_server_name_chooses_the_certificate() {
 }
 
 #[test]
+fn a_client_without_a_server_name_gets_the_certificate_of_the_address() {
+    let ((here, here_der), (other, other_der), (default, default_der)) =
+        (certificate("here.example"), certificate("other.example"), certificate("default.example"));
+    let with = |all: &[(&str, &Arc<Certificate>)]| {
+        let all: Vec<_> = all.iter().map(|(name, certificate)| (*name, (*certificate).clone())).collect();
+        CertificateTable { addresses: all.iter().map(|(name, _)| host(name)).collect(), ..certificates(&all, &[]) }
+    };
+    let plane = Plane::with(table(vec![], with(&[("10.0.0.1", &other), ("127.0.0.1", &here)])), |_| {});
+    let answering = |name: &str| handshake(plane.https(), name, &client_config(&[b"http/1.1"])).0;
+    assert_eq!(answering("127.0.0.1"), here_der);
+    // As behind a translation of addresses: the first one is better than none, but not than the default.
+    plane.table.store(Arc::new(table(vec![], with(&[("10.0.0.1", &other)]))));
+    assert_eq!(answering("127.0.0.1"), other_der);
+    assert_ne!(answering("a.example"), other_der);
+    let mut names = with(&[("10.0.0.1", &other)]);
+    names.default = Some(default);
+    plane.table.store(Arc::new(table(vec![], names)));
+    assert_eq!(answering("127.0.0.1"), default_der);
+}
+
+#[test]
 fn a_new_certificate_counts_at_once_and_open_connections_stay() {
     let backend = Backend::echo();
     let rules = || vec![rule("", "/", &[backend.address])];

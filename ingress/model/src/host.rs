@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -71,6 +72,19 @@ impl HostName {
         } else {
             Self(host.into())
         })
+    }
+
+    /// An address as a host: as an authority has it, with brackets for IPv6.
+    pub fn from_address(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V4(address) => address.to_string().into(),
+            IpAddr::V6(address) => format!("[{address}]").into(),
+        })
+    }
+
+    /// The address that it is, if it is one.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.0.trim_start_matches('[').trim_end_matches(']').parse().ok()
     }
 
     /// The name itself.
@@ -178,6 +192,14 @@ impl HostPattern {
         Ok(if wildcard.is_some() { Self::Wildcard(name) } else { Self::Exact(name) })
     }
 
+    /// The host of a TLS entry: as [`Self::parse`], and addresses, which certificates may be for.
+    pub fn parse_tls(text: &str) -> Result<Self, BadHost> {
+        match text.parse() {
+            Ok(address) => Ok(Self::Exact(HostName::from_address(address))),
+            Err(_) => Self::parse(text),
+        }
+    }
+
     /// Whether a request for `host` is meant; `None` is a request without a host.
     pub fn matches(&self, host: Option<&HostName>) -> bool {
         match (self, host) {
@@ -253,6 +275,18 @@ mod tests {
         for (authority, error) in cases {
             assert_eq!(HostName::from_authority(authority), Err(error), "{authority:?}");
         }
+    }
+
+    #[test]
+    fn an_address_is_a_host_of_tls_entries_alone() {
+        for (text, host) in [("10.0.0.1", "10.0.0.1"), ("FD00::1", "[fd00::1]"), ("::ffff:10.0.0.1", "10.0.0.1")] {
+            let HostPattern::Exact(name) = HostPattern::parse_tls(text).unwrap() else { panic!("{text}") };
+            assert_eq!((name.as_str(), name.parent()), (host, None));
+            assert_eq!(Some(HostName::from_address(name.address().unwrap())), Some(name));
+            assert!(HostPattern::parse(text).is_err());
+        }
+        assert_eq!(HostPattern::parse_tls("a.lan"), HostPattern::parse("a.lan"));
+        assert_eq!(HostPattern::parse_tls("10.0.0.1."), Err(BadHost::Address));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Certificates by server name.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use landfall_model::ObjectKey;
@@ -18,7 +19,8 @@ pub struct Certificate {
     pub secret: ObjectKey,
     /// Chain and key, checked to belong together.
     pub key: Arc<CertifiedKey>,
-    /// DNS names (subject alternative names, else the common name) in lower case; wildcards with their `*.`.
+    /// DNS names (subject alternative names, else the common name) in lower case; wildcards with their `*.`; addresses
+    /// as hosts.
     pub names: Vec<Box<str>>,
     /// Seconds since the epoch after which it is invalid.
     pub not_after: UnixTime,
@@ -43,6 +45,8 @@ pub struct CertificateTable {
     pub wildcard: HostMap<Arc<Certificate>>,
     /// Names whose rules are of another namespace than the certificate of their wildcard, which is not used for them.
     pub closed: HashSet<HostName>,
+    /// Those of the exact names that are addresses.
+    pub addresses: BTreeSet<HostName>,
     /// The one of `--default-ssl-certificate`.
     pub default: Option<Arc<Certificate>>,
 }
@@ -59,5 +63,16 @@ impl CertificateTable {
             })
         })
         .or(self.default.as_ref())
+    }
+
+    /// The certificate for a client that names no server, as one does that was given an address (RFC 6066 section 3):
+    /// that of the address which it connected to, then the default, then the first one that is for an address, since
+    /// the address may have been translated on the way.
+    pub fn find_unnamed(&self, local: IpAddr) -> Option<&Arc<Certificate>> {
+        if self.addresses.is_empty() {
+            return self.default.as_ref();
+        }
+        let first = || self.exact.get(self.addresses.first()?);
+        self.exact.get(&HostName::from_address(local)).or(self.default.as_ref()).or_else(first)
     }
 }

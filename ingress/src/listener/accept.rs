@@ -159,7 +159,7 @@ impl Acceptor {
             }
         }
         let socket = Socket::new(tcp, ahead.freeze());
-        let accepted = self.tls.accept(socket).await.map_err(|error| {
+        let accepted = self.tls.accept(socket, connection.local.ip()).await.map_err(|error| {
             tracing::debug!(client.addr = %connection.client, %error, "TLS handshake failed");
             Rejected::Handshake
         })?;

@@ -1,6 +1,7 @@
 //! TLS: which certificate and settings answer a handshake.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,7 +92,11 @@ impl Tls {
     }
 
     /// The settings for a handshake, and what the host asks of its clients' certificates.
-    fn config(&self, hello: &ClientHello<'_>) -> io::Result<(Arc<ServerConfig>, Option<Arc<ClientCertificates>>)> {
+    fn config(
+        &self,
+        hello: &ClientHello<'_>,
+        local: IpAddr,
+    ) -> io::Result<(Arc<ServerConfig>, Option<Arc<ClientCertificates>>)> {
         let name = hello.server_name().and_then(|name| HostName::from_authority(name).ok());
         let table = self.certificates.table.load();
         let mut settings = self.settings.load();
@@ -107,11 +112,22 @@ impl Tls {
         let policy = policy.as_ref().filter(|_| authorities.is_some()).cloned();
         let own = Own { authorities: authorities.cloned(), tls: host.tls().cloned() };
         if own == Own::default() {
-            return Ok((settings.common.clone(), policy));
+            return Ok((self.common_for(&settings, name.as_ref(), local), policy));
         }
         let make = || make(&self.provider, &self.certificates, &settings.rules, &own);
         let config = settings.own.try_get_with_by_ref(&own, make).map_err(io::Error::other)?;
         Ok((config, policy))
+    }
+
+    /// The settings of a host that has none of its own. Where there are certificates for addresses, a client without a
+    /// server name gets that of the address which it has connected to.
+    fn common_for(&self, settings: &Settings, name: Option<&HostName>, local: IpAddr) -> Arc<ServerConfig> {
+        if name.is_some() || self.certificates.table.load().certificates.addresses.is_empty() {
+            return settings.common.clone();
+        }
+        let mut config = (*settings.common).clone();
+        config.cert_resolver = Arc::new(Unnamed { certificates: self.certificates.clone(), local });
+        Arc::new(config)
     }
 
     /// The settings for a CA that looks for the proof of a host (RFC 8737), if there is one.
@@ -131,14 +147,18 @@ impl Tls {
     }
 
     /// Does the handshake; says what is known of the client then. `None`: it was all that the client wanted.
-    pub(super) async fn accept(&self, socket: Socket) -> io::Result<Option<(TlsStream<Socket>, pipeline::Tls)>> {
+    pub(super) async fn accept(
+        &self,
+        socket: Socket,
+        local: IpAddr,
+    ) -> io::Result<Option<(TlsStream<Socket>, pipeline::Tls)>> {
         let start = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
         if let Some(config) = self.proof(&start.client_hello())? {
             // The CA has seen what it wants, and closes.
             let _ = start.into_stream(config).await?.shutdown().await;
             return Ok(None);
         }
-        let (config, policy) = self.config(&start.client_hello())?;
+        let (config, policy) = self.config(&start.client_hello(), local)?;
         let stream = start.into_stream(config).await?;
         let state = stream.get_ref().1;
         let server_name = state.server_name().and_then(|name| HostName::from_authority(name).ok());
@@ -286,6 +306,23 @@ impl ResolvesServerCert for Certificates {
         }
         let found = table.certificates.find(name.as_ref());
         Some(found.map_or_else(|| self.fallback.clone(), |certificate| certificate.key.clone()))
+    }
+}
+
+/// Chooses the certificate for a client that has connected to this address and names no server.
+#[derive(Debug)]
+struct Unnamed {
+    certificates: Arc<Certificates>,
+    local: IpAddr,
+}
+
+impl ResolvesServerCert for Unnamed {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let table = self.certificates.table.load();
+        match table.certificates.find_unnamed(self.local) {
+            Some(certificate) if !table.connections.rejects_unknown => Some(certificate.key.clone()),
+            _ => self.certificates.resolve(hello),
+        }
     }
 }
 

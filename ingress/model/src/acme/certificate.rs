@@ -9,6 +9,8 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
 
+use crate::compiler::certificates::address;
+
 /// Marks the Secrets that are ours to write.
 pub const LABEL: &str = "landfall.dev/acme";
 /// The value of [`LABEL`].
@@ -34,7 +36,7 @@ pub struct Existing {
 /// What a certificate says of itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Facts {
-    /// Its DNS names in lower case.
+    /// Its DNS names in lower case, and its addresses.
     pub names: BTreeSet<String>,
     /// Beginning of its validity, in seconds since the epoch.
     pub not_before: u64,
@@ -69,6 +71,7 @@ impl Facts {
         let names = alternative.iter().flat_map(|extension| &extension.value.general_names);
         let names = names.filter_map(|name| match name {
             GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            GeneralName::IPAddress(bytes) => address(bytes).map(|address| address.to_string()),
             _ => None,
         });
         let key_id = certificate.iter_extensions().find_map(|extension| match extension.parsed_extension() {

@@ -13,6 +13,7 @@ use super::issuer::{self, Issuer};
 use super::state::{CertificateState, OrderState, Renewal, State};
 use super::trouble::{Failure, Kind, Trouble};
 use crate::compiler::store::{Store, key_of};
+use crate::host::HostPattern;
 
 /// How long, in seconds, what was issued may take to come back through the watch.
 const SETTLING: u64 = 5;
@@ -180,7 +181,9 @@ impl World {
                 ingresses: Vec::new(),
                 is_explicit: false,
             });
-            desired.hosts.extend(asked.hosts.iter().map(ToString::to_string));
+            // Addresses of IPv6 have brackets in requests, but not in certificates.
+            let bare = |host: &HostPattern| host.to_string().trim_matches(['[', ']']).to_owned();
+            desired.hosts.extend(asked.hosts.iter().map(bare));
             desired.is_explicit |= asked.is_explicit;
             if !desired.ingresses.contains(&asked.ingress) {
                 desired.ingresses.push(asked.ingress.clone());

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
@@ -18,7 +19,7 @@ mod pem;
 use super::store::Store;
 use super::users::Users;
 use crate::authorities::{Authorities, BadAuthorities};
-use crate::host::HostPattern;
+use crate::host::{HostName, HostPattern};
 use crate::reason;
 use crate::settings::Settings;
 use crate::table::Dialect;
@@ -450,11 +451,12 @@ fn chain(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     Ok(chain)
 }
 
-/// The DNS names, else the common name, in lower case (RFC 6125 section 6.4.4).
+/// The DNS names, else the common name, in lower case (RFC 6125 section 6.4.4); and the addresses, as hosts.
 fn names(certificate: &X509Certificate<'_>) -> Vec<Box<str>> {
     let alternative = certificate.subject_alternative_name().ok().flatten();
-    let alternative = alternative.iter().flat_map(|extension| &extension.value.general_names);
+    let alternative: Vec<_> = alternative.iter().flat_map(|extension| &extension.value.general_names).collect();
     let mut names: Vec<Box<str>> = alternative
+        .iter()
         .filter_map(|name| match name {
             GeneralName::DNSName(name) => Some(name.to_ascii_lowercase().into()),
             _ => None,
@@ -464,7 +466,18 @@ fn names(certificate: &X509Certificate<'_>) -> Vec<Box<str>> {
         let common = certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok());
         names.extend(common.map(|name| name.to_ascii_lowercase().into()));
     }
+    let address = |name: &&GeneralName<'_>| match name {
+        GeneralName::IPAddress(bytes) => address(bytes),
+        _ => None,
+    };
+    names.extend(alternative.iter().filter_map(address).map(|address| HostName::from_address(address).as_str().into()));
     names.sort_unstable();
     names.dedup();
     names
+}
+
+/// An address of 4 or 16 octets (RFC 5280 section 4.2.1.6).
+pub(crate) fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let four = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    four.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }

@@ -337,7 +337,7 @@ impl Parser {
         let written = entry.hosts.as_deref().unwrap_or_default();
         let mut hosts = Vec::with_capacity(written.len());
         for (number, host) in written.iter().enumerate() {
-            match HostPattern::parse(host) {
+            match HostPattern::parse_tls(host) {
                 Ok(pattern) if pattern != HostPattern::Any => hosts.push(pattern),
                 parsed => {
                     let cause = parsed.err().map_or("the host is empty".to_owned(), |error| error.to_string());

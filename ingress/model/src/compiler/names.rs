@@ -52,6 +52,7 @@ impl Compiler {
             exact: old.exact.clone(),
             wildcard: old.wildcard.clone(),
             closed: old.closed.clone(),
+            addresses: old.addresses.clone(),
             default: old.default.clone(),
         };
         for name in std::mem::take(&mut effects.names) {
@@ -161,6 +162,13 @@ impl CertificateTable {
         let (HostPattern::Exact(host) | HostPattern::Wildcard(host)) = name else { return };
         let host: HostName = host;
         let closed = matches!(chosen, Chosen::Closed);
+        if host.address().is_some() {
+            if matches!(chosen, Chosen::Certificate(_)) {
+                self.addresses.insert(host.clone());
+            } else {
+                self.addresses.remove(&host);
+            }
+        }
         match chosen {
             Chosen::Certificate(certificate) => certificates.insert(host.clone(), certificate),
             Chosen::Nothing | Chosen::Closed => certificates.remove(&host),
