@@ -94,3 +94,58 @@ rights_used() {
   jq -r 'select(.responseStatus.code == 403) |
     "\(.user.username) \(.verb) \(.requestURI) forbidden"' "$scratch/api/audit.log" | sort -u
 }
+
+# What the ingress may do where it orders certificates: lines "yes|no VERB RESOURCE[/NAME] NAMESPACE" of stdin.
+may() {
+  local expected verb what namespace count=0
+  while read -r expected verb what namespace; do
+    same "may the ingress $verb $what in $namespace" \
+      "$(kubectl auth can-i "$verb" "$what" --namespace "$namespace" \
+        --as=system:serviceaccount:landfall-system:landfall-ingress 2>/dev/null || true)" "$expected"
+    count=$((count + 1))
+  done
+  echo "$count rights"
+}
+
+rights_of_certificates() {
+  local verb
+  install
+  for verb in get create update patch delete; do echo "no $verb secrets/web-tls shop"; done | may
+  upgrade --set ingress.acme.enabled=true,ingress.acme.default=internal
+  may <<'END'
+yes get secrets/web-tls shop
+yes create secrets shop
+yes update secrets/web-tls shop
+no patch secrets/web-tls shop
+no delete secrets/web-tls shop
+no delete secrets/landfall-ingress-ca landfall-system
+yes patch secrets/landfall-ingress-acme landfall-system
+yes patch secrets/landfall-ingress-ca landfall-system
+no patch secrets/landfall-heartbeat landfall-system
+yes create configmaps landfall-system
+no create configmaps shop
+yes watch configmaps/landfall-ingress-ca landfall-system
+yes patch configmaps/landfall-ingress-ca landfall-system
+yes patch configmaps/landfall-ingress-acme landfall-system
+no patch configmaps/landfall-ingress-options landfall-system
+no update configmaps/landfall-ingress-ca landfall-system
+no delete configmaps/landfall-ingress-ca landfall-system
+no create roles.rbac.authorization.k8s.io landfall-system
+no impersonate serviceaccounts landfall-system
+END
+  # Secrets of chosen namespaces: no others, but the CA and the accounts.
+  kubectl create namespace shop --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+  upgrade --set 'ingress.acme.enabled=true,ingress.acme.default=internal,ingress.secretNamespaces={shop}'
+  may <<'END'
+yes get secrets/web-tls shop
+yes create secrets shop
+yes update secrets/web-tls shop
+no get secrets/web-tls other
+no create secrets other
+no update secrets/web-tls other
+no list secrets other
+yes get secrets/landfall-ingress-ca landfall-system
+yes patch secrets/landfall-ingress-acme landfall-system
+no get secrets/landfall-heartbeat landfall-system
+END
+}

@@ -14,7 +14,7 @@ server() {
   mkdir "$scratch/api"
   api_start "$scratch/api"
   local step began
-  for step in ${LANDFALL_CHART_STEPS:-objects_are_taken bad_values_are_refused life_of_a_release nothing_to_set metallb_came_first what_is_wrong rights_are_used}; do
+  for step in ${LANDFALL_CHART_STEPS:-objects_are_taken bad_values_are_refused life_of_a_release nothing_to_set metallb_came_first what_is_wrong rights_of_certificates rights_are_used}; do
     began=$SECONDS
     "$step"
     echo "${step//_/ }: $((SECONDS - began)) s"
