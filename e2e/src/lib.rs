@@ -4,6 +4,7 @@
 //! Nothing here waits by sleeping: every wait is for a condition, with a deadline ([`wait`]).
 
 pub mod acme;
+pub mod browser;
 pub mod client;
 pub mod echo;
 pub mod figures;
