@@ -177,7 +177,7 @@ impl fmt::Debug for Attached {
 }
 
 /// Everything the data path needs to answer a request or a handshake.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Table {
     /// Counts the tables of this process, from 1.
     pub generation: u64,

@@ -161,29 +161,7 @@ impl Compiler {
             self.claim_entry(&parsed, dialect, entry, &mut claims, &mut problems);
         }
         claims.sort_by(|a, b| a.name.cmp(&b.name));
-        for claim in &claims {
-            self.names.entry(claim.name.clone()).or_default().insert(parsed.age.clone());
-            effects.names.insert(claim.name.clone());
-        }
-        for host in hosts_of(&parsed) {
-            self.hosts.entry(host.clone()).or_default().insert(parsed.age.clone());
-            effects.hosts.insert(host.clone());
-        }
-        for rule in parsed.rules.iter().filter(|_| parsed.annotations.is_canary()) {
-            self.canaries.entry(rule.host.clone()).or_default().insert(parsed.age.clone());
-            effects.hosts.insert(rule.host.clone());
-        }
-        if !parsed.tls.is_empty() && self.asks(&parsed) {
-            self.askers.insert(parsed.age.clone());
-        }
-        let further = &parsed.annotations.names;
-        if further.www || !further.aliases.is_empty() {
-            self.namers.insert(parsed.age.clone());
-        }
-        if is_default_backend(&parsed) {
-            self.defaults.insert(parsed.age.clone());
-            effects.default = true;
-        }
+        self.enter(&parsed, &claims, effects);
         problems.extend(self.asked_problems(&parsed));
         self.enter_uses(&parsed);
         let client_certificates = self.client_certificates(&parsed, &mut problems);
@@ -242,6 +220,33 @@ impl Compiler {
         self.nginx += usize::from(dialect == Dialect::IngressNginx);
         self.linked.insert(key.clone(), linked);
         true
+    }
+
+    /// Notes which hosts and names an Ingress is about, and what it asks for.
+    fn enter(&mut self, parsed: &ParsedIngress, claims: &[Claim], effects: &mut Effects) {
+        for claim in claims {
+            self.names.entry(claim.name.clone()).or_default().insert(parsed.age.clone());
+            effects.names.insert(claim.name.clone());
+        }
+        for host in hosts_of(parsed) {
+            self.hosts.entry(host.clone()).or_default().insert(parsed.age.clone());
+            effects.hosts.insert(host.clone());
+        }
+        for rule in parsed.rules.iter().filter(|_| parsed.annotations.is_canary()) {
+            self.canaries.entry(rule.host.clone()).or_default().insert(parsed.age.clone());
+            effects.hosts.insert(rule.host.clone());
+        }
+        if !parsed.tls.is_empty() && self.asks(parsed) {
+            self.askers.insert(parsed.age.clone());
+        }
+        let further = &parsed.annotations.names;
+        if further.www || !further.aliases.is_empty() {
+            self.namers.insert(parsed.age.clone());
+        }
+        if is_default_backend(parsed) {
+            self.defaults.insert(parsed.age.clone());
+            effects.default = true;
+        }
     }
 
     /// Notes which objects an Ingress names besides its certificates.

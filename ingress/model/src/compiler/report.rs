@@ -32,31 +32,33 @@ struct Clearing {
     asked: bool,
 }
 
+impl Reports {
+    /// Takes the view of an Ingress, or that it is none of ours; says whether that is news.
+    fn show(&mut self, key: &ObjectKey, view: Option<IngressView>) -> bool {
+        let Some(view) = view else {
+            self.troubled.remove(key);
+            return self.views.remove(key).is_some();
+        };
+        if self.views.get(key).is_some_and(|old| **old == view) {
+            return false;
+        }
+        if view.problems.is_empty() {
+            self.troubled.remove(key);
+        } else {
+            self.troubled.insert(key.clone());
+        }
+        self.views.insert(key.clone(), Arc::new(view));
+        true
+    }
+}
+
 impl Compiler {
     /// Brings the views and the list of Problems up to date; returns the statuses with news.
     pub(super) fn report(&mut self, observed: &BTreeSet<ObjectKey>, effects: &Effects) -> Vec<IngressStatus> {
         let mut any_view = false;
         for key in &effects.views {
             let new = self.linked.get(key).map(|linked| self.view(key, linked));
-            any_view |= match new {
-                Some(new) => {
-                    let old = self.reports.views.get(key);
-                    let news = old.is_none_or(|old| **old != new);
-                    if news {
-                        if new.problems.is_empty() {
-                            self.reports.troubled.remove(key);
-                        } else {
-                            self.reports.troubled.insert(key.clone());
-                        }
-                        self.reports.views.insert(key.clone(), Arc::new(new));
-                    }
-                    news
-                }
-                None => {
-                    self.reports.troubled.remove(key);
-                    self.reports.views.remove(key).is_some()
-                }
-            };
+            any_view |= self.reports.show(key, new);
         }
         if any_view || effects.problems {
             let problems = self.all_problems();

@@ -29,22 +29,7 @@ impl Compiler {
     pub(super) fn rebuild_table(&mut self, first: bool, effects: &mut Effects) {
         let old = self.table.clone();
         let mut table: Option<Table> = first.then(Table::default);
-        let copy = || Table {
-            generation: old.generation,
-            exact: old.exact.clone(),
-            wildcard: old.wildcard.clone(),
-            any: old.any.clone(),
-            default: old.default.clone(),
-            fallback: old.fallback.clone(),
-            names: old.names.clone(),
-            connections: old.connections.clone(),
-            streams: old.streams.clone(),
-            unmatched: old.unmatched.clone(),
-            collector: old.collector.clone(),
-            blocked: old.blocked.clone(),
-            logging: old.logging.clone(),
-            certificates: old.certificates.clone(),
-        };
+        let copy = || Table::clone(&old);
         let mut hosts = std::mem::take(&mut effects.hosts);
         // What a default backend's Ingress asks of clients is asked of those that no host takes.
         if effects.default {
