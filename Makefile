@@ -1,7 +1,7 @@
 # Thin recipes: what they do stands in hack/, and CI calls the same scripts.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt bench bench-quick abuse deps lab lab-down cluster cluster-down e2e images
+.PHONY: help run test lint fmt bench bench-quick growth abuse deps lab lab-down cluster cluster-down e2e images
 
 help: ## list the recipes
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -23,6 +23,9 @@ bench: ## compare with nginx, HAProxy and Caddy, side by side; the report is tar
 
 bench-quick: ## the same in three minutes, without latencies
 	@hack/bench --rounds 3
+
+growth: ## measure the control plane with 50 to 50,000 Ingresses at a real API server
+	@hack/growth
 
 abuse: ## attack the release build beside nginx and HAProxy, and look at memory and at others' service
 	@hack/abuse
