@@ -38,6 +38,10 @@ fn ballast(size: usize) -> Vec<u8> {
     vec![1; size]
 }
 
+fn limit(ledger: &Ledger) -> usize {
+    usize::try_from(ledger.limit().unwrap()).unwrap()
+}
+
 fn until(ledger: &Arc<Ledger>, pressure: Pressure) {
     wait_for(|| (ledger.pressure() == pressure).then_some(()));
 }
@@ -78,7 +82,7 @@ async fn nothing_new_begins() {
     tokio::spawn(connection);
     assert_eq!(ask(&send).await.unwrap(), StatusCode::OK);
 
-    let held = ballast(ledger.limit().unwrap() as usize - resident() + (8 << 20));
+    let held = ballast(limit(&ledger) - resident() + (8 << 20));
     until(&ledger, Pressure::Full);
     let refused = newcomer(&plane);
     assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("short of memory"), "{refused}");
@@ -108,8 +112,7 @@ fn bodies_pass_in_small_pieces_while_memory_is_short() {
     let ledger = Ledger::new(Some((resident() + ROOM) as u64));
     let rules = table(vec![rule("", "/", &[backend.address])], CertificateTable::default());
     let plane = Plane::with(rules, |config| config.memory = ledger.clone());
-    let limit = ledger.limit().unwrap() as usize;
-    let held = ballast(limit / 100 * 87 - resident());
+    let held = ballast(limit(&ledger) / 100 * 87 - resident());
     until(&ledger, Pressure::Tight);
     let mut client = Client::plain(plane.http());
     client.send(format!("POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: {SIZE}\r\n\r\n"));

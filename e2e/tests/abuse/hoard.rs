@@ -17,7 +17,8 @@ use crate::verdict::play;
 
 /// Streams on one connection: what the ingress allows.
 const STREAMS: usize = 100;
-/// How long each connection is served by its client, and how long the attacked is watched then.
+/// How long a client may take to ask, and serves its connection then; and how long the attacked is watched after that.
+const ASK: Duration = Duration::from_secs(10);
 const BEGIN: Duration = Duration::from_millis(500);
 const WATCHED: Duration = Duration::from_secs(5);
 
@@ -44,8 +45,7 @@ async fn hoard(scene: &Scene, builder: &Builder, request: &Request<()>, body: &B
                 bodies.push(stream);
             }
         }
-        // What was asked is sent by whoever drives the connection.
-        std::future::pending::<Result<()>>().await
+        anyhow::Ok(())
     };
     let mut ask = Box::pin(ask);
     let both = poll_fn(|cx| {
@@ -55,8 +55,9 @@ async fn hoard(scene: &Scene, builder: &Builder, request: &Request<()>, body: &B
         std::pin::Pin::new(&mut connection).poll(cx).map(|ended| Ok(ended?))
     });
     // Whoever ends the connection has defended itself.
-    let _ = timeout(BEGIN, both).await;
+    let _ = timeout(ASK, both).await;
     drop(ask);
+    let _ = timeout(BEGIN, &mut connection).await;
     Ok(Hoarder { _connection: connection, _send: send, _responses: responses, _bodies: bodies })
 }
 

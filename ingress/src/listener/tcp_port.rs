@@ -36,6 +36,10 @@ impl Acceptor {
             self.gate.observer.stream_rejected(&service, Rejected::TooMany, peer);
             return;
         };
+        if self.gate.engine.refuses_connection() {
+            self.gate.observer.stream_rejected(&service, Rejected::Memory, peer);
+            return;
+        }
         let this = self.clone();
         tokio::spawn(async move {
             let mut admission = admission;

@@ -32,9 +32,9 @@ impl Collector for Memory {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         let amounts = self.0.amounts();
         let help = "Bytes on their way for clients: heads of requests under way, and pieces of bodies";
-        let mut held = encoder.encode_descriptor("held", help, Some(&Unit::Bytes), MetricType::Gauge)?;
+        let mut family = encoder.encode_descriptor("held", help, Some(&Unit::Bytes), MetricType::Gauge)?;
         for (what, bytes) in [("heads", amounts.heads), ("bodies", amounts.bodies)] {
-            ConstGauge::new(bytes).encode(held.encode_family(&HeldLabels { what })?)?;
+            ConstGauge::new(bytes).encode(family.encode_family(&HeldLabels { what })?)?;
         }
         gauge(&mut encoder, "exchanges", "Requests under way", None, amounts.exchanges)?;
         if let Some(limit) = self.0.limit() {
@@ -46,10 +46,10 @@ impl Collector for Memory {
         let help = "How short memory is: 0 not at all, 1 less is read at a time, 2 nothing new is begun";
         gauge(&mut encoder, "memory_pressure", help, None, self.0.pressure() as i64)?;
         let help = "What was refused for want of memory";
-        let mut refused = encoder.encode_descriptor("memory_refused", help, None, MetricType::Counter)?;
+        let mut family = encoder.encode_descriptor("memory_refused", help, None, MetricType::Counter)?;
         for what in Refusal::ALL {
             let count = ConstCounter::new(self.0.refused(what));
-            count.encode(refused.encode_family(&HeldLabels { what: what.as_str() })?)?;
+            count.encode(family.encode_family(&HeldLabels { what: what.as_str() })?)?;
         }
         Ok(())
     }

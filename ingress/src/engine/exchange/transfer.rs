@@ -215,7 +215,7 @@ impl Upload {
     fn keep(&mut self, part: &Part) {
         match (part, self.kept.last_mut()) {
             (Part::Data(data), Some(Kept::Gathered(gathered))) if data.len() < SMALL => {
-                gathered.extend_from_slice(data)
+                gathered.extend_from_slice(data);
             }
             (Part::Data(data), _) if data.len() < SMALL => self.kept.push(Kept::Gathered(BytesMut::from(&data[..]))),
             _ => self.kept.push(Kept::Whole(part.clone())),
