@@ -5,6 +5,7 @@
 
 mod account;
 mod authority;
+mod dns;
 mod edge;
 mod failure;
 mod https;

@@ -7,9 +7,11 @@
 pub mod ask;
 pub mod certificate;
 pub mod challenges;
+pub mod dns;
 pub mod internal;
 pub mod issuer;
 pub mod plan;
+pub mod records;
 pub mod schedule;
 pub mod state;
 pub mod trouble;

@@ -126,6 +126,8 @@ reasons! {
     ACME_RATE_LIMITED = "AcmeRateLimited";
     /// The CA could not reach the challenge of a host, as a check of our own says.
     ACME_CHALLENGE_UNREACHABLE = "AcmeChallengeUnreachable";
+    /// A TXT record for a host can't be set, or its name servers do not show it.
+    ACME_DNS_FAILED = "AcmeDnsFailed";
     /// The CA has not found the challenge of a host.
     ACME_VALIDATION_FAILED = "AcmeValidationFailed";
     /// A CAA record forbids the CA to issue for a host.

@@ -24,6 +24,7 @@ use landfall_ingress_model::acme::trouble::{self, Failure};
 use thiserror::Error;
 
 use super::edge::Edge;
+use super::names::Names;
 use super::proofs::digest;
 use credentials::Credentials;
 
@@ -98,15 +99,15 @@ async fn open(edge: &Edge, issuer: &Issuer) -> Result<Box<dyn Provider>, DnsErro
         DnsError::Credentials { cause: format!("issuer {} has no dns", issuer.name), remedy: remedy.to_owned() }
     })?;
     let credentials = Credentials { store: &edge.store, dns };
-    provider(edge, dns, &credentials).await
+    provider(&edge.names, dns, &credentials).await
 }
 
-async fn provider(edge: &Edge, dns: &Dns, credentials: &Credentials<'_>) -> Result<Box<dyn Provider>, DnsError> {
-    let api = |standard: &str| api::Api::new(&edge.names, dns, standard);
+async fn provider(names: &Names, dns: &Dns, credentials: &Credentials<'_>) -> Result<Box<dyn Provider>, DnsError> {
+    let api = |standard: &str| api::Api::new(names, dns, standard);
     Ok(match &dns.provider {
         Kind::Rfc2136(server) => {
             let secret = credentials.key("key").await?;
-            Box::new(rfc2136::Rfc2136::new(edge.names.clone(), server.clone(), &secret)?)
+            Box::new(rfc2136::Rfc2136::new(names.clone(), server.clone(), &secret)?)
         }
         Kind::AcmeDns => {
             Box::new(acmedns::AcmeDns { api: api("")?, accounts: credentials.text("acmedns.json").await? })

@@ -32,6 +32,10 @@ pub(super) struct Edge {
     /// Held while a CA of our own is opened or changed.
     pub(super) authorities: tokio::sync::Mutex<()>,
     pub(super) roots: Arc<Roots>,
+    /// Held while a set of TXT records is changed: some providers replace it whole.
+    pub(super) zones: tokio::sync::Mutex<()>,
+    /// Held while a host is proven by the one record that a provider can hold.
+    pub(super) turns: tokio::sync::Mutex<()>,
     challenges: Arc<Challenges>,
     memory: Mutex<Memory>,
     /// What was written last; held while it is.
@@ -57,6 +61,8 @@ impl Edge {
             accounts: tokio::sync::Mutex::default(),
             authorities: tokio::sync::Mutex::default(),
             roots,
+            zones: tokio::sync::Mutex::default(),
+            turns: tokio::sync::Mutex::default(),
             challenges,
             memory,
             saved: tokio::sync::Mutex::default(),

@@ -1,4 +1,4 @@
-//! A small HTTPS client for CAs: a connection for each request, with limits of time and size.
+//! A small HTTPS client for CAs and for those who keep zones: a connection for each request, with limits of time and size.
 //!
 //! It notes what the `instant_acme` crate reads over: when a CA that refuses wants to be asked again, and which other
 //! chains it offers.
@@ -19,6 +19,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -120,21 +121,19 @@ impl Https {
         let uri = std::mem::take(&mut parts.uri);
         let host = uri.host().unwrap_or_default().to_owned();
         let broken = |error: &dyn std::fmt::Display| HttpsError::Broken(host.clone(), error.to_string());
-        let stream = self.connect(&host, uri.port_u16().unwrap_or(443)).await?;
-        let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(|error| broken(&error))?;
-        let stream = self.tls.connect(name, stream).await.map_err(|error| broken(&error))?;
+        let is_plain = uri.scheme_str() == Some("http");
+        let stream = self.connect(&host, uri.port_u16().unwrap_or(if is_plain { 80 } else { 443 })).await?;
         let authority = uri.authority().map_or(host.as_str(), http::uri::Authority::as_str);
         parts.headers.insert(HOST, HeaderValue::from_str(authority).map_err(|error| broken(&error))?);
         parts.uri =
             Uri::try_from(uri.path_and_query().map_or("/", |path| path.as_str())).map_err(|error| broken(&error))?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
-        // It ends with the sender.
-        let connection = tokio::spawn(connection);
-        let answer = sender.send_request(Request::from_parts(parts, body)).await.map_err(|error| broken(&error))?;
-        let (parts, body) = answer.into_parts();
-        let body = Limited::new(body, LARGEST).collect().await.map_err(|error| broken(&error))?.to_bytes();
-        connection.abort();
-        Ok(Response::from_parts(parts, body))
+        let request = Request::from_parts(parts, body);
+        if is_plain {
+            return over(stream, request).await.map_err(|error| broken(&error));
+        }
+        let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(|error| broken(&error))?;
+        let stream = self.tls.connect(name, stream).await.map_err(|error| broken(&error))?;
+        over(stream, request).await.map_err(|error| broken(&error))
     }
 
     async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, HttpsError> {
@@ -161,6 +160,20 @@ impl Https {
             noted.alternates = alternates(response.headers());
         }
     }
+}
+
+/// Sends a request over a connection that is for it alone.
+async fn over(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<BodyWrapper<Bytes>>,
+) -> Result<Response<Bytes>, Box<dyn std::error::Error + Send + Sync>> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // It ends with the sender.
+    let connection = tokio::spawn(connection);
+    let (parts, body) = sender.send_request(request).await?.into_parts();
+    let body = Limited::new(body, LARGEST).collect().await?.to_bytes();
+    connection.abort();
+    Ok(Response::from_parts(parts, body))
 }
 
 impl HttpClient for Https {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::{Record, RecordType};
 use tokio::time::timeout;
 
 /// How long a name may take.
@@ -73,5 +74,16 @@ impl Names {
             return Err(NameError::Missing(format!("the name {name} has no address")));
         }
         Ok(addresses)
+    }
+
+    /// The records of a name, which may have none.
+    pub(super) async fn records(&self, name: &str, kind: RecordType) -> Result<Vec<Record>, NameError> {
+        let resolver = self.0.as_ref().map_err(|error| NameError::Failed(error.to_string()))?;
+        match timeout(PATIENCE, resolver.lookup(format!("{name}."), kind)).await {
+            Err(_) => Err(NameError::Failed(format!("no name server answers for {name} in time"))),
+            Ok(Ok(found)) => Ok(found.answers().to_vec()),
+            Ok(Err(error)) if error.is_no_records_found() => Ok(Vec::new()),
+            Ok(Err(error)) => Err(NameError::Failed(format!("the {kind} record of {name} can't be had: {error}"))),
+        }
     }
 }

@@ -1,34 +1,30 @@
 //! One order, from the check of its hosts to the Secret.
 
-use std::collections::BTreeMap;
+mod check;
+mod keep;
+mod prove;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
-use instant_acme::{
-    Account, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error, Identifier, NewOrder, OrderStatus,
-    RetryPolicy,
-};
-use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
-use landfall_ingress_model::acme::certificate::{self, Existing, FINGERPRINT, Facts, ISSUER, LABEL, MANAGED};
-use landfall_ingress_model::acme::challenges::{Challenge, ChallengeKind};
+use instant_acme::{Account, CertificateIdentifier, Error, Identifier, NewOrder, OrderStatus, RetryPolicy};
+use landfall_ingress_model::acme::certificate::Existing;
 use landfall_ingress_model::acme::plan::Order;
 use landfall_ingress_model::acme::state::OrderState;
 use landfall_ingress_model::acme::trouble::{Failure, Kind};
 use landfall_ingress_model::acme::world::Outcome;
-use rcgen::{CertificateParams, DistinguishedName, KeyPair};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
+use rcgen::KeyPair;
 use tokio::time::timeout;
 
 use super::account::Session;
 use super::authority;
+use super::dns;
 use super::edge::{Edge, PROBE};
 use super::failure;
-use super::probe;
-use super::settings::SelfCheck;
 use crate::control::unix_now;
+use keep::request;
+
+pub(super) use keep::secret;
 
 /// How long a whole order may take. What the CA has by then is gone on with later.
 const ORDER: Duration = Duration::from_mins(10);
@@ -89,6 +85,7 @@ pub(super) async fn carry_out(edge: Arc<Edge>, order: Order) -> Outcome {
         }
     };
     edge.withdraw(&format!("{name}{PROBE}"));
+    dns::clean(&edge, &order.secret).await;
     if outcome.is_over {
         edge.withdraw(&name);
         if let Err(error) = edge.store.save_key(&order.secret, None).await {
@@ -128,48 +125,6 @@ impl Run<'_> {
         let order = began.map_err(|error| Ended::refused(&error, &session, &hosts))?;
         self.edge.memory().world.reached(&issuer.name);
         self.complete(&session, order, &hosts).await
-    }
-
-    /// The hosts at which our own check finds a challenge. The others are left out of the order, unless what is served
-    /// is for them.
-    async fn reachable(&mut self) -> Result<Vec<String>, Ended> {
-        let hosts = &self.order.hosts;
-        let issuer = &self.order.issuer;
-        let kind = self.kind_for_check();
-        if self.edge.self_check == SelfCheck::Off || kind == ChallengeKind::Dns01 {
-            return Ok(hosts.clone());
-        }
-        let probe = |host: &String| Challenge {
-            kind,
-            host: host.clone(),
-            token: format!("landfall-{:032x}", rand::random::<u128>()),
-            key_authorization: format!("landfall-{:032x}", rand::random::<u128>()),
-        };
-        let checked = hosts.iter().filter(|host| !host.starts_with("*."));
-        let challenges: Vec<Challenge> = checked.map(probe).collect();
-        let name = format!("{}{PROBE}", self.order.secret);
-        self.edge.show(&name, challenges.clone()).await.map_err(|error| storing(&error))?;
-        let checks = challenges.iter().map(async |challenge| {
-            let found = probe::check(&self.edge.names, challenge, issuer.ports, self.edge.self_check).await;
-            (challenge.host.clone(), found)
-        });
-        let found = join_all(checks).await;
-        self.edge.withdraw(&name);
-        self.unproven = found.into_iter().filter_map(|(host, found)| Some((host, found.err()?))).collect();
-        let is_unproven = |host: &String| self.unproven.iter().any(|(unproven, _)| unproven == host);
-        if self.order.kept.iter().any(is_unproven) {
-            return Err(Ended::default());
-        }
-        // The same certificate once more would be of no use, and CAs count them.
-        let added = &self.order.added;
-        if !added.is_empty() && added.iter().all(is_unproven) {
-            return Err(Ended::default());
-        }
-        Ok(hosts.iter().filter(|host| !is_unproven(host)).cloned().collect())
-    }
-
-    fn kind_for_check(&self) -> ChallengeKind {
-        self.order.issuer.challenges.first().copied().unwrap_or(ChallengeKind::Http01)
     }
 
     /// Goes on with the order that the CA knows, else begins one.
@@ -249,139 +204,6 @@ impl Run<'_> {
         let chain = self.preferred(session, chain).await;
         self.keep(&chain, &key).await
     }
-
-    /// Shows the challenges and waits until the CA has seen them.
-    async fn prove(&self, session: &Session, order: &mut instant_acme::Order) -> Result<(), Ended> {
-        let refused = |error: &Error| Ended::refused(error, session, &self.order.hosts);
-        let mut challenges = Vec::new();
-        let mut authorizations = order.authorizations();
-        while let Some(authorization) = authorizations.next().await {
-            let mut authorization = authorization.map_err(|error| refused(&error))?;
-            if authorization.status != AuthorizationStatus::Pending {
-                continue;
-            }
-            let host = authorization.identifier().to_string();
-            let Some((kind, wanted)) = self.choose(&authorization.challenges) else {
-                let error = format!("the CA offers no challenge for {host} that the issuer allows");
-                let failure = Failure::new(Kind::Refused, error, "allow another challenge for the issuer");
-                return Err(Ended { hosts: vec![(host, failure)], whole: None, is_over: true });
-            };
-            let Some(challenge) = authorization.challenge(wanted) else { continue };
-            let key_authorization = challenge.key_authorization().as_str().to_owned();
-            challenges.push(Challenge { kind, host, token: challenge.token.clone(), key_authorization });
-        }
-        if challenges.is_empty() {
-            self.edge.save().await.map_err(|error| storing(&error))?;
-        } else {
-            self.edge.show(&self.order.secret.to_string(), challenges).await.map_err(|error| storing(&error))?;
-        }
-        let mut authorizations = order.authorizations();
-        while let Some(authorization) = authorizations.next().await {
-            let mut authorization = authorization.map_err(|error| refused(&error))?;
-            let is_pending = authorization.status == AuthorizationStatus::Pending;
-            let Some((_, wanted)) = self.choose(&authorization.challenges).filter(|_| is_pending) else { continue };
-            if let Some(mut challenge) = authorization.challenge(wanted) {
-                match challenge.set_ready().await {
-                    // One that was asked for by our predecessor may have failed; the order says so below.
-                    Ok(()) | Err(Error::Api(_)) => {}
-                    Err(error) => return Err(refused(&error)),
-                }
-            }
-        }
-        match order.poll_ready(&POLL).await {
-            Ok(OrderStatus::Ready) => Ok(()),
-            Ok(_) | Err(Error::Api(_)) => Err(self.unproven(session, order.url()).await),
-            Err(error) => Err(refused(&error)),
-        }
-    }
-
-    /// The first of the issuer's challenges that the CA offers.
-    fn choose(&self, offered: &[instant_acme::Challenge]) -> Option<(ChallengeKind, ChallengeType)> {
-        let as_acme = |kind: &ChallengeKind| match kind {
-            ChallengeKind::Http01 => ChallengeType::Http01,
-            ChallengeKind::TlsAlpn01 => ChallengeType::TlsAlpn01,
-            ChallengeKind::Dns01 => ChallengeType::Dns01,
-        };
-        let mut kinds = self.order.issuer.challenges.iter().map(|kind| (*kind, as_acme(kind)));
-        kinds.find(|(_, wanted)| offered.iter().any(|challenge| challenge.r#type == *wanted))
-    }
-
-    /// Which hosts an order has failed because of.
-    async fn unproven(&self, session: &Session, url: &str) -> Ended {
-        let mut failed = BTreeMap::new();
-        let mut order = match session.account.order(url.to_owned()).await {
-            Ok(order) => order,
-            Err(error) => return Ended::refused(&error, session, &self.order.hosts),
-        };
-        let mut authorizations = order.authorizations();
-        while let Some(authorization) = authorizations.next().await {
-            let Ok(authorization) = authorization else { continue };
-            let host = authorization.identifier().to_string();
-            if let Some(problem) = authorization.challenges.iter().find_map(|challenge| challenge.error.as_ref()) {
-                failed.insert(host.clone(), failure::of_host(problem, &host));
-            }
-        }
-        if failed.is_empty() {
-            let error = order.state().error.clone().map(Error::Api);
-            let error = error.unwrap_or(Error::Str("the order is invalid, and the CA does not say why"));
-            return Ended { is_over: true, ..Ended::refused(&error, session, &self.order.hosts) };
-        }
-        Ended { hosts: failed.into_iter().collect(), whole: None, is_over: true }
-    }
-
-    /// The chain that ends where the issuer prefers it to; the first one, if none does.
-    async fn preferred(&self, session: &Session, first: String) -> String {
-        let Some(name) = &self.order.issuer.preferred_chain else { return first };
-        if certificate::ends_at(first.as_bytes(), name) {
-            return first;
-        }
-        for url in session.https.alternates() {
-            // The crate has no call for another chain. It fetches the URL as an order, which fails, and the client has
-            // the chain.
-            let _ = session.account.order(url).await;
-            if let Some(chain) = session.https.take_chain().filter(|chain| certificate::ends_at(chain.as_bytes(), name))
-            {
-                return chain;
-            }
-        }
-        tracing::warn!(issuer = self.order.issuer.name, preferred = name, "the CA offers no chain that ends there");
-        first
-    }
-
-    /// Keeps the certificate, once it is sure that it belongs to the key.
-    async fn keep(&self, chain: &str, key: &KeyPair) -> Result<Option<Existing>, Ended> {
-        let bad = |error: String| {
-            let failure = Failure::new(Kind::Refused, error, "see whether the CA works for others");
-            Ended { whole: Some(failure), is_over: true, ..Ended::default() }
-        };
-        let der: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain.as_bytes()).collect();
-        let der = der.map_err(|error| bad(format!("the CA's certificate can't be read: {error}")))?;
-        let private = rustls_pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
-        rustls::sign::CertifiedKey::from_der(der, private.into(), &crate::crypto_provider())
-            .map_err(|error| bad(format!("the CA's certificate does not belong to its key: {error}")))?;
-        if Facts::read(chain.as_bytes()).is_none() {
-            return Err(bad("the CA's certificate can't be read".to_owned()));
-        }
-        let secret = secret(self.order, chain, &key.serialize_pem(), self.order.issuer.fingerprint());
-        self.edge.store.put(&self.order.secret, &secret).await.map_err(|error| storing(&error))?;
-        Ok(Some(Existing::read(&secret)))
-    }
-}
-
-/// The Secret that an order makes of chain and key.
-pub(super) fn secret(order: &Order, chain: &str, key: &str, fingerprint: String) -> Secret {
-    let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
-    let mut secret = Secret {
-        type_: Some("kubernetes.io/tls".to_owned()),
-        data: Some([("tls.crt".to_owned(), bytes(chain)), ("tls.key".to_owned(), bytes(key))].into()),
-        ..Secret::default()
-    };
-    secret.metadata.name = Some(order.secret.name().to_owned());
-    secret.metadata.namespace = Some(order.secret.namespace().to_owned());
-    secret.metadata.labels = Some([(LABEL.to_owned(), MANAGED.to_owned())].into());
-    let annotations = [(ISSUER.to_owned(), order.issuer.name.clone()), (FINGERPRINT.to_owned(), fingerprint)];
-    secret.metadata.annotations = Some(annotations.into());
-    secret
 }
 
 /// The certificate that an order replaces, from the form that the CA knows it in (RFC 9773 section 4.1).
@@ -399,11 +221,4 @@ fn is_about_replacing(problem: &instant_acme::Problem) -> bool {
     let kind = problem.r#type.as_deref().unwrap_or_default();
     let says_so = problem.detail.as_deref().is_some_and(|detail| detail.contains("replace"));
     kind.ends_with(":alreadyReplaced") || problem.status == Some(409) || says_so
-}
-
-/// What the CA signs: the names and the key, nothing else.
-fn request(hosts: &[String], key: &KeyPair) -> Result<Vec<u8>, rcgen::Error> {
-    let mut params = CertificateParams::new(hosts.to_vec())?;
-    params.distinguished_name = DistinguishedName::new();
-    Ok(params.serialize_request(key)?.der().to_vec())
 }

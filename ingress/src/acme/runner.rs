@@ -1,13 +1,15 @@
 //! The loop that keeps certificates as they are wanted.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::File;
-use std::sync::{Arc, PoisonError};
-use std::time::{Duration, SystemTime};
+mod folder;
+mod renewals;
 
-use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Secret};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
 use landfall_ingress_model::acme::challenges::Challenges;
-use landfall_ingress_model::acme::plan::{AT_ONCE, Check, Order, Plan};
+use landfall_ingress_model::acme::plan::{AT_ONCE, Order, Plan};
 use landfall_ingress_model::acme::state::Renewal;
 use landfall_ingress_model::acme::world::{Outcome, Place, World};
 use landfall_ingress_model::input::Input;
@@ -18,8 +20,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::account::Session;
 use super::authority::{Roots, Tending};
+use super::dns;
 use super::edge::Edge;
 use super::link::{Link, Told};
 use super::names::Names;
@@ -31,6 +33,7 @@ use crate::named::Named;
 use crate::observe::AcmeMetrics;
 use crate::status::StatusBoard;
 use crate::uids::Uids;
+use folder::FolderWatch;
 
 /// The longest time without a look.
 const LONGEST_PAUSE: Duration = Duration::from_mins(10);
@@ -38,12 +41,6 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(10);
 const FOLDER: Duration = Duration::from_millis(500);
 /// Pause before what could not be shared is tried again.
 const RETRY: Duration = Duration::from_secs(2);
-/// When the CA is asked again about a renewal when it says nothing (RFC 9773 section 4.3.3: six hours).
-const ASK_AGAIN: u64 = 6 * 3600;
-/// Bounds of when the CA may want to be asked again.
-const SOONEST: u64 = 60;
-const LATEST: u64 = 24 * 3600;
-
 /// What the loop is made of.
 pub(crate) struct Parts {
     /// Where Events are written to; `None` without a cluster.
@@ -104,6 +101,8 @@ pub(crate) fn start(args: &AcmeArgs, parts: Parts) -> anyhow::Result<(Link, Vec<
         metrics,
         orders: JoinSet::new(),
         checks: JoinSet::new(),
+        cleaner: JoinSet::new(),
+        cleaning: None,
         running: BTreeMap::new(),
         is_complete: false,
         lead: Lead::Follows,
@@ -121,14 +120,6 @@ enum Lead {
     Leads,
 }
 
-/// What is seen of a state folder.
-#[derive(Default)]
-struct FolderWatch {
-    lock: Option<File>,
-    version: Option<SystemTime>,
-    certificates: HashMap<ObjectKey, Arc<Secret>>,
-}
-
 struct Runner {
     edge: Arc<Edge>,
     issuers: Option<ObjectKey>,
@@ -144,6 +135,10 @@ struct Runner {
     metrics: AcmeMetrics,
     orders: JoinSet<(ObjectKey, Outcome)>,
     checks: JoinSet<(ObjectKey, Renewal)>,
+    /// Removes TXT records of an order that is not under way any more.
+    cleaner: JoinSet<()>,
+    /// That order's Secret.
+    cleaning: Option<ObjectKey>,
     running: BTreeMap<ObjectKey, Order>,
     is_complete: bool,
     lead: Lead,
@@ -199,6 +194,7 @@ impl Runner {
                 Some(checked) = self.checks.join_next() => if let Ok((key, renewal)) = checked {
                     self.edge.memory().world.renewal(&key, renewal);
                 },
+                Some(_) = self.cleaner.join_next() => self.cleaning = None,
                 () = changed => {}
                 () = sleep(pause) => {}
             }
@@ -217,20 +213,6 @@ impl Runner {
             }
             Told::Changed(Input::ConfigMap(change)) if self.cluster.is_none() => self.issuers_changed(&change),
             Told::Changed(_) => {}
-        }
-    }
-
-    /// Issuers of a folder may name its Secrets.
-    fn note_manifests(&self, change: &Change<Secret>) {
-        let key = |secret: &Secret| {
-            let meta = &secret.metadata;
-            ObjectKey::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
-        };
-        let mut manifests = self.manifests.lock().unwrap_or_else(PoisonError::into_inner);
-        match change {
-            Change::Replace(all) => *manifests = all.iter().map(|secret| (key(secret), secret.clone())).collect(),
-            Change::Apply(secret) => drop(manifests.insert(key(secret), secret.clone())),
-            Change::Delete(key) => drop(manifests.remove(key)),
         }
     }
 
@@ -272,48 +254,14 @@ impl Runner {
         self.edge.memory().world.set_issuers(data.map(|data| (wanted, data)));
     }
 
-    /// Takes in what others have written into the state folder; says whether this process leads.
-    fn look_at_folder(&mut self) -> bool {
-        let edge = self.edge.clone();
-        let Store::Folder(folder) = &edge.store else { return false };
-        if self.folder.lock.is_none() {
-            match folder.lead() {
-                Ok(lock) => self.folder.lock = lock,
-                Err(error) => tracing::error!(%error, "the state folder can't be used"),
-            }
-        }
-        let version = folder.version();
-        if self.folder.version != version {
-            self.folder.version = version;
-            for secret in folder.certificates() {
-                let key = ObjectKey::new(
-                    secret.metadata.namespace.as_deref().unwrap_or_default(),
-                    secret.metadata.name.as_deref().unwrap_or_default(),
-                );
-                if self.folder.certificates.get(&key).is_some_and(|known| **known == *secret) {
-                    continue;
-                }
-                self.edge.memory().world.keep(&secret);
-                self.folder.certificates.insert(key, secret.clone());
-                let _ = self.secrets.send(Input::NamedSecret(Change::Apply(secret)));
-            }
-            if self.folder.lock.is_none() {
-                let roots = folder.roots().map(|roots| self.edge.roots.follow(roots));
-                match roots.and_then(|()| folder.load()) {
-                    Ok(shared) => self.edge.follow(shared),
-                    Err(error) => tracing::warn!(%error, "what the leader shares can't be read"),
-                }
-            }
-        }
-        self.folder.lock.is_some()
-    }
-
     /// Begins or ceases to order.
     async fn lead(&mut self, leads: bool) {
         match (&self.lead, leads) {
             (Lead::Leads | Lead::Takes, false) => {
                 self.orders.abort_all();
                 self.checks.abort_all();
+                self.cleaner.abort_all();
+                self.cleaning = None;
                 self.running.clear();
                 self.lead = Lead::Follows;
             }
@@ -342,15 +290,18 @@ impl Runner {
             return LONGEST_PAUSE;
         }
         let now = unix_now().as_secs();
-        let running: BTreeSet<ObjectKey> = self.running.keys().cloned().collect();
         let leads = matches!(self.lead, Lead::Leads);
-        let mut tend = None;
+        let mut running: BTreeSet<ObjectKey> = self.running.keys().cloned().collect();
+        let (mut tend, mut clean) = (None, None);
         if leads {
             self.edge.tidy(&running);
+            clean = self.clean(&running, now);
+            // What is removed now must not be set anew meanwhile.
+            running.extend(self.cleaning.clone());
             tend = self.tending.tend(&self.edge, self.default.as_deref(), now).await;
         }
         let plan = self.edge.memory().world.plan(now, &running);
-        let next = plan.next.into_iter().chain(tend).min();
+        let next = plan.next.into_iter().chain(tend).chain(clean).min();
         let mut pause = next.map_or(LONGEST_PAUSE, |next| Duration::from_secs(next.saturating_sub(now).max(1)));
         self.tell(&plan);
         if leads {
@@ -366,6 +317,20 @@ impl Runner {
             pause = RETRY;
         }
         pause.min(LONGEST_PAUSE)
+    }
+
+    /// Removes what orders have left behind that have ended with a former process; says when to look again.
+    fn clean(&mut self, running: &BTreeSet<ObjectKey>, now: u64) -> Option<u64> {
+        if self.cleaning.is_some() {
+            return None;
+        }
+        let (due, next) = self.edge.memory().world.leftovers(running, now);
+        let Some(first) = due.first().map(|record| record.secret.clone()) else { return next };
+        let edge = self.edge.clone();
+        self.cleaning = ObjectKey::parse(&first);
+        let due: Vec<_> = due.into_iter().filter(|record| record.secret == first).collect();
+        self.cleaner.spawn(async move { dns::clean_up(&edge, &due).await });
+        next
     }
 
     fn tell(&self, plan: &Plan) {
@@ -442,45 +407,6 @@ impl Runner {
             };
             cluster.events.happened(reference, reason, note);
         }
-    }
-
-    fn ask_about_renewal(&mut self, check: Check, now: u64) {
-        let edge = self.edge.clone();
-        let former = edge
-            .memory()
-            .world
-            .state()
-            .certificates
-            .get(&check.secret.to_string())
-            .and_then(|state| state.renewal.clone());
-        self.checks.spawn(async move {
-            let Check { secret, issuer, id } = check;
-            let asked = match (Session::open(&edge, &issuer).await, order::identifier(&id)) {
-                (Ok(session), Some(identifier)) => {
-                    session.account.renewal_info(&identifier).await.map_err(|error| error.to_string())
-                }
-                (Err(failure), _) => Err(failure.error),
-                (_, None) => Err("the certificate has no identifier".to_owned()),
-            };
-            let renewal = match asked {
-                Ok((info, pause)) => {
-                    let seconds = |time: i64| u64::try_from(time).unwrap_or(0);
-                    let window = &info.suggested_window;
-                    let window = (seconds(window.start.unix_timestamp()), seconds(window.end.unix_timestamp()));
-                    let check = now + pause.as_secs().clamp(SOONEST, LATEST);
-                    let explanation = info.explanation_url;
-                    tracing::debug!(%secret, start = window.0, end = window.1, explanation, "renewal window");
-                    Renewal { id, window: Some(window), check, explanation }
-                }
-                Err(error) => {
-                    tracing::debug!(%secret, error, "the CA says nothing of renewing");
-                    // What it said before still counts.
-                    let window = former.filter(|former| former.id == id).and_then(|former| former.window);
-                    Renewal { id, window, check: now + ASK_AGAIN, explanation: None }
-                }
-            };
-            (secret, renewal)
-        });
     }
 }
 

@@ -7,6 +7,7 @@ use landfall_model::{ObjectKey, ObjectRef, Problem};
 use serde::Deserialize;
 
 use super::challenges::ChallengeKind;
+use super::dns::{self, Dns};
 use super::internal::{self, INTERNAL, Internal, Permitted, Refusal};
 use super::trouble::steady;
 use crate::reason;
@@ -69,6 +70,8 @@ pub struct Issuer {
     pub preferred_chain: Option<String>,
     /// How hosts are proven, the first that can be first.
     pub challenges: Vec<ChallengeKind>,
+    /// How hosts are proven by DNS-01, if they can be.
+    pub dns: Option<Box<Dns>>,
     /// Authorities that the directory's own TLS is verified by, in PEM; `None`: the public ones.
     pub ca_bundle: Option<String>,
     /// The ports at which the CA asks.
@@ -114,6 +117,8 @@ struct Written {
     #[serde(default)]
     challenges: Vec<ChallengeKind>,
     #[serde(default)]
+    dns: Option<dns::Written>,
+    #[serde(default)]
     ca_bundle: Option<String>,
     #[serde(default)]
     http_port: Option<u16>,
@@ -143,6 +148,7 @@ impl Issuer {
             profile: None,
             preferred_chain: None,
             challenges: vec![ChallengeKind::Http01, ChallengeKind::TlsAlpn01],
+            dns: None,
             ca_bundle: None,
             ports: Ports::default(),
         }
@@ -179,17 +185,24 @@ impl Issuer {
         let (cause, remedy) = if is_address || (is_public && Permitted::is_private(host)) {
             let cause = format!("issuer {} signs nothing for {host}", self.name);
             (cause, "ask the CA of our own by the annotation landfall.dev/acme: internal")
-        } else if host.starts_with("*.") && !self.challenges.contains(&ChallengeKind::Dns01) {
+        } else if host.starts_with("*.") && self.dns.is_none() {
             let cause =
                 format!("a certificate for {host} can be ordered by dns-01 only, which issuer {} has not", self.name);
-            (cause, "name the hosts one by one, or have cert-manager order it")
+            (cause, "give the issuer dns: with a provider and a Secret (docs/https.md), or name the hosts one by one")
         } else {
             return None;
         };
         Some(Refusal { cause, remedy: remedy.to_owned() })
     }
 
-    fn parse(name: &str, text: &str) -> Result<Self, String> {
+    /// The challenges that may prove a host, the preferred one first. A wildcard is proven by DNS-01 alone (RFC 8555
+    /// section 7.1.3), whatever is preferred for other hosts.
+    pub fn kinds(&self, host: &str) -> Vec<ChallengeKind> {
+        let is_wildcard = host.starts_with("*.");
+        if is_wildcard { self.dns.iter().map(|_| ChallengeKind::Dns01).collect() } else { self.challenges.clone() }
+    }
+
+    fn parse(name: &str, text: &str, namespace: &str) -> Result<Self, String> {
         let written: Written = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
         let mut issuer = Self::new(name, &written.directory);
         match (&mut issuer.internal, written.authority) {
@@ -217,8 +230,12 @@ impl Issuer {
         }
         issuer.profile = written.profile;
         issuer.preferred_chain = written.preferred_chain;
-        if written.challenges.contains(&ChallengeKind::Dns01) {
-            return Err("challenges: dns-01 is not supported; use http-01 or tls-alpn-01".to_owned());
+        issuer.dns = written.dns.map(|written| Dns::parse(written, namespace)).transpose()?.map(Box::new);
+        if issuer.dns.is_some() {
+            // Whoever has it does so because the CA can't reach the hosts.
+            issuer.challenges.insert(0, ChallengeKind::Dns01);
+        } else if written.challenges.contains(&ChallengeKind::Dns01) {
+            return Err("challenges: dns-01 needs dns: with a provider and a Secret".to_owned());
         }
         if !written.challenges.is_empty() {
             issuer.challenges = written.challenges;
@@ -233,7 +250,7 @@ impl Issuer {
 pub fn read(map: &ObjectKey, data: &BTreeMap<String, String>) -> (BTreeMap<String, Issuer>, Vec<Problem>) {
     let (mut issuers, mut problems) = (BTreeMap::new(), Vec::new());
     for (name, text) in data {
-        match Issuer::parse(name, text) {
+        match Issuer::parse(name, text, map.namespace()) {
             Ok(issuer) => {
                 issuers.insert(name.clone(), issuer);
             }
@@ -280,6 +297,21 @@ mod tests {
     }
 
     #[test]
+    fn wildcards_are_proven_by_dns_alone_and_other_hosts_as_is_preferred() {
+        use ChallengeKind::{Dns01, Http01, TlsAlpn01};
+        let dns = "directory: letsencrypt\ndns: {provider: desec, secret: token}\n";
+        let issuer = parse(dns).0.remove("le").unwrap();
+        assert_eq!(issuer.kinds("a.example"), [Dns01, Http01, TlsAlpn01]);
+        assert_eq!(issuer.kinds("*.a.example"), [Dns01]);
+        assert!(issuer.proves("*.a.example"));
+        assert_eq!(issuer.dns.as_ref().unwrap().secret, Some(ObjectKey::new("ns", "token")));
+        let issuer = parse(&format!("{dns}challenges: [http-01]\n")).0.remove("le").unwrap();
+        assert_eq!((issuer.kinds("a.example"), issuer.kinds("*.a.example")), (vec![Http01], vec![Dns01]));
+        let refusal = Issuer::new("a", "letsencrypt").refusal("*.a.example").unwrap();
+        assert!(refusal.remedy.contains("give the issuer dns:"), "{refusal:?}");
+    }
+
+    #[test]
     fn a_ca_of_our_own_is_an_issuer_too() {
         let text = "directory: internal\nkeyType: ecdsa-p384\nauthority:\n  permitted: [lan, 10.0.0.0/8]\n  lifetime: \
                     12h\n  intermediateLifetime: 30d\n  root: ns/root\n";
@@ -316,6 +348,8 @@ mod tests {
             "directory: http://plain.example",
             "directory: letsencrypt\nmail: x",
             "directory: letsencrypt\nauthority: {}",
+            "directory: letsencrypt\nchallenges: [dns-01]",
+            "directory: letsencrypt\ndns: {provider: desec}",
             "directory: internal\nauthority: {permitted: ['a b']}",
             "directory: internal\nauthority: {lifetime: 7}",
             "directory: internal\nauthority: {lifetime: 200d}",

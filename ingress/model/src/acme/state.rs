@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::records::TxtRecord;
 use super::trouble::Trouble;
 
 /// Everything that is remembered.
@@ -14,6 +15,9 @@ pub struct State {
     pub certificates: BTreeMap<String, CertificateState>,
     /// By the name of the issuer.
     pub issuers: BTreeMap<String, Trouble>,
+    /// TXT records that were set and are yet to be removed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub records: Vec<TxtRecord>,
 }
 
 /// What is remembered of one certificate.

@@ -17,6 +17,8 @@ pub enum Kind {
     RateLimited,
     /// We have found ourselves that the CA could not reach the challenge; it was not asked.
     SelfCheck,
+    /// A TXT record could not be set, or name servers do not show it; the CA was not asked to look.
+    Dns,
     /// The CA has not found the challenge.
     Validation,
     /// A CAA record forbids the CA to issue for the host.
@@ -42,6 +44,7 @@ impl Kind {
             Self::Account => reason::ACME_ACCOUNT_REFUSED,
             Self::RateLimited => reason::ACME_RATE_LIMITED,
             Self::SelfCheck => reason::ACME_CHALLENGE_UNREACHABLE,
+            Self::Dns => reason::ACME_DNS_FAILED,
             Self::Validation => reason::ACME_VALIDATION_FAILED,
             Self::Caa => reason::ACME_FORBIDDEN_BY_CAA,
             Self::Refused => reason::ACME_REFUSED,
@@ -61,6 +64,8 @@ impl Kind {
             Self::Account => &[MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 3 * HOUR, 6 * HOUR],
             Self::RateLimited => &[HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, 24 * HOUR],
             Self::SelfCheck => &[5, 10, 20, 40, MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE],
+            // Providers count writes: deSEC takes 300 a day for a domain.
+            Self::Dns => &[15, 30, MINUTE, 2 * MINUTE, 5 * MINUTE, 15 * MINUTE],
             Self::Validation | Self::Caa => {
                 &[5 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 6 * HOUR, 12 * HOUR]
             }

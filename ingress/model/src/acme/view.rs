@@ -206,6 +206,7 @@ impl World {
         let told = |trouble: &Trouble, subject: String| {
             let cause = match trouble.kind {
                 Kind::SelfCheck => format!("the CA could not reach {subject}: {}", trouble.error),
+                Kind::Dns => format!("{subject} can't be proven by dns-01: {}", trouble.error),
                 Kind::Storing => format!("the certificate for {subject} can't be stored: {}", trouble.error),
                 Kind::Unreachable => format!("issuer {} can't be reached: {}", desired.issuer, trouble.error),
                 Kind::Authority => format!("the CA of issuer {} can't be used: {}", desired.issuer, trouble.error),

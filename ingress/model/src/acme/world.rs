@@ -91,6 +91,7 @@ impl World {
 
     /// Takes in a change of Secrets.
     pub fn secrets(&mut self, change: Change<Secret>) {
+        self.forget_credentials(&change);
         self.existing.apply(change, |secret| &secret.metadata, |secret, _| Existing::read(secret));
     }
 
@@ -115,9 +116,31 @@ impl World {
         let changed = |name: &str| issuers.get(name) != self.issuers.get(name);
         if !self.issuers.is_empty() {
             self.state.issuers.retain(|name, _| !changed(name));
+            let mended: Vec<String> = issuers.keys().filter(|name| changed(name)).cloned().collect();
+            self.forget_dns(&mended);
         }
         self.issuers = issuers;
         self.issuer_problems = problems;
+    }
+
+    /// Records that could not be set are tried again at once where the credentials have changed.
+    fn forget_credentials(&mut self, change: &Change<Secret>) {
+        let Change::Apply(secret) = change else { return };
+        let key = Some(key_of(&secret.metadata));
+        let names_it = |issuer: &&Issuer| issuer.dns.as_ref().is_some_and(|dns| dns.secret == key);
+        let mended: Vec<String> = self.issuers.values().filter(names_it).map(|issuer| issuer.name.clone()).collect();
+        self.forget_dns(&mended);
+    }
+
+    fn forget_dns(&mut self, issuers: &[String]) {
+        if issuers.is_empty() {
+            return;
+        }
+        for desired in self.desired().values().filter(|desired| issuers.contains(&desired.issuer)) {
+            if let Some(state) = self.state.certificates.get_mut(&desired.secret.to_string()) {
+                state.hosts.retain(|_, trouble| trouble.kind != Kind::Dns);
+            }
+        }
     }
 
     /// Takes in which root the certificates of a CA of our own end at.

@@ -39,10 +39,8 @@ pub(super) struct Answer {
 impl Api {
     /// At the issuer's URL, else at the provider's own.
     pub(super) fn new(names: &Names, dns: &Dns, standard: &str) -> Result<Self, DnsError> {
-        let https = Https::new(dns.ca_bundle.as_deref(), names.clone()).map_err(|cause| DnsError::Credentials {
-            cause,
-            remedy: "correct the issuer's dns.caBundle".to_owned(),
-        })?;
+        let https = Https::new(dns.ca_bundle.as_deref(), names.clone())
+            .map_err(|cause| DnsError::Credentials { cause, remedy: "correct the issuer's dns.caBundle".to_owned() })?;
         let base = dns.url.as_deref().unwrap_or(standard).trim_end_matches('/').to_owned();
         Ok(Self { https, base, authorization: None })
     }

@@ -58,6 +58,9 @@ impl Credentials<'_> {
     fn wrong(&self, entry: &str, what: &str) -> DnsError {
         let secret = self.dns.secret.as_ref().map(ToString::to_string).unwrap_or_default();
         let cause = format!("Secret {secret} is not there or {what}");
-        DnsError::Credentials { cause, remedy: format!("put the provider's credentials into entry {entry} of Secret {secret}") }
+        DnsError::Credentials {
+            cause,
+            remedy: format!("put the provider's credentials into entry {entry} of Secret {secret}"),
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use futures::future::join_all;
+use landfall_ingress_model::acme::challenges::Challenge;
 use landfall_ingress_model::acme::issuer::Issuer;
 use landfall_ingress_model::acme::plan::Order;
 use landfall_ingress_model::acme::records::TxtRecord;
@@ -20,6 +21,12 @@ pub(in crate::acme) struct Proof {
     pub(in crate::acme) host: String,
     /// What proves the account (RFC 8555 section 8.1).
     pub(in crate::acme) key_authorization: String,
+}
+
+impl From<Challenge> for Proof {
+    fn from(challenge: Challenge) -> Self {
+        Self { host: challenge.host, key_authorization: challenge.key_authorization }
+    }
 }
 
 /// The hosts for which a record could not be set, as far as that can be found out without setting one.
@@ -67,7 +74,8 @@ pub(in crate::acme) async fn set(edge: &Edge, order: &Order, proofs: &[Proof]) -
     }
     // What is set has to be known to a successor before it is there.
     let saved = edge.save().await;
-    saved.map_err(|error| all(Failure::new(Kind::Storing, error.to_string(), "see what keeps it from being written")))?;
+    saved
+        .map_err(|error| all(Failure::new(Kind::Storing, error.to_string(), "see what keeps it from being written")))?;
     let mut seen = Vec::new();
     for record in &records {
         let _turn = edge.zones.lock().await;

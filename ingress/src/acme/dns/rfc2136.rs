@@ -72,14 +72,18 @@ impl Rfc2136 {
         let server = &self.server.server;
         let key = &self.server.key_name;
         let read = Message::from_vec(answer);
-        let code = read.map_err(|error| DnsError::Away(format!("name server {server}: {error}")))?.metadata.response_code;
+        let code =
+            read.map_err(|error| DnsError::Away(format!("name server {server}: {error}")))?.metadata.response_code;
         let refused = |text: String, remedy| Err(DnsError::Refused(format!("name server {server}: {text}"), remedy));
         match self.key.verify(mac, answer, unix_now().as_secs()) {
             Ok(()) => {}
             // Knot answers so to what it refuses before it looks at the key.
             Err(TsigError::Unsigned) if code != ResponseCode::NoError => {}
             Err(TsigError::BadTime) => {
-                return refused(TsigError::BadTime.to_string(), "set the clocks of this machine and of the name server");
+                return refused(
+                    TsigError::BadTime.to_string(),
+                    "set the clocks of this machine and of the name server",
+                );
             }
             Err(error) => {
                 let remedy = "correct dns.keyName, dns.algorithm and entry key of the issuer's Secret";

@@ -1,5 +1,7 @@
 //! Objects and time in, orders out.
 
+mod storm;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
