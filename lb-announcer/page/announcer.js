@@ -47,7 +47,7 @@ function overview(main, view) {
 function moved(last) {
   if (!last) return el("span", { class: "quiet" }, "not known");
   const words = [`since ${new Date(last.sinceMs).toISOString().replace("T", " ").slice(0, 19)} UTC (${ago((Date.now() - last.sinceMs) / 1000)})`];
-  if (last.from) words.push(`from ${last.from}`);
+  if (last.from && last.from !== last.node) words.push(`from ${last.from}`);
   if (last.cause) words.push(last.cause);
   if (last.tookMs !== null) words.push(`took ${number(last.tookMs)} ms`);
   return el("ul", { class: "words" }, words.map((word) => el("li", {}, word)));
