@@ -153,7 +153,7 @@ impl Report {
     fn to_json(&self) -> Value {
         let lost = self.lost.iter().map(|(what, lost)| {
             json!({
-                "what": what, "requests": lost.requests, "lost": lost.lost, "longestGapMs": lost.longest_ms(),
+                "what": what, "requests": lost.requests, "lost": lost.failed, "longestGapMs": lost.longest_ms(),
             })
         });
         json!({
@@ -175,11 +175,11 @@ impl Report {
             };
         }
         for (what, lost) in &self.lost {
-            let sign = if lost.lost == 0 { '✓' } else { '!' };
+            let sign = if lost.failed == 0 { '✓' } else { '!' };
             let _ = writeln!(
                 text,
                 "{sign} {what}: {} of {} requests lost, longest gap {} ms",
-                lost.lost,
+                lost.failed,
                 lost.requests,
                 lost.longest_ms()
             );

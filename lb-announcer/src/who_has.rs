@@ -1,6 +1,6 @@
 //! `who-has` and `status`: which node announces an address, by what the API server knows and by what the LAN says.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -114,10 +114,10 @@ pub fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
         read(&look, &args.namespace, &args.rules.rules(SpeakerRule::Seen)).await
     })?;
     let findings = seen.judge();
-    let mut ips: BTreeMap<IpAddr, ()> = BTreeMap::new();
-    ips.extend(seen.world.services().values().flat_map(|service| &service.status).map(|ip| (*ip, ())));
+    let mut ips: BTreeSet<IpAddr> = BTreeSet::new();
+    ips.extend(seen.world.services().values().flat_map(|service| &service.status));
     let statuses = seen.facts.statuses.clone();
-    let holders: Vec<Holder> = ips.keys().map(|ip| holder(*ip, &mut seen.world, &statuses)).collect();
+    let holders: Vec<Holder> = ips.iter().map(|ip| holder(*ip, &mut seen.world, &statuses)).collect();
     let problems: Vec<&Problem> = findings.problems().collect();
     match args.output {
         Output::Json => {
@@ -156,7 +156,9 @@ pub fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
             }
             if !problems.is_empty() {
                 println!("\nproblems:");
-                problems.iter().for_each(|problem| println!("  {problem} [{}]", problem.reason));
+                for problem in &problems {
+                    println!("  {problem} [{}]", problem.reason);
+                }
             }
         }
     }

@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// How long requests are sent before, and after everything is ready again.
 const CALM: Duration = Duration::from_secs(2);
 /// How long it may take until everything is ready again.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// What came of the requests.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,7 +27,7 @@ pub(super) struct Lost {
     /// Requests that were sent.
     pub(super) requests: u64,
     /// Requests without an answer, or with another than 200.
-    pub(super) lost: u64,
+    pub(super) failed: u64,
     /// The longest time from one answer to the next.
     longest: Duration,
 }
@@ -121,7 +121,7 @@ async fn disturbed(
                     lost.longest = lost.longest.max(answered.elapsed());
                     answered = Instant::now();
                 } else {
-                    lost.lost += 1;
+                    lost.failed += 1;
                 }
             }
         }
