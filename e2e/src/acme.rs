@@ -34,6 +34,8 @@ pub struct Pebble {
     dns_management: u16,
     acme: Option<Child>,
     names: Option<Child>,
+    /// Whether names are asked of somebody else's server.
+    has_other_names: bool,
 }
 
 impl Pebble {
@@ -75,6 +77,7 @@ impl Pebble {
             dns_management,
             acme: None,
             names: None,
+            has_other_names: false,
         })
     }
 
@@ -83,6 +86,18 @@ impl Pebble {
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Asks this server for names instead of its own.
+    #[must_use]
+    pub fn names_at(mut self, port: u16) -> Self {
+        (self.dns, self.has_other_names) = (port, true);
+        self
+    }
+
+    /// The port of the DNS server, and the one that tells it what to answer.
+    pub fn name_ports(&self) -> (u16, u16) {
+        (self.dns, self.dns_management)
     }
 
     /// The arguments of an ingress that is to order from it.
@@ -123,7 +138,7 @@ impl Pebble {
 
     /// Starts the server and waits until it answers.
     pub async fn start(&mut self) -> Result<()> {
-        if self.names.is_none() {
+        if self.names.is_none() && !self.has_other_names {
             self.start_names().await?;
         }
         let path = self.folder.path().join("pebble.json");
@@ -178,7 +193,8 @@ impl Pebble {
         tools::run(Command::new("curl").args(["-fsSk", &format!("https://127.0.0.1:{}/roots/0", self.management)]))
     }
 
-    fn post_names(&self, what: &str, body: &Value) -> Result<()> {
+    /// Tells the DNS server what to answer.
+    pub fn post_names(&self, what: &str, body: &Value) -> Result<()> {
         let url = format!("http://127.0.0.1:{}/{what}", self.dns_management);
         tools::run(Command::new("curl").args(["-fsS", "-d", &body.to_string(), &url])).map(drop)
     }

@@ -12,6 +12,7 @@ pub mod ingress;
 pub mod kube;
 pub mod load;
 pub mod manifests;
+pub mod names;
 pub mod testbed;
 pub mod tls;
 pub mod tools;
