@@ -28,17 +28,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An Ingress of class nginx for [`HOST`], with annotations, and each path a Prefix to a Service.
 fn ingress(name: &str, annotations: &[(&str, &str)], paths: &[(&str, &str)]) -> String {
-    let annotations: String = annotations
-        .iter()
-        .map(|(name, value)| format!("\n    nginx.ingress.kubernetes.io/{name}: {value:?}"))
-        .collect();
-    let paths: String = paths
-        .iter()
-        .map(|(path, service)| {
-            let backend = format!("{{service: {{name: {service}, port: {{name: http}}}}}}");
-            format!("\n      - {{path: {path}, pathType: Prefix, backend: {backend}}}")
-        })
-        .collect();
+    let annotation =
+        |all, (name, value): &(&str, &str)| format!("{all}\n    nginx.ingress.kubernetes.io/{name}: {value:?}");
+    let annotations = annotations.iter().fold(String::new(), annotation);
+    let rule = |all, (path, service): &(&str, &str)| {
+        let backend = format!("{{service: {{name: {service}, port: {{name: http}}}}}}");
+        format!("{all}\n      - {{path: {path}, pathType: Prefix, backend: {backend}}}")
+    };
+    let paths = paths.iter().fold(String::new(), rule);
     format!(
         "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: {name}\n  annotations:\n    a: b{annotations}\n\
          spec:\n  ingressClassName: nginx\n  rules:\n  - host: {HOST}\n    http:\n      paths:{paths}\n---\n"
@@ -46,7 +43,7 @@ fn ingress(name: &str, annotations: &[(&str, &str)], paths: &[(&str, &str)]) -> 
 }
 
 fn options(data: &[(&str, &str)]) -> String {
-    let data: String = data.iter().map(|(name, value)| format!("\n  {name}: {value:?}")).collect();
+    let data = data.iter().fold(String::new(), |all, (name, value)| format!("{all}\n  {name}: {value:?}"));
     format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: options}}\ndata:\n  a: b{data}\n---\n")
 }
 

@@ -98,7 +98,7 @@ impl EngineLimits {
     #[must_use]
     fn within(self, options: &ConnectionLimits) -> Self {
         let head = match options.head_size {
-            Some((target, head)) => HeadLimits { target, head, ..self.head },
+            Some((target, head)) => HeadLimits { head, target, ..self.head },
             None => self.head,
         };
         // A connection that is not kept serves one request.

@@ -29,7 +29,7 @@ impl Uids {
     /// The uid of an object.
     pub(crate) fn get(&self, object: &ObjectRef) -> Option<String> {
         let uids = self.by_kind.lock().unwrap_or_else(PoisonError::into_inner);
-        uids.get(&*object.kind)?.get(&object.key).map(|uid| uid.to_string())
+        uids.get(&*object.kind)?.get(&object.key).map(ToString::to_string)
     }
 
     fn note<K: Metadata<Ty = ObjectMeta>>(&self, change: &Change<K>) {

@@ -50,6 +50,7 @@ struct ScopeSpans {
 }
 
 #[derive(Clone, PartialEq, Message)]
+#[expect(clippy::struct_field_names, reason = "the names of the protocol")]
 struct Span {
     #[prost(bytes = "vec", tag = "1")]
     trace_id: Vec<u8>,
@@ -231,7 +232,7 @@ fn a_trace_goes_on_to_the_backend_and_its_span_to_the_collector() {
     let sent = sent.unwrap_or_else(|| panic!("no traceparent in {text}")).to_owned();
     assert!(text.contains("tracestate: a=b\n"), "{text}");
     let [span] = &wait_for(|| Some(otlp.spans()).filter(|spans| !spans.is_empty()))[..] else { panic!("one span") };
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |all, byte| format!("{all}{byte:02x}"));
     assert_eq!(sent, format!("00-{}-{}-01", hex(&span.trace_id), hex(&span.span_id)));
     assert_eq!(hex(&span.trace_id), "0af7651916cd43dd8448eb211c80319c");
     assert_eq!((hex(&span.parent_span_id).as_str(), &*span.trace_state), ("b7ad6b7169203331", "a=b"));

@@ -146,13 +146,13 @@ mod tests {
         moves.take(&view(None), at(500), 1500);
         assert_eq!(moves.of(ip).unwrap().node, None);
         moves.take(&view(Some("node-2")), at(720), 1720);
-        let moved = moves.of(ip).unwrap();
-        assert_eq!((moved.node.as_deref(), moved.from.as_deref()), (Some("node-2"), Some("node-1")));
-        assert_eq!((moved.since_ms, moved.took_ms, moved.cause), (1720, Some(220), None));
+        let second = moves.of(ip).unwrap();
+        assert_eq!((second.node.as_deref(), second.from.as_deref()), (Some("node-2"), Some("node-1")));
+        assert_eq!((second.since_ms, second.took_ms, second.cause), (1720, Some(220), None));
         let took = Report::Took { ip, epoch: 3, cause: Cause::Failover, silence: Some(Duration::from_millis(205)) };
         moves.happened(&"node-2".into(), &took);
-        let moved = moves.of(ip).unwrap();
-        assert_eq!((moved.cause, moved.took_ms, moved.since_ms), (Some("failover"), Some(205), 1720));
+        let second = moves.of(ip).unwrap();
+        assert_eq!((second.cause, second.took_ms, second.since_ms), (Some("failover"), Some(205), 1720));
         moves.take(&view(Some("node-1")), at(9000), 10_000);
         let back = moves.of(ip).unwrap();
         assert_eq!((back.from.as_deref(), back.took_ms, back.cause), (Some("node-2"), None, None));

@@ -274,7 +274,7 @@ mod tests {
             async { Ok(findings) }
         };
         assert!(until_well(None, look).await.unwrap().fails(), "without patience the first look counts");
-        assert!(!until_well(Some(Duration::from_secs(60)), look).await.unwrap().fails());
+        assert!(!until_well(Some(Duration::from_mins(1)), look).await.unwrap().fails());
         assert_eq!(left.get(), 0);
     }
 }

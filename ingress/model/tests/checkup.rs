@@ -86,7 +86,7 @@ impl Scene {
             Input::EndpointSlice(Change::Replace(self.list("slices"))),
             Input::Secret(Change::Replace(self.list("secrets"))),
         ]);
-        let built = compiler.build(UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000)));
+        let built = compiler.build(UnixTime::since_unix_epoch(Duration::from_hours(500_000)));
         let mut findings = facts.judge(&built, &settings(Publish::Nothing));
         let lookups = lookups.iter().map(|(host, lookup)| ((*host).to_owned(), lookup.clone())).collect();
         findings.extend(facts.judge_names(&built, &lookups));

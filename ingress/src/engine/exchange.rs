@@ -215,7 +215,7 @@ async fn pass_on(
     let statuses = policy.retry.as_ref().is_some_and(|retry| !retry.statuses.is_empty());
     let repeatable = forward.on_error.is_some() || forward.mirror.is_some() || statuses;
     let mut attempts = Attempts::new(engine, request, forward, peer);
-    let (mut upstream, head, timed) = loop {
+    let (mut upstream, head, clocked) = loop {
         let mut upstream = attempts.connect(record).await?;
         upload.begin(repeatable || Attempts::may_repeat(&upstream));
         let begun = if upstream.is_reused() { record.attempt() } else { Instant::now() };
@@ -271,7 +271,7 @@ async fn pass_on(
     let transfer = Transfer::new(engine, request, forward, client, &mut upstream, upload, timer, since);
     let passed = transfer.body(body, coding.map(|coding| Box::new(Encoder::new(coding)))).await;
     record.received = upload.received();
-    timed.end(record);
+    clocked.end(record);
     passed?;
     keep(engine, request, forward, peer, upstream, &head.fields, record.end());
     Ok(None)

@@ -7,6 +7,7 @@
 mod event;
 mod filter;
 
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -142,7 +143,7 @@ impl Session {
             if self.pause == 0 {
                 let dropped = self.watcher.dropped.swap(0, Ordering::Relaxed);
                 if dropped > 0 {
-                    text.push_str(&format!("event: dropped\ndata: {{\"dropped\":{dropped}}}\n\n"));
+                    let _ = write!(text, "event: dropped\ndata: {{\"dropped\":{dropped}}}\n\n");
                     self.pause = PAUSE;
                 }
             }

@@ -145,7 +145,7 @@ impl Recent {
             .filter(|(_, ring)| ring.requests() > 0)
             .map(|(host, ring)| HostSummary { host: host.clone(), summary: state.summary(ring) })
             .collect();
-        hosts.sort_by(|one, other| other.summary.requests.cmp(&one.summary.requests));
+        hosts.sort_by_key(|host| std::cmp::Reverse(host.summary.requests));
         let (all, rest) = (state.summary(&state.all), state.summary(&state.rest));
         Traffic { tick: TICK.as_secs(), all, hosts, rest }
     }

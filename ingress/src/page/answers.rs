@@ -129,7 +129,7 @@ fn all_certificates(table: &Table, automatic: Vec<View>) -> Vec<Shown> {
         acme: Some(view),
     }));
     let name = |shown: &Shown| (shown.namespace.clone(), shown.secret.clone());
-    shown.sort_by(|one, other| (one.expires, name(one)).cmp(&(other.expires, name(other))));
+    shown.sort_by_key(|one| (one.expires, name(one)));
     shown
 }
 

@@ -19,6 +19,7 @@ const MOST: usize = 500;
 const ENDPOINTS: usize = 32;
 
 #[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "the names of the JSON")]
 struct Routes<'a> {
     replica: &'a str,
     total: usize,

@@ -164,7 +164,7 @@ pub fn certificate(name: &str) -> (Arc<Certificate>, CertificateDer<'static>) {
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(issued.signing_key.serialize_der()));
     let signer = landfall_ingress::crypto_provider().key_provider.load_private_key(key).unwrap();
     let certificate = Certificate {
-        secret: ObjectKey::new("test", name.to_owned()),
+        secret: ObjectKey::new("test", name),
         key: Arc::new(CertifiedKey::new(vec![der.clone()], signer)),
         names: vec![name.into()],
         not_after: UnixTime::since_unix_epoch(Duration::from_secs(u64::from(u32::MAX))),

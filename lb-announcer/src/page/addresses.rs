@@ -198,13 +198,12 @@ fn address(
     pool: &str,
     problems: Vec<Problem>,
 ) -> Shown {
-    let (nodes, interfaces): (Vec<Name>, Vec<Name>) = match view.announcers.get(&ip) {
-        Some((node, interfaces)) => (vec![node.clone()], interfaces.clone()),
-        None => {
-            let announcing = page.announcing.get(key).map(Vec::as_slice).unwrap_or_default();
-            let interfaces: BTreeSet<Name> = announcing.iter().flat_map(|(_, interfaces)| interfaces.clone()).collect();
-            (announcing.iter().map(|(node, _)| node.clone()).collect(), interfaces.into_iter().collect())
-        }
+    let (nodes, interfaces): (Vec<Name>, Vec<Name>) = if let Some((node, interfaces)) = view.announcers.get(&ip) {
+        (vec![node.clone()], interfaces.clone())
+    } else {
+        let announcing = page.announcing.get(key).map(Vec::as_slice).unwrap_or_default();
+        let interfaces: BTreeSet<Name> = announcing.iter().flat_map(|(_, interfaces)| interfaces.clone()).collect();
+        (announcing.iter().map(|(node, _)| node.clone()).collect(), interfaces.into_iter().collect())
     };
     let own = nodes.first().filter(|node| ***node == *facts.node);
     let macs = match own {

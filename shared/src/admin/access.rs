@@ -13,7 +13,7 @@ use ipnet::IpNet;
 /// Who may see the page.
 #[derive(Args, Clone, Debug, Default)]
 pub struct PageAccess {
-    /// Networks from which the page may be seen, besides this machine; 0.0.0.0/0,::/0 for all.
+    /// Networks from which the page may be seen, besides this machine; `0.0.0.0/0,::/0` for all.
     #[arg(long, env = "LANDFALL_PAGE_FROM", value_name = "CIDR", value_delimiter = ',')]
     pub page_from: Vec<IpNet>,
     /// A name under which the page is asked for, where it is neither localhost nor an address; repeatable.

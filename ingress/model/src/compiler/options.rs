@@ -87,6 +87,7 @@ pub(crate) struct Options {
 }
 
 /// Defaults of annotations; `None` is that of the dialect.
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of its own")]
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct Limits {
     pub(crate) connect_timeout: Option<Duration>,

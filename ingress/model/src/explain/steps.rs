@@ -110,10 +110,10 @@ fn by(stage: Stage, words: &[Words], route: Option<&Route>) -> Option<String> {
         Stage::Endpoints => {
             return match &route?.action {
                 Action::Forward(backend) => {
-                    let state = backend.state();
-                    Some(match &state.unavailable {
+                    let now = backend.state();
+                    Some(match &now.unavailable {
                         Some(why) => why.to_string(),
-                        None => format!("{} ready", state.addresses().len().max(1)),
+                        None => format!("{} ready", now.addresses().len().max(1)),
                     })
                 }
                 Action::Unavailable(_) | Action::NotFound => None,

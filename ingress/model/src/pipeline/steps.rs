@@ -276,7 +276,7 @@ impl Request<'_> {
             _ => Vec::new(),
         };
         edits.set.extend(certificate.iter().cloned());
-        let mut forward = Box::new(Forward {
+        let forward = Box::new(Forward {
             route: route.clone(),
             backend: backend.clone(),
             target,
@@ -302,6 +302,18 @@ impl Request<'_> {
             state,
         });
         let facts = || self.template_facts(route, Some(backend), client);
+        self.ask_or_forward(forward, auth, &certificate, facts, run)
+    }
+
+    /// What goes on to a backend, once whoever has to be asked has been asked.
+    fn ask_or_forward<'f>(
+        &self,
+        mut forward: Box<Forward>,
+        auth: Option<&Arc<Auth>>,
+        certificate: &[(HeaderName, HeaderValue)],
+        facts: impl Fn() -> Facts<'f>,
+        run: &mut Option<Run<'_>>,
+    ) -> Step<Decision> {
         self.live.begin(Stage::Authentication);
         let Some(auth) = auth else {
             if let Some(run) = run {
@@ -313,7 +325,7 @@ impl Request<'_> {
         let facts = facts();
         let (head, id) = (self.facts.head, self.facts.request_id);
         let outer = Facts { outer_scheme: if self.facts.secure() { "https" } else { "http" }, ..facts };
-        let mut ask = Box::new(Ask::new(forward, auth, head, &outer, id, &certificate));
+        let mut ask = Box::new(Ask::new(forward, auth, head, &outer, id, certificate));
         if let Some(snippet) = auth.external.as_ref().and_then(|external| external.snippet.as_ref()) {
             self.run_auth(snippet, &mut ask, run.get_or_insert_with(|| Run::new(self)), facts)?;
         }

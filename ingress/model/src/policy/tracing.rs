@@ -84,18 +84,17 @@ impl Tracing {
         let given = headers.get(TRACEPARENT).filter(|_| self.trusts).and_then(|value| parse(value.to_str().ok()?));
         // An id of zeros is none.
         let span = random.1.max(1);
-        match given {
-            Some((trace, parent, sampled)) => SpanContext {
-                trace,
-                span,
-                parent: Some(parent),
-                is_sampled: if self.sampling.follows_parent { sampled } else { self.sampling.sampler.takes(trace) },
-                state: headers.get(TRACESTATE).map(|state| state.to_value()),
-            },
-            None => {
-                let trace = random.0.max(1);
-                SpanContext { trace, span, parent: None, is_sampled: self.sampling.sampler.takes(trace), state: None }
-            }
+        let Some((trace, parent, sampled)) = given else {
+            let trace = random.0.max(1);
+            let is_sampled = self.sampling.sampler.takes(trace);
+            return SpanContext { trace, span, parent: None, is_sampled, state: None };
+        };
+        SpanContext {
+            trace,
+            span,
+            parent: Some(parent),
+            is_sampled: if self.sampling.follows_parent { sampled } else { self.sampling.sampler.takes(trace) },
+            state: headers.get(TRACESTATE).map(|state| state.to_value()),
         }
     }
 }

@@ -33,7 +33,7 @@ impl RoutePolicy {
                 format!("{} to {}", redirect.status.as_u16(), String::from_utf8_lossy(redirect.location.as_bytes()))
             }),
         );
-        say("rewrite", self.rewrite.as_ref().map(|rewrite| rewrite.to_string()));
+        say("rewrite", self.rewrite.as_ref().map(ToString::to_string));
         say("host", self.upstream_host.as_ref().map(|host| format!("the backend is asked for host {host}")));
         say(
             "CORS",
@@ -212,7 +212,7 @@ mod tests {
                 crowded: StatusCode::TOO_MANY_REQUESTS,
             })),
             max_body: Some(8 << 20),
-            read_timeout: Duration::from_secs(300),
+            read_timeout: Duration::from_mins(5),
             tries: 1,
             ..RoutePolicy::default()
         };

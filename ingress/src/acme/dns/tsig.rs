@@ -143,7 +143,9 @@ impl Key {
 
 fn fed<M: Mac + hmac::digest::KeyInit>(secret: &[u8], parts: &[&[u8]]) -> M {
     let mut mac = <M as Mac>::new_from_slice(secret).expect("HMAC takes keys of any length");
-    parts.iter().for_each(|part| mac.update(part));
+    for part in parts {
+        mac.update(part);
+    }
     mac
 }
 

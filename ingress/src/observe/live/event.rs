@@ -54,6 +54,7 @@ pub(super) struct Event {
 
 /// The rule that took it.
 #[derive(Debug, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the names of the JSON")]
 struct Rule {
     namespace: Box<str>,
     ingress: Box<str>,

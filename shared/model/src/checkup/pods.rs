@@ -159,7 +159,7 @@ mod tests {
 
     use super::*;
 
-    fn pod(status: Value) -> Pod {
+    fn pod(status: &Value) -> Pod {
         let labels = json!({"app.kubernetes.io/name": "landfall", "app.kubernetes.io/component": "speaker"});
         let object =
             json!({"metadata": {"name": "p", "namespace": "landfall-system", "labels": labels}, "status": status});
@@ -181,11 +181,11 @@ mod tests {
             (json!({"phase": "Failed", "message": "evicted"}), "is Failed: evicted"),
         ];
         for (status, part) in rows {
-            let pod = pod(status);
+            let pod = pod(&status);
             assert!(!is_ready(&pod));
             assert!(why_not_ready(&pod).contains(part), "{part}: {}", why_not_ready(&pod));
         }
-        assert!(is_ready(&pod(json!({"conditions": [{"type": "Ready", "status": "True"}]}))));
+        assert!(is_ready(&pod(&json!({"conditions": [{"type": "Ready", "status": "True"}]}))));
     }
 
     #[test]

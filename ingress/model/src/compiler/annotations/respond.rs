@@ -20,34 +20,65 @@ pub(crate) struct Responses {
     rewrites: Rewrites,
 }
 
-/// How values of the backend are rewritten; of each, `None` where nothing is said and `Some(None)` where it is off.
+/// What an annotation or a key says, which may be that there is to be nothing.
+#[derive(Clone, PartialEq, Debug, Default)]
+enum Said<T> {
+    #[default]
+    Nothing,
+    Off,
+    Value(T),
+}
+
+impl<T> From<Option<T>> for Said<T> {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Off, Self::Value)
+    }
+}
+
+impl<T: Clone> Said<T> {
+    /// What holds where `common` is said of everything.
+    fn or(&self, common: &Self) -> Option<T> {
+        match (self, common) {
+            (Self::Value(value), _) | (Self::Nothing, Self::Value(value)) => Some(value.clone()),
+            _ => None,
+        }
+    }
+}
+
+/// How values of the backend are rewritten.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct Rewrites {
-    redirect_from: Option<Option<Box<str>>>,
-    redirect_to: Option<Option<Template>>,
-    cookie_domain: Option<Option<Replace>>,
-    cookie_path: Option<Option<Replace>>,
+    redirect_from: Said<Box<str>>,
+    redirect_to: Said<Template>,
+    cookie_domain: Said<Replace>,
+    cookie_path: Said<Replace>,
 }
 
 impl Rewrites {
     /// Those that say nothing.
-    pub(crate) const NONE: Self =
-        Self { redirect_from: None, redirect_to: None, cookie_domain: None, cookie_path: None };
+    pub(crate) const NONE: Self = Self {
+        redirect_from: Said::Nothing,
+        redirect_to: Said::Nothing,
+        cookie_domain: Said::Nothing,
+        cookie_path: Said::Nothing,
+    };
 
     /// Reads one of the four, by its name as an annotation or as a key of the `ConfigMap`.
     pub(crate) fn read(&mut self, name: &str, value: &str) -> Result<Read, Fault> {
         match name {
             "proxy-redirect-from" => {
-                self.redirect_from = Some((value != "off" && value != "default").then(|| value.into()));
+                self.redirect_from = (value != "off" && value != "default").then(|| value.into()).into();
                 // The name that all backends have in ingress-nginx' configuration.
                 if value == "default" {
-                    self.redirect_from = Some(Some("http://upstream_balancer/".into()));
-                    self.redirect_to = Some(Some(Template::verbatim("/")));
+                    self.redirect_from = Said::Value("http://upstream_balancer/".into());
+                    self.redirect_to = Said::Value(Template::verbatim("/"));
                 }
             }
-            "proxy-redirect-to" => self.redirect_to = Some(if value == "off" { None } else { Some(template(value)?) }),
-            "proxy-cookie-domain" => self.cookie_domain = Some(pair(value)?),
-            "proxy-cookie-path" => self.cookie_path = Some(pair(value)?),
+            "proxy-redirect-to" => {
+                self.redirect_to = if value == "off" { Said::Off } else { Said::Value(template(value)?) }
+            }
+            "proxy-cookie-domain" => self.cookie_domain = pair(value)?.into(),
+            "proxy-cookie-path" => self.cookie_path = pair(value)?.into(),
             _ => return Ok(Read::Foreign),
         }
         Ok(Read::Taken)
@@ -71,11 +102,11 @@ impl Responses {
 
     pub(super) fn rules(&self, dialect: Dialect, options: &Options) -> Option<Arc<ResponseRules>> {
         let (own, common) = (&self.rewrites, &options.of(dialect).rewrites);
-        let from = own.redirect_from.as_ref().or(common.redirect_from.as_ref()).cloned().flatten();
-        let to = own.redirect_to.as_ref().or(common.redirect_to.as_ref()).cloned().flatten();
+        let from = own.redirect_from.or(&common.redirect_from);
+        let to = own.redirect_to.or(&common.redirect_to);
         let location = from.zip(to).map(|(from, to)| Replace { from, to });
-        let cookie_domain = own.cookie_domain.as_ref().or(common.cookie_domain.as_ref()).cloned().flatten();
-        let cookie_path = own.cookie_path.as_ref().or(common.cookie_path.as_ref()).cloned().flatten();
+        let cookie_domain = own.cookie_domain.or(&common.cookie_domain);
+        let cookie_path = own.cookie_path.or(&common.cookie_path);
         let base = match dialect {
             Dialect::Kubernetes => None,
             Dialect::IngressNginx => Some(&options.respond),
