@@ -1,7 +1,7 @@
 //! Name servers that take updates, and a web hook in front of one that does not.
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -86,23 +86,29 @@ impl NameServer {
             format!("grant landfall subdomain _acme-challenge.{ZONE}. TXT; grant landfall wildcard *.{ZONE}. TXT;");
         // No news to the secondary, so that it has to look by itself.
         let zone = format!("type primary; file \"zone\"; notify no; update-policy {{ {policy} }};");
-        self.named("primary", "127.0.0.1", &keys, &zone)
+        self.named(&keys, &zone)
     }
 
+    /// Knot whatever the primary is: BIND listens at the addresses that an interface has, of which 127.0.0.2 is none.
     fn secondary(&mut self) -> Result<()> {
-        std::fs::create_dir_all(self.path("secondary"))?;
-        let zone = format!(
-            "type secondary; file \"zone\"; primaries port {} {{ 127.0.0.1; }}; min-refresh-time 5; max-refresh-time 5;",
+        let folder = self.path("secondary");
+        std::fs::create_dir_all(&folder)?;
+        let text = format!(
+            "server:\n  rundir: \"{0}\"\n  listen: 127.0.0.2@{1}\n  udp-workers: 1\n  tcp-workers: 1\n  \
+             background-workers: 1\ndatabase:\n  storage: \"{0}\"\nremote:\n  - id: primary\n    \
+             address: 127.0.0.1@{1}\nzone:\n  - domain: {ZONE}\n    storage: \"{0}\"\n    master: primary\n    \
+             refresh-min-interval: 5\n    refresh-max-interval: 5\n",
+            folder.display(),
             self.port
         );
-        self.named("secondary", "127.0.0.2", "", &zone)
+        self.knotd(&folder, text)
     }
 
-    fn named(&mut self, name: &str, address: &str, keys: &str, zone: &str) -> Result<()> {
-        let folder = self.path(name);
+    fn named(&mut self, keys: &str, zone: &str) -> Result<()> {
+        let folder = self.path("primary");
         let port = self.port;
         let text = format!(
-            "options {{ directory \"{0}\"; pid-file none; listen-on port {port} {{ {address}; }}; listen-on-v6 {{ none; }}; \
+            "options {{ directory \"{0}\"; pid-file none; listen-on port {port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }}; \
              recursion no; session-keyfile none; dnssec-validation no; allow-transfer {{ any; }}; }};\ncontrols {{ }};\n\
              {keys}\nzone \"{ZONE}\" {{ {zone} }};\n",
             folder.display()
@@ -126,6 +132,10 @@ impl NameServer {
             folder.display(),
             self.port
         );
+        self.knotd(&folder, text)
+    }
+
+    fn knotd(&mut self, folder: &Path, text: String) -> Result<()> {
         let path = folder.join("knot.conf");
         std::fs::write(&path, text)?;
         let mut command = Command::new("/usr/sbin/knotd");

@@ -19,6 +19,8 @@ use serde_json::{Value, json};
 
 /// From opening a page to its first paint.
 const FIRST_PAINT_MS: f64 = 500.0;
+/// And on a machine that does other things, too.
+const FIRST_PAINT_ANYWHERE_MS: f64 = 5000.0;
 /// What counts as no layout shift (web.dev, "Cumulative Layout Shift": good is up to 0.1).
 const SHIFT: f64 = 0.1;
 /// Ingresses of a large cluster.
@@ -78,7 +80,8 @@ fn judge(found: &Value) -> Result<()> {
         if shift > SHIFT {
             let _ = writeln!(wrong, "{name}: the layout shifts by {shift}");
         }
-        if paint.is_none_or(|paint| paint > FIRST_PAINT_MS) {
+        let latest = if figures::held_to_budgets() { FIRST_PAINT_MS } else { FIRST_PAINT_ANYWHERE_MS };
+        if paint.is_none_or(|paint| paint > latest) {
             let _ = writeln!(wrong, "{name}: the first paint is at {paint:?} ms");
         }
         if view["wide"].as_u64() > view["width"].as_u64() {

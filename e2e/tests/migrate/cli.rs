@@ -33,7 +33,7 @@ fn the_exit_status_says_whether_anything_differs() -> Result<()> {
         ("proxy-body-size: 8m", Some(0), "shop: alike"),
         // What is broken in ingress-nginx stays as it is, so it is alike.
         ("proxy-read-timeout: 30s", Some(0), "broken: proxy-read-timeout"),
-        ("load-balance: ewma", Some(1), "differs: load-balance"),
+        ("enable-modsecurity: \"true\"", Some(1), "differs: enable-modsecurity"),
         ("modsecurity-snippet: SecRuleEngine On", Some(1), "refused: modsecurity-snippet"),
         ("auth-secret: users", Some(1), "everybody is let in"),
     ];
@@ -67,7 +67,7 @@ fn what_cannot_be_read_returns_2_and_a_broken_file_1() -> Result<()> {
 
 #[test]
 fn json_has_the_counts_and_every_finding() -> Result<()> {
-    let (_folder, path) = folder("load-balance: ewma")?;
+    let (_folder, path) = folder("enable-modsecurity: \"true\"")?;
     let (_, out, said) = migrate(&["-o", "json", "--manifests", &path], &[])?;
     let report: Value = serde_json::from_str(&out).map_err(|error| anyhow::anyhow!("{error}: {said}"))?;
     assert_eq!(report["summary"]["differs"], 1, "{report}");
@@ -77,7 +77,7 @@ fn json_has_the_counts_and_every_finding() -> Result<()> {
         (&"default".into(), &"shop".into(), &"differs".into())
     );
     let finding = &shop["differs"][0];
-    for (name, value) in [("subject", "load-balance"), ("value", "ewma"), ("code", "annotation")] {
+    for (name, value) in [("subject", "enable-modsecurity"), ("value", "true"), ("code", "annotation")] {
         assert_eq!(finding[name], value, "{finding}");
     }
     assert!(finding["remedy"].as_str().is_some_and(|remedy| !remedy.is_empty()), "{finding}");

@@ -82,6 +82,12 @@ const ROWS: &[Row] = &[
         &[("landfall_ingress_connections_rejected_total{reason=\"too_many_connections\"}", "0+120x30")],
         &[("landfall_ingress_connections_rejected_total{reason=\"handshake\"}", "0+120x30")],
     ),
+    (
+        "LandfallIngressMemory",
+        "5m",
+        &[("landfall_ingress_memory_pressure{pod=\"a\"}", "2x20")],
+        &[("landfall_ingress_memory_pressure{pod=\"a\"}", "1x20")],
+    ),
     ("LandfallLbControllerDown", "10m", &[("up", "1x20")], &[("landfall_lb_services_waiting", "0x20")]),
     ("LandfallLbSpeakerDown", "5m", &[("up", "1x20")], &[("landfall_lb_peers", "0x20")]),
     (

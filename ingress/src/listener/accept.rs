@@ -1,6 +1,6 @@
 //! From an accepted TCP connection to a stream that the engine can serve.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use landfall_ingress_model::table::{Route, Table};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::gate::Gate;
 use super::limits::{Admission, ConnectionLimits};
@@ -41,6 +41,31 @@ pub(super) struct Acceptor {
     pub(super) proxies: Vec<IpNet>,
 }
 
+/// How long somebody who is turned away is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Says that there is no memory left, once the client has asked: an answer before that is none to many clients. It holds
+/// its socket meanwhile and nothing else.
+async fn turn_away(tcp: &TcpStream) {
+    let asked = timeout(PATIENCE, tcp.readable()).await;
+    drop_input(tcp);
+    if asked.is_ok() && tcp.try_write(&short_of_memory()).is_ok() {
+        // Unread input would reset the connection, and take the answer along.
+        let _ = SockRef::from(tcp).shutdown(Shutdown::Write);
+        let _ = timeout(PATIENCE, tcp.readable()).await;
+        drop_input(tcp);
+    }
+}
+
+fn drop_input(tcp: &TcpStream) {
+    let mut some = [0; 4096];
+    for _ in 0..16 {
+        if !tcp.try_read(&mut some).is_ok_and(|read| read > 0) {
+            return;
+        }
+    }
+}
+
 impl Acceptor {
     /// Accepts until the program drains.
     pub(super) async fn run(self: Arc<Self>, listener: TcpListener, scheme: Scheme) {
@@ -53,9 +78,13 @@ impl Acceptor {
             return;
         };
         if self.gate.engine.refuses_connection() {
-            // As far as its socket takes it at once; nobody waits for a client that is not served.
-            let _ = (scheme == Scheme::Http).then(|| tcp.try_write(&short_of_memory()));
             self.gate.observer.rejected(scheme, Rejected::Memory, peer);
+            if scheme == Scheme::Http {
+                tokio::spawn(async move {
+                    let _admission = admission;
+                    turn_away(&tcp).await;
+                });
+            }
             return;
         }
         // Where that can't be said, the kernel holds more of what nobody reads.
