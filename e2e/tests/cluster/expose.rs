@@ -36,7 +36,9 @@ async fn scenario(stage: &Stage, namespace: &Namespace<'_>) -> Result<()> {
     stage.testbed.rolled_out(NAMESPACE, "daemonset/echo")?;
     for (mode, http) in [("HostNetwork", 80), ("HostPort", 80), ("NodePort", 30080)] {
         let expose = format!("ingress.expose={mode}");
-        let ports = if mode == "NodePort" { "ingress.service.nodePorts.http=30080" } else { "ingress.kind=" };
+        // Of a Service that keeps the client's address only nodes with a pod answer.
+        let with_ports = "ingress.kind=DaemonSet,ingress.service.nodePorts.http=30080";
+        let ports = if mode == "NodePort" { with_ports } else { "ingress.kind=" };
         let arguments = ["--set", &expose, "--set", ports, "--set", "ingress.nginx.enabled=true"];
         Stage::install(&stage.testbed, &[&arguments[..], &["--wait", "--timeout", "120s"]].concat())
             .with_context(|| mode.to_owned())?;
