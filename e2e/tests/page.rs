@@ -80,8 +80,13 @@ fn judge(found: &Value) -> Result<()> {
         if shift > SHIFT {
             let _ = writeln!(wrong, "{name}: the layout shifts by {shift}");
         }
-        let latest = if figures::held_to_budgets() { FIRST_PAINT_MS } else { FIRST_PAINT_ANYWHERE_MS };
-        if paint.is_none_or(|paint| paint > latest) {
+        // A busy browser may not have noted it by the time it is asked.
+        let is_late = if figures::held_to_budgets() {
+            paint.is_none_or(|paint| paint > FIRST_PAINT_MS)
+        } else {
+            paint.is_some_and(|paint| paint > FIRST_PAINT_ANYWHERE_MS)
+        };
+        if is_late {
             let _ = writeln!(wrong, "{name}: the first paint is at {paint:?} ms");
         }
         if view["wide"].as_u64() > view["width"].as_u64() {
@@ -123,7 +128,8 @@ async fn the_quickstart_is_seen_in_every_view() -> Result<()> {
     ]);
     let found = look(format!("http://{}/", ingress.admin), "quickstart", views).await?;
     let overview = text(&found, "overview");
-    assert!(overview.contains("nothing is wrong") && overview.contains("p99"), "{overview}");
+    // The one Service of the example that has no endpoint.
+    assert!(overview.contains("NoEndpoints") && overview.contains("p99"), "{overview}");
     assert!(text(&found, "explain?url=https://shop.localhost/cart").contains("to the backend"));
     assert!(!text(&found, "live").contains("hidden"));
     Ok(())

@@ -47,12 +47,12 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Says that there is no memory left, once the client has asked: an answer before that is none to many clients. It holds
 /// its socket meanwhile and nothing else.
 async fn turn_away(tcp: &TcpStream) {
-    let asked = timeout(PATIENCE, tcp.readable()).await;
+    let asked = timeout(PATIENCE, tcp.peek(&mut [0])).await;
     drop_input(tcp);
     if asked.is_ok() && tcp.try_write(&short_of_memory()).is_ok() {
         // Unread input would reset the connection, and take the answer along.
         let _ = SockRef::from(tcp).shutdown(Shutdown::Write);
-        let _ = timeout(PATIENCE, tcp.readable()).await;
+        let _ = timeout(PATIENCE, tcp.peek(&mut [0])).await;
         drop_input(tcp);
     }
 }
