@@ -57,9 +57,9 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     outcome
 }
 
-/// When memory is given back, after the start: once everything has been read for the first time, and once more when what
-/// happens seldom has happened.
-const SETTLED: [Duration; 2] = [Duration::from_secs(3), Duration::from_mins(1)];
+/// When memory is given back, after the start and after each other: once everything has been read for the first time,
+/// which takes longer in a large cluster, and once more when what happens seldom has happened.
+const SETTLED: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(9), Duration::from_mins(1)];
 
 /// Gives back the memory that only starting needed; on the thread on which everything was compiled.
 async fn settle() {
