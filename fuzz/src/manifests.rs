@@ -53,6 +53,5 @@ fn names(reading: &Reading<Input>) -> Vec<String> {
 }
 
 fn key(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> String {
-    ObjectKey::new(metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
-        .to_string()
+    ObjectKey::of(metadata).to_string()
 }

@@ -96,7 +96,7 @@ fn key_of<K: Object>(change: &Change<K>) -> ObjectKey {
         Change::Delete(key) => key.clone(),
         Change::Apply(object) => {
             let meta = object.meta();
-            ObjectKey::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+            ObjectKey::of(meta)
         }
         Change::Replace(_) => ObjectKey::cluster(""),
     }

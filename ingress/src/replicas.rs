@@ -11,6 +11,8 @@ use landfall_model::ObjectKey;
 use landfall_shared::look::{self, Look, Pipe};
 use tokio::net::TcpStream;
 
+use crate::cli::PODS;
+
 /// The admin port where a pod names none.
 const ADMIN: u16 = 10_254;
 
@@ -24,12 +26,7 @@ pub struct ReplicaArgs {
     #[arg(long, env = "LANDFALL_NAMESPACE", value_name = "NAME")]
     pub namespace: Option<String>,
     /// The labels of their pods.
-    #[arg(
-        long,
-        env = "LANDFALL_POD_SELECTOR",
-        value_name = "LABELS",
-        default_value = "app.kubernetes.io/name=landfall,app.kubernetes.io/component=ingress"
-    )]
+    #[arg(long, env = "LANDFALL_POD_SELECTOR", value_name = "LABELS", default_value = PODS)]
     pub pod_selector: String,
 }
 
@@ -90,7 +87,7 @@ pub(crate) async fn find(args: &ReplicaArgs) -> anyhow::Result<Vec<Replica>> {
 
 fn replica(look: &Look, pod: &Pod) -> Replica {
     let meta = &pod.metadata;
-    let key = ObjectKey::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+    let key = ObjectKey::of(meta);
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
     let mut ports = containers.flat_map(|container| container.ports.iter().flatten());
     let admin = ports.find(|port| port.name.as_deref() == Some("admin"));

@@ -33,10 +33,7 @@ impl Uids {
     }
 
     fn note<K: Metadata<Ty = ObjectMeta>>(&self, change: &Change<K>) {
-        let entry = |meta: &ObjectMeta| {
-            let [namespace, name] = [&meta.namespace, &meta.name].map(|text| text.as_deref().unwrap_or_default());
-            meta.uid.as_deref().map(|uid| (ObjectKey::new(namespace, name), Box::from(uid)))
-        };
+        let entry = |meta: &ObjectMeta| meta.uid.as_deref().map(|uid| (ObjectKey::of(meta), Box::from(uid)));
         let mut uids = self.by_kind.lock().unwrap_or_else(PoisonError::into_inner);
         let uids = uids.entry(K::KIND).or_default();
         match change {

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use k8s_openapi::ClusterResourceScope;
 use kube::Resource;
-use landfall_model::{Change, ObjectKey};
+use landfall_model::Change;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
@@ -164,10 +164,4 @@ pub(crate) fn trim<K: Resource>(object: &mut K) {
             meta.annotations = None;
         }
     }
-}
-
-/// The key of an object; a missing name reads as empty.
-pub(crate) fn key_of<K: Resource>(object: &K) -> ObjectKey {
-    let meta = object.meta();
-    ObjectKey::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
 }

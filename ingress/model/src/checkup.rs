@@ -191,7 +191,7 @@ impl Facts {
             !has_default && !named && !annotated(&ingress.metadata, CLASS_ANNOTATION)
         };
         self.ingresses.iter().filter(names_none).map(|ingress| {
-            let about = ObjectRef::new("Ingress", key_of(&ingress.metadata));
+            let about = ObjectRef::new("Ingress", ObjectKey::of(&ingress.metadata));
             let cause =
                 "no class is named and no IngressClass is the default, so no controller need serve this Ingress";
             let problem = Problem::new(about, reason::NO_INGRESS_CLASS, cause).at("spec.ingressClassName", "");
@@ -203,7 +203,7 @@ impl Facts {
     /// The backends of the Ingresses of ours: which ports of which Services.
     fn users(&self, built: &Built) -> BTreeMap<ObjectKey, Vec<PortChoice>> {
         let mut users: BTreeMap<ObjectKey, Vec<PortChoice>> = BTreeMap::new();
-        let ours = |ingress: &&Arc<Ingress>| built.ingresses.get(&key_of(&ingress.metadata)).is_some();
+        let ours = |ingress: &&Arc<Ingress>| built.ingresses.get(&ObjectKey::of(&ingress.metadata)).is_some();
         for ingress in self.ingresses.iter().filter(ours) {
             let namespace = ingress.metadata.namespace.as_deref().unwrap_or_default();
             let Some(spec) = &ingress.spec else { continue };
@@ -220,7 +220,7 @@ impl Facts {
     }
 
     fn service(&self, key: &ObjectKey) -> Option<&Arc<Service>> {
-        self.services.iter().find(|service| key_of(&service.metadata) == *key)
+        self.services.iter().find(|service| ObjectKey::of(&service.metadata) == *key)
     }
 }
 
@@ -244,8 +244,4 @@ fn service(backend: &IngressBackend) -> Option<(&str, PortChoice)> {
 
 fn is_about_secrets(problem: &Problem) -> bool {
     problem.reason == reason::UNKNOWN_SECRET
-}
-
-fn key_of(meta: &ObjectMeta) -> ObjectKey {
-    ObjectKey::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }

@@ -123,12 +123,12 @@ impl Migration {
         match input {
             Input::Ingress(change) => {
                 for ingress in objects(change) {
-                    self.ingresses.insert(key_of(&ingress.metadata), ingress.clone());
+                    self.ingresses.insert(ObjectKey::of(&ingress.metadata), ingress.clone());
                 }
             }
             Input::ConfigMap(change) | Input::NamedConfigMap(change) => {
                 for map in objects::<ConfigMap>(change) {
-                    self.config_maps.insert(key_of(&map.metadata), map.data.clone().unwrap_or_default());
+                    self.config_maps.insert(ObjectKey::of(&map.metadata), map.data.clone().unwrap_or_default());
                 }
             }
             // A cluster that has none was asked; a folder may leave them out.
@@ -177,8 +177,4 @@ fn objects<K>(change: &Change<K>) -> &[Arc<K>] {
         Change::Apply(object) => std::slice::from_ref(object),
         Change::Delete(_) => &[],
     }
-}
-
-fn key_of(meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> ObjectKey {
-    ObjectKey::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }

@@ -11,7 +11,7 @@ use landfall_model::{Change, ObjectKey, ObjectRef, Problem};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use crate::compiler::store::{Store, key_of};
+use crate::compiler::store::Store;
 use crate::reason;
 use crate::settings::Publish;
 use crate::shared_map::SharedMap;
@@ -134,10 +134,10 @@ impl Publisher {
         let Publish::Service(wanted) = &self.publish else { return };
         match change {
             Change::Replace(all) => {
-                let found = all.iter().find(|service| key_of(&service.metadata) == *wanted);
+                let found = all.iter().find(|service| ObjectKey::of(&service.metadata) == *wanted);
                 self.service = found.map(|service| service_addresses(service));
             }
-            Change::Apply(service) if key_of(&service.metadata) == *wanted => {
+            Change::Apply(service) if ObjectKey::of(&service.metadata) == *wanted => {
                 self.service = Some(service_addresses(service));
             }
             Change::Delete(key) if key == wanted => self.service = None,

@@ -412,7 +412,7 @@ impl Runner {
 
 fn meta_key(map: &ConfigMap) -> ObjectKey {
     let meta = &map.metadata;
-    ObjectKey::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+    ObjectKey::of(meta)
 }
 
 fn key_of(change: &Change<ConfigMap>) -> Option<ObjectKey> {

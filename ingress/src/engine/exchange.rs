@@ -11,6 +11,7 @@ mod record;
 mod reply;
 mod service;
 mod transfer;
+mod upload;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -35,7 +36,8 @@ use super::upstream::{AnswerHead, Care, ConnectError, Idle, Upstream, UpstreamEr
 use super::websocket;
 use attempt::Attempts;
 use service::Services;
-use transfer::{Transfer, Upload};
+use transfer::Transfer;
+use upload::Upload;
 
 pub(crate) use authorize::Opinions;
 pub(super) use record::Record;

@@ -130,7 +130,7 @@ pub fn read_adverts(
 
 fn read(object: &L2Advertisement, pools: &[Pool], problems: &mut Vec<Problem>) -> Advert {
     let meta = &object.metadata;
-    let key = ObjectKey::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+    let key = ObjectKey::of(meta);
     let about = ObjectRef::new("L2Advertisement", key.clone());
     let spec = &object.spec;
     problems.extend(duplicates(&about, "spec.ipAddressPools", &spec.ip_address_pools));

@@ -154,7 +154,7 @@ pub enum Reading {
 /// Reads a Service; `class` is the value of `spec.loadBalancerClass` that is ours, `None`: none.
 pub fn read_service(service: &Service, class: Option<&str>) -> Reading {
     let meta = &service.metadata;
-    let key = ObjectKey::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+    let key = ObjectKey::of(meta);
     let empty = ServiceSpec::default();
     let spec = service.spec.as_ref().unwrap_or(&empty);
     let annotations = meta.annotations.clone().unwrap_or_default();

@@ -50,8 +50,7 @@ impl Observations {
 
     fn insert(&mut self, service: &Service) -> (bool, Vec<ObjectKey>) {
         let meta = &service.metadata;
-        let key =
-            ObjectKey::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+        let key = ObjectKey::of(meta);
         let balanced = service.spec.as_ref().and_then(|s| s.type_.as_deref()) == Some("LoadBalancer");
         let former = meta.annotations.as_ref().is_some_and(|a| a.contains_key(ALLOCATED_FROM_POOL));
         let before = self.services.remove(&key);

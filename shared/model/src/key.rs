@@ -5,6 +5,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Serialize, Serializer};
 
 /// Namespace and name of a namespaced object; the namespace of a cluster-scoped one is empty.
@@ -24,6 +25,11 @@ impl ObjectKey {
     pub fn new(namespace: impl AsRef<str>, name: impl AsRef<str>) -> Self {
         let (namespace, name) = (namespace.as_ref(), name.as_ref());
         Self { text: [namespace, name].concat().into(), name: namespace.len() }
+    }
+
+    /// The key of the object with this metadata; a missing name reads as empty.
+    pub fn of(meta: &ObjectMeta) -> Self {
+        Self::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
     }
 
     /// The key of a cluster-scoped object.

@@ -12,7 +12,7 @@ use super::internal::INTERNAL;
 use super::issuer::{self, Issuer};
 use super::state::{CertificateState, OrderState, Renewal, State};
 use super::trouble::{Failure, Kind, Trouble};
-use crate::compiler::store::{Store, key_of};
+use crate::compiler::store::Store;
 use crate::host::HostPattern;
 
 /// How long, in seconds, what was issued may take to come back through the watch.
@@ -97,7 +97,7 @@ impl World {
 
     /// Takes in a Secret that is kept beside a folder of manifests.
     pub fn keep(&mut self, secret: &Secret) {
-        self.kept.put(key_of(&secret.metadata), Existing::read(secret));
+        self.kept.put(ObjectKey::of(&secret.metadata), Existing::read(secret));
     }
 
     /// The Secret; one of the source goes before one that is kept.
@@ -126,7 +126,7 @@ impl World {
     /// Records that could not be set are tried again at once where the credentials have changed.
     fn forget_credentials(&mut self, change: &Change<Secret>) {
         let Change::Apply(secret) = change else { return };
-        let key = Some(key_of(&secret.metadata));
+        let key = Some(ObjectKey::of(&secret.metadata));
         let names_it = |issuer: &&Issuer| issuer.dns.as_ref().is_some_and(|dns| dns.secret == key);
         let mended: Vec<String> = self.issuers.values().filter(names_it).map(|issuer| issuer.name.clone()).collect();
         self.forget_dns(&mended);

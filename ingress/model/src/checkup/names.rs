@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::Ingress;
-use landfall_model::{Findings, ObjectRef, Problem};
+use landfall_model::{Findings, ObjectKey, ObjectRef, Problem};
 
-use super::{DNS_ELSEWHERE, DNS_MISSING, Facts, Lookup, key_of};
+use super::{DNS_ELSEWHERE, DNS_MISSING, Facts, Lookup};
 use crate::compiler::Built;
 
 /// The hosts of the Ingresses of ours that have an address.
@@ -18,7 +18,7 @@ pub(super) fn hosts(facts: &Facts, built: &Built) -> Vec<String> {
 
 fn ours<'a>(facts: &'a Facts, built: &'a Built) -> impl Iterator<Item = (&'a Ingress, Vec<IpAddr>, Vec<String>)> {
     facts.ingresses.iter().filter_map(|ingress: &Arc<Ingress>| {
-        let key = key_of(&ingress.metadata);
+        let key = ObjectKey::of(&ingress.metadata);
         built.ingresses.get(&key)?;
         let status = ingress.status.as_ref()?.load_balancer.as_ref()?.ingress.as_ref()?;
         let addresses: Vec<IpAddr> = status.iter().filter_map(|entry| entry.ip.as_deref()?.parse().ok()).collect();
@@ -36,7 +36,7 @@ pub(super) fn judge(facts: &Facts, built: &Built, lookups: &BTreeMap<String, Loo
     let mut right = 0;
     for (ingress, published, hosts) in ours(facts, built) {
         let list = |ips: &[IpAddr]| ips.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
-        let about = || ObjectRef::new("Ingress", key_of(&ingress.metadata));
+        let about = || ObjectRef::new("Ingress", ObjectKey::of(&ingress.metadata));
         for host in hosts {
             let (reason, cause, remedy) = match lookups.get(&host) {
                 Some(Lookup::Addresses(found)) if found.iter().any(|ip| published.contains(ip)) => {

@@ -16,7 +16,7 @@ use landfall_model::{Findings, ObjectKey, ObjectRef, Problem};
 
 use super::backends::{port, selected};
 use super::labels::selects;
-use super::{BLOCKED_BY_POLICY, Facts, PortChoice, key_of};
+use super::{BLOCKED_BY_POLICY, Facts, PortChoice};
 
 /// Judges whether policies let the ingress reach the pods of each Service that Ingresses use.
 pub(super) fn judge(facts: &Facts, users: &BTreeMap<ObjectKey, Vec<PortChoice>>) -> Findings {
@@ -92,7 +92,8 @@ fn incoming(facts: &Facts, service: &ObjectKey, ingress: &Arc<Pod>, pod: &Arc<Po
     );
     let cause = format!("keeps the ingress in namespace {namespace} from port {port} of the pods of service {service}");
     Some(
-        Problem::new(ObjectRef::new("NetworkPolicy", key_of(&first.metadata)), BLOCKED_BY_POLICY, cause).remedy(remedy),
+        Problem::new(ObjectRef::new("NetworkPolicy", ObjectKey::of(&first.metadata)), BLOCKED_BY_POLICY, cause)
+            .remedy(remedy),
     )
 }
 
@@ -106,7 +107,8 @@ fn outgoing(facts: &Facts, service: &ObjectKey, ingress: &Arc<Pod>, pod: &Arc<Po
     });
     let (first, _) = policies.first().filter(|_| !allows)?;
     let cause = format!("lets the ingress send nothing to port {port} of the pods of service {service}");
-    let problem = Problem::new(ObjectRef::new("NetworkPolicy", key_of(&first.metadata)), BLOCKED_BY_POLICY, cause);
+    let problem =
+        Problem::new(ObjectRef::new("NetworkPolicy", ObjectKey::of(&first.metadata)), BLOCKED_BY_POLICY, cause);
     Some(problem.remedy("allow egress to the namespaces of your apps, or leave Egress out of its policyTypes"))
 }
 

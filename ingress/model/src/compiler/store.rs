@@ -5,11 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use landfall_model::{Change, ObjectKey};
 
-/// The key of an object; a missing name reads as empty.
-pub(crate) fn key_of(meta: &ObjectMeta) -> ObjectKey {
-    ObjectKey::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
-}
-
 /// When the object was created, in microseconds since the epoch; without a time it counts as the newest.
 pub(crate) fn created(meta: &ObjectMeta) -> i64 {
     meta.creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_microsecond())
@@ -43,7 +38,7 @@ impl<T: PartialEq> Store<T> {
             Change::Replace(objects) => {
                 let mut gone: BTreeSet<ObjectKey> = self.items.keys().cloned().collect();
                 for object in objects {
-                    let key = key_of(meta(&object));
+                    let key = ObjectKey::of(meta(&object));
                     gone.remove(&key);
                     let item = parse(&object, &key);
                     self.insert(key, item, &mut changed);
@@ -54,7 +49,7 @@ impl<T: PartialEq> Store<T> {
                 }
             }
             Change::Apply(object) => {
-                let key = key_of(meta(&object));
+                let key = ObjectKey::of(meta(&object));
                 let item = parse(&object, &key);
                 self.insert(key, item, &mut changed);
             }

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use landfall_model::ObjectKey;
 
-use super::{Choice, key_of};
+use super::Choice;
 use crate::compiler::annotations::value::boolean;
 use crate::settings::{ExternalNames, Settings};
 
@@ -43,7 +43,7 @@ impl Workload {
 
     fn of(kind: &'static str, meta: &ObjectMeta, pod: &PodSpec) -> Option<Self> {
         let container = pod.containers.iter().find(|container| is_nginx(container))?;
-        let key = key_of(meta);
+        let key = ObjectKey::of(meta);
         let created = crate::compiler::store::created(meta);
         let image = container.image.clone().unwrap_or_default();
         let flags = flags(&words(container, key.namespace()));

@@ -25,7 +25,7 @@ impl Runner {
     pub(super) fn note_manifests(&self, change: &Change<Secret>) {
         let key = |secret: &Secret| {
             let meta = &secret.metadata;
-            ObjectKey::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+            ObjectKey::of(meta)
         };
         let mut manifests = self.manifests.lock().unwrap_or_else(PoisonError::into_inner);
         match change {

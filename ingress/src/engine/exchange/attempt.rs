@@ -11,7 +11,7 @@ use landfall_ingress_model::policy::UpstreamTls;
 use landfall_ingress_model::table::Dialect;
 use tokio::time::Instant;
 
-use super::transfer::Upload;
+use super::upload::Upload;
 use super::{Failure, Peer, Record, Request, Shared};
 use crate::engine::HURRIED_CONNECT;
 use crate::engine::body::Length;

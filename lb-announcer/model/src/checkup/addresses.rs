@@ -66,7 +66,7 @@ fn foreign(service: &Service, world: &World) -> Option<Problem> {
     let status = service.status.as_ref().and_then(|s| s.load_balancer.as_ref()?.ingress.as_ref());
     let waits = spec.type_.as_deref() == Some("LoadBalancer") && status.is_none_or(Vec::is_empty);
     let meta = &service.metadata;
-    let key = ObjectKey::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+    let key = ObjectKey::of(meta);
     if !waits || world.services().contains_key(&key) {
         return None;
     }

@@ -57,8 +57,7 @@ impl Memory {
 }
 
 fn key_of(object: &IPAddressPool) -> ObjectKey {
-    let meta = &object.metadata;
-    ObjectKey::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+    ObjectKey::of(&object.metadata)
 }
 
 #[derive(Default)]

@@ -231,6 +231,5 @@ fn keep<K: Resource>(map: &mut BTreeMap<ObjectKey, Arc<K>>, change: Change<K>) {
 }
 
 fn key_of<K: Resource>(object: &K) -> ObjectKey {
-    let meta = object.meta();
-    ObjectKey::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+    ObjectKey::of(object.meta())
 }

@@ -61,11 +61,7 @@ pub fn ailing<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> Vec<(ObjectKey, St
         !matches!(phase, Some("Succeeded"))
     };
     let unwell = pods.into_iter().filter(lives).filter(|pod| !is_ready(pod));
-    unwell.map(|pod| (key_of(&pod.metadata), why_not_ready(pod))).collect()
-}
-
-fn key_of(meta: &ObjectMeta) -> ObjectKey {
-    ObjectKey::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+    unwell.map(|pod| (ObjectKey::of(&pod.metadata), why_not_ready(pod))).collect()
 }
 
 /// The workloads and pods of one part of Landfall.
@@ -147,7 +143,7 @@ fn lacking(kind: &'static str, meta: &ObjectMeta, (wanted, ready): (i32, i32), w
         (None, 0) => "it is to run on no node or in no replica".to_owned(),
         (None, _) => format!("{ready} of {wanted} pods are ready"),
     };
-    let key = key_of(meta);
+    let key = ObjectKey::of(meta);
     let remedy = format!("kubectl -n {} describe {} {}", key.namespace(), kind.to_lowercase(), key.name());
     let problem = Problem::new(ObjectRef::new(kind, key), NOT_RUNNING, cause).remedy(remedy);
     Some(if ready > 0 && !failed { problem.warning() } else { problem })

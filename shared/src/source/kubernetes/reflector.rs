@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use kube::Client;
 use kube::api::{ListParams, ObjectList, Request, WatchEvent, WatchParams};
 use kube::core::DeserializeGuard;
+use kube::{Client, Resource as _};
 use landfall_model::{ObjectKey, ObjectRef, Problem, Reason};
 use thiserror::Error;
 use tokio::time::timeout;
@@ -18,7 +18,7 @@ use super::sink::Part;
 use crate::api_error;
 use crate::backoff::Backoff;
 use crate::source::kind::KindNames;
-use crate::source::{Object, Scope, key_of, trim};
+use crate::source::{Object, Scope, trim};
 
 /// An object that the API server serves can't be read as its kind.
 pub const MALFORMED_OBJECT: Reason = Reason::new("MalformedObject");
@@ -185,7 +185,7 @@ impl<K: Object, C> Reflector<K, C> {
                 advance(version, &object);
                 match self.read(object) {
                     Ok(object) => {
-                        self.board.set(&self.label, Some(key_of(&*object)), None);
+                        self.board.set(&self.label, Some(ObjectKey::of(object.meta())), None);
                         self.part.apply(object).await;
                     }
                     // What was last read of it stays in force.
@@ -197,7 +197,7 @@ impl<K: Object, C> Reflector<K, C> {
             }
             WatchEvent::Deleted(object) => {
                 advance(version, &object);
-                let key = key_of(&object);
+                let key = ObjectKey::of(object.meta());
                 self.board.set(&self.label, Some(key.clone()), None);
                 self.part.delete(key).await;
             }
@@ -209,7 +209,7 @@ impl<K: Object, C> Reflector<K, C> {
     }
 
     fn read(&self, object: DeserializeGuard<K>) -> Result<Arc<K>, Box<(ObjectKey, Problem)>> {
-        let key = key_of(&object);
+        let key = ObjectKey::of(object.meta());
         match object.0 {
             Ok(mut object) => {
                 trim(&mut object);

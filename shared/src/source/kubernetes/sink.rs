@@ -8,7 +8,7 @@ use landfall_model::{Change, ObjectKey};
 use tokio::sync::mpsc;
 
 use super::Message;
-use crate::source::{Object, key_of};
+use crate::source::Object;
 
 /// The sink of one kind; several namespaces are merged, so that a `Replace` is always the whole set.
 pub(super) struct Sink<K, C> {
@@ -69,7 +69,7 @@ impl<K: Object, C> Part<K, C> {
 
     pub(super) async fn apply(&self, object: Arc<K>) {
         let received = Instant::now();
-        if self.merge(|known| drop(known.insert(key_of(&*object), object.clone()))) {
+        if self.merge(|known| drop(known.insert(ObjectKey::of(object.meta()), object.clone()))) {
             self.sink.send(Some(Change::Apply(object)), false, received).await;
         }
     }
@@ -85,7 +85,7 @@ impl<K: Object, C> Part<K, C> {
     fn merge_list(&self, objects: Vec<Arc<K>>) -> Option<Change<K>> {
         let mut merged = self.sink.merged.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(own) = merged.get_mut(self.part) else { return Some(Change::Replace(objects)) };
-        *own = Some(objects.into_iter().map(|object| (key_of(&*object), object)).collect());
+        *own = Some(objects.into_iter().map(|object| (ObjectKey::of(object.meta()), object)).collect());
         let parts: Option<Vec<_>> = merged.iter().map(Option::as_ref).collect();
         Some(Change::Replace(parts?.into_iter().flat_map(BTreeMap::values).cloned().collect()))
     }
