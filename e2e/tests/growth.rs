@@ -93,6 +93,7 @@ async fn measure(cluster: &Cluster, grown: &Grown, size: usize) -> Result<Cost> 
     let arguments = ["--namespace", NAMESPACE, "--no-access-log", "--no-status"];
     let mut ingress = Launch::kubeconfig(&kubeconfig).args(&arguments).spawn()?;
     let ready = ingress.ready(Duration::from_mins(2)).await?;
+    let start = cpu(&ingress)?;
     assert_eq!(ingress.get(&host(size - 1), "/").await?.backend(), "web");
     // What starting needed is given back by then.
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -109,9 +110,10 @@ async fn measure(cluster: &Cluster, grown: &Grown, size: usize) -> Result<Cost> 
     other.abort();
     let _ = other.await;
     figures::print(&format!(
-        "{size} Ingresses: ready after {:.2} s, {memory}; from a change to its effect {alone}; beside {RATE} others a \
+        "{size} Ingresses: ready after {:.2} s and {:.2} s of processor time, {memory}; from a change to its effect {alone}; beside {RATE} others a \
          second {busy}; {:.2} ms of processor time for a change",
         ready.as_secs_f64(),
+        start.as_secs_f64(),
         cpu.as_secs_f64() * 1e3
     ));
     Ok(Cost { size, ready, seen: alone.percentile(99).max(busy.percentile(99)), cpu })

@@ -187,8 +187,7 @@ impl Acceptor {
                 return Ok(Some((ClientStream::Plain(Socket::new(tcp, ahead.freeze())), End::Endpoint(route))));
             }
         }
-        let socket = Socket::new(tcp, ahead.freeze());
-        let accepted = self.tls.accept(socket, connection.local.ip()).await.map_err(|error| {
+        let accepted = self.tls.accept(tcp, ahead, connection.local.ip()).await.map_err(|error| {
             tracing::debug!(client.addr = %connection.client, %error, "TLS handshake failed");
             Rejected::Handshake
         })?;

@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
 
+use super::tls::TlsStream;
 use crate::stream::Stream;
 
 /// A TCP connection of which some bytes were read ahead, to find out what it carries.
@@ -73,4 +73,4 @@ impl AsyncWrite for Socket {
 }
 
 /// A client's connection, decrypted where it came by TLS.
-pub type ClientStream = Stream<Socket, TlsStream<Socket>>;
+pub type ClientStream = Stream<Socket, TlsStream<TcpStream>>;

@@ -1,5 +1,8 @@
 //! TLS: which certificate and settings answer a handshake.
 
+mod hello;
+mod stream;
+
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,18 +20,16 @@ use moka::sync::Cache;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{DigitallySignedStruct, DistinguishedName, ProtocolVersion, ServerConfig, SignatureScheme};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::LazyConfigAcceptor;
-use tokio_rustls::server::TlsStream;
 
 use super::server_name::{Asked, asked_name};
-use super::stream::Socket;
+pub(super) use stream::TlsStream;
 
 /// Why TLS can't be offered.
 #[derive(Debug, Error)]
@@ -146,22 +147,25 @@ impl Tls {
         Ok(Some(Arc::new(config)))
     }
 
-    /// Does the handshake; says what is known of the client then. `None`: it was all that the client wanted.
+    /// Does the handshake with a client whose first bytes are `ahead`; says what is known of it then. `None`: it was all
+    /// that the client wanted.
     pub(super) async fn accept(
         &self,
-        socket: Socket,
+        mut tcp: TcpStream,
+        mut ahead: BytesMut,
         local: IpAddr,
-    ) -> io::Result<Option<(TlsStream<Socket>, pipeline::Tls)>> {
-        let start = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
-        if let Some(config) = self.proof(&start.client_hello())? {
+    ) -> io::Result<Option<(TlsStream<TcpStream>, pipeline::Tls)>> {
+        let hello = hello::read(&mut tcp, &mut ahead, MAX_HELLO).await?;
+        if let Some(config) = self.proof(&hello.client_hello())? {
             // The CA has seen what it wants, and closes.
-            let _ = start.into_stream(config).await?.shutdown().await;
+            let _ = TlsStream::accept(tcp, config, &ahead).await?.shutdown().await;
             return Ok(None);
         }
-        let (config, policy) = self.config(&start.client_hello(), local)?;
-        let stream = start.into_stream(config).await?;
+        let (config, policy) = self.config(&hello.client_hello(), local)?;
+        let server_name = hello.client_hello().server_name().and_then(|name| HostName::from_authority(name).ok());
+        drop(hello);
+        let stream = TlsStream::accept(tcp, config, &ahead).await?;
         let state = stream.get_ref().1;
-        let server_name = state.server_name().and_then(|name| HostName::from_authority(name).ok());
         // A session that is resumed has the certificate that it began with, which is looked at again.
         let client = state.peer_certificates().and_then(|chain| {
             let chain = chain.iter().cloned().map(CertificateDer::into_owned).collect();

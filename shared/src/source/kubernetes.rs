@@ -23,6 +23,7 @@ use super::kind::KindNames;
 use super::{BATCHES, Batch, Object, Plan, Scope, Source, SourceView};
 
 mod board;
+mod read;
 mod reflector;
 mod sink;
 #[cfg(test)]

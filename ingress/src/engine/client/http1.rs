@@ -259,7 +259,7 @@ impl Http1Client {
     fn tcp(&self) -> &TcpStream {
         match self.wire.stream() {
             ClientStream::Plain(socket) => socket.tcp(),
-            ClientStream::Tls(tls) => tls.get_ref().0.tcp(),
+            ClientStream::Tls(tls) => tls.get_ref().0,
         }
     }
 

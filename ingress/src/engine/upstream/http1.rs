@@ -135,11 +135,20 @@ impl Http1Upstream {
                 let (status, fields, declared) = (head.status, head.fields, head.length);
                 return Poll::Ready(Ok(Answer::Head(AnswerHead { status, fields, declared, body })));
             }
-            if self.wire.ended || ready!(self.wire.poll_fill(cx))? == 0 {
+            let Poll::Ready(read) = self.poll_fill(cx) else {
+                // While the endpoint thinks, nothing is held for it.
+                self.wire.relax();
+                return Poll::Pending;
+            };
+            if read? == 0 {
                 let nothing = self.wire.input.is_empty() && self.interim == 0;
                 return Poll::Ready(Err(if nothing { UpstreamError::NoResponse } else { UpstreamError::CutShort }));
             }
         }
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
+        if self.wire.ended { Poll::Ready(Ok(0)) } else { self.wire.poll_fill(cx) }
     }
 
     pub(super) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Part, UpstreamError>> {

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::Patience;
 use super::board::Board;
+use super::read;
 use super::sink::Part;
 use crate::api_error;
 use crate::backoff::Backoff;
@@ -93,10 +94,11 @@ impl<K: Object, C> Reflector<K, C> {
         let mut backoff = Backoff::new(self.patience.retry);
         // The version to resume at; `None` asks for a list.
         let mut version = None;
+        let mut careful = false;
         loop {
             let result = match version.as_mut() {
                 None => self.list().await.map(|listed| version = Some(listed)),
-                Some(version) => self.watch(version, &mut backoff).await,
+                Some(version) => self.watch(version, &mut careful, &mut backoff).await,
             };
             let Err(failure) = result else { continue };
             if failure.code() == 410 {
@@ -120,9 +122,9 @@ impl<K: Object, C> Reflector<K, C> {
         let (mut objects, mut malformed) = (Vec::new(), Vec::new());
         let version = loop {
             let page = request.list(&parameters).map_err(kube::Error::BuildRequest)?;
-            let answer = self.client.request::<ObjectList<DeserializeGuard<K>>>(page);
-            let page = timeout(self.patience.response, answer).await;
-            let page = page.map_err(|_| Failure::Slow(self.patience.response))??;
+            let answer = timeout(self.patience.response, self.client.request_text(page)).await;
+            let page = answer.map_err(|_| Failure::Slow(self.patience.response))??;
+            let page: ObjectList<DeserializeGuard<K>> = read::list(&page).map_err(kube::Error::SerdeError)?;
             for object in page.items {
                 match self.read(object) {
                     Ok(object) => objects.push(object),
@@ -142,8 +144,8 @@ impl<K: Object, C> Reflector<K, C> {
         Ok(version)
     }
 
-    /// Watches from `version` on until the server ends the watch.
-    async fn watch(&self, version: &mut String, backoff: &mut Backoff) -> Result<(), Failure> {
+    /// Watches from `version` on until the server ends the watch, or until something comes that has to be read with care.
+    async fn watch(&self, version: &mut String, careful: &mut bool, backoff: &mut Backoff) -> Result<(), Failure> {
         let parameters = WatchParams {
             label_selector: self.scope.labels.clone(),
             field_selector: self.scope.fields.clone(),
@@ -153,11 +155,12 @@ impl<K: Object, C> Reflector<K, C> {
             ..WatchParams::default()
         };
         let request = Request::new(&self.url).watch(&parameters, version).map_err(kube::Error::BuildRequest)?;
-        let answer = timeout(self.patience.response, self.client.request_events::<DeserializeGuard<K>>(request)).await;
-        let events = answer.map_err(|_| Failure::Slow(self.patience.response))??;
-        let mut events = std::pin::pin!(events);
+        let answer = timeout(self.patience.response, read::events(&self.client, request, *careful)).await;
+        let mut events = answer.map_err(|_| Failure::Slow(self.patience.response))??;
         self.works();
         let started = Instant::now();
+        // Once is enough: what can't be read may never come again.
+        let careful_now = std::mem::take(careful);
         loop {
             let Ok(event) = timeout(self.patience.idle, events.next()).await else {
                 tracing::debug!(resource = self.label, "watch is silent, resuming it");
@@ -165,6 +168,10 @@ impl<K: Object, C> Reflector<K, C> {
             };
             match event {
                 Some(Ok(event)) => self.handle(event, version).await?,
+                Some(Err(error)) if is_unreadable(&error) && !careful_now => {
+                    *careful = true;
+                    return Ok(());
+                }
                 Some(Err(error)) if is_unreadable(&error) => {
                     tracing::warn!(resource = self.label, "cannot read an event");
                 }

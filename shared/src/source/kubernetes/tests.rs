@@ -210,6 +210,8 @@ async fn a_malformed_object_hides_no_other_and_is_a_problem_until_it_is_mended()
     broken["spec"]["rules"] = json!("none");
     let mut broken_a = ingress("a", 8);
     broken_a["spec"]["rules"] = json!(7);
+    // What can't be read is asked for once more, to learn what it is.
+    let hasty = vec![event("MODIFIED", broken_a.clone()), Piece::Stall];
     let events = vec![
         event("MODIFIED", broken_a),
         Piece::Line(json!({"type": "ADDED", "object": "nonsense"})),
@@ -219,7 +221,8 @@ async fn a_malformed_object_hides_no_other_and_is_a_problem_until_it_is_mended()
         event("DELETED", ingress("a", 11)),
         Piece::Stall,
     ];
-    let mut script = Script::ingresses(vec![list(7, vec![ingress("a", 1), broken]), Answer::Pieces(events)]);
+    let answers = vec![list(7, vec![ingress("a", 1), broken]), Answer::Pieces(hasty), Answer::Pieces(events)];
+    let mut script = Script::ingresses(answers);
     let view = script.source.view.clone();
     script.expect(&["=a@1", "+b@9"]).await;
     let names: Vec<_> = view.problems().iter().map(|problem| (problem.reason, problem.object.to_string())).collect();
