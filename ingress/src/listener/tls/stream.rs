@@ -115,7 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
     fn poll_receive(
         &mut self,
         most: usize,
-        mut reader: Option<&mut ReadBuf<'_>>,
+        reader: Option<&mut ReadBuf<'_>>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         SPACE.with_borrow_mut(|space| {
@@ -135,7 +135,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
             let (before, _) = space.incoming.split_at_mut(held);
             before.copy_from_slice(&self.partial);
             let bytes = space.incoming.get_mut(..held + read).unwrap_or_default();
-            let understood = self.process(bytes, reader.as_deref_mut());
+            let understood = self.process(bytes, reader);
             let rest = understood.as_ref().map_or(&[][..], |used| bytes.get(*used..).unwrap_or_default());
             // As large as it needs to be, and nothing where nothing is left.
             self.partial = rest.to_vec();
