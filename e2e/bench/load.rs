@@ -4,8 +4,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use landfall_e2e::tls::Trust;
 use landfall_e2e::tools;
 
+use crate::clients;
 use crate::process::{Core, on_core};
 use crate::proxy::{HOST, Proxy};
 
@@ -24,6 +26,10 @@ pub(crate) enum Kind {
     Grpc(u32),
     /// Uploads over HTTP/1.1 in the clear on kept connections.
     Post(Upload),
+    /// A new TLS connection for each request, which resumes a session.
+    Resumed,
+    /// Messages on WebSockets in the clear, each of which comes back.
+    Messages,
 }
 
 /// What is sent.
@@ -79,10 +85,14 @@ impl Load {
     }
 
     /// One turn of `length` for `proxy`. A request that fails is an error.
-    pub(crate) fn run(&self, proxy: &Proxy, length: Duration) -> Result<Round> {
+    pub(crate) async fn run(&self, proxy: &Proxy, trust: &Trust, length: Duration) -> Result<Round> {
         let begun = std::time::Instant::now();
         let before = proxy.cpu_micros()?;
-        let mut requests = self.once(proxy, length)?;
+        let mut requests = match self.kind {
+            Kind::Resumed => clients::resumed(proxy, trust, self, length).await?,
+            Kind::Messages => clients::messages(proxy, self, length).await?,
+            _ => self.once(proxy, length)?,
+        };
         // Handshakes come in batches, since h2load keeps its connections as long as it runs.
         while self.kind == Kind::Handshakes && begun.elapsed() < length {
             requests += self.once(proxy, length)?;

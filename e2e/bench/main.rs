@@ -3,6 +3,7 @@
 //! The proxies take turns under the same load. What is compared is processor time for each request, which the load
 //! generator can't distort as it does requests per second, latencies at one rate for all, and resident memory.
 
+mod clients;
 mod idle;
 mod load;
 mod process;
@@ -13,10 +14,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use landfall_e2e::tls::Trust;
 
 use crate::idle::Held;
 use crate::load::{Kind, Load, Round, Upload};
-use crate::proxy::{Bench, GRPC_PATH, Proxy};
+use crate::proxy::{Bench, GRPC_PATH, Proxy, SOCKET_PATH};
 use crate::report::{Cell, Row};
 
 /// Compares the ingress with its elders, side by side.
@@ -55,6 +57,8 @@ const LOADS: &[Load] = &[
     Load { name: "HTTP/1.1 over TLS", kind: Kind::Tls1, path: "/", clients: 64, budget: Some(0.90) },
     Load { name: "HTTP/2 over TLS", kind: Kind::Tls2, path: "/", clients: 16, budget: Some(1.25) },
     Load { name: "full TLS handshake", kind: Kind::Handshakes, path: "/", clients: 400, budget: Some(0.60) },
+    Load { name: "resumed TLS handshake", kind: Kind::Resumed, path: "/", clients: 16, budget: None },
+    Load { name: "WebSocket message", kind: Kind::Messages, path: SOCKET_PATH, clients: 64, budget: Some(1.0) },
     Load { name: "1 MiB body", kind: Kind::Http1, path: "/mib", clients: 16, budget: Some(0.80) },
     Load { name: "1 MiB upload", kind: Kind::Post(Upload::Large), path: "/upload", clients: 16, budget: Some(0.80) },
     Load { name: "64 KiB upload", kind: Kind::Post(Upload::Small), path: "/upload", clients: 16, budget: None },
@@ -84,7 +88,7 @@ async fn main() -> Result<()> {
     let mut rows = Vec::new();
     let idle = proxies.iter().map(Proxy::memory).collect::<Result<Vec<_>>>()?;
     for load in LOADS.iter().filter(|load| load.name.contains(&arguments.only)) {
-        let rounds = under_load(load, &proxies, &arguments)?;
+        let rounds = under_load(load, &proxies, &bench.trust, &arguments).await?;
         rows.extend(load_rows(load, &rounds));
         if arguments.latencies && TIMED.contains(&load.name) {
             let nginx = report::median(rounds.first().into_iter().flatten().map(|round| round.per_second).collect());
@@ -113,14 +117,15 @@ async fn main() -> Result<()> {
 }
 
 /// One load for each proxy in turn, again and again, so that whatever else the machine does meets them all.
-fn under_load(load: &Load, proxies: &[Proxy], arguments: &Arguments) -> Result<Vec<Vec<Round>>> {
+async fn under_load(load: &Load, proxies: &[Proxy], trust: &Trust, arguments: &Arguments) -> Result<Vec<Vec<Round>>> {
     let length = Duration::from_secs(arguments.seconds);
     let mut rounds: Vec<Vec<Round>> = vec![Vec::new(); proxies.len()];
     for round in 0..=arguments.rounds {
         for (proxy, rounds) in proxies.iter().zip(&mut rounds) {
             // The first turn only warms up.
             let length = if round == 0 { Duration::from_secs(1) } else { length };
-            let measured = load.run(proxy, length).with_context(|| format!("{}: {}", proxy.name, load.name))?;
+            let measured = load.run(proxy, trust, length).await;
+            let measured = measured.with_context(|| format!("{}: {}", proxy.name, load.name))?;
             if round > 0 {
                 rounds.push(measured);
             }

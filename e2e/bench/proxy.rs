@@ -18,6 +18,8 @@ use crate::process::{Core, Process};
 pub(crate) const HOST: &str = "shop.localhost";
 /// A call that the echo backend answers with its own message.
 pub(crate) const GRPC_PATH: &str = "/landfall.Echo/Say";
+/// Where WebSockets are taken, whose messages come back.
+pub(crate) const SOCKET_PATH: &str = "/socket";
 /// How long is waited for a program to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -145,11 +147,14 @@ impl Bench {
 
     fn landfall(&self, name: &'static str, program: &Path, arguments: &[&str]) -> Result<Proxy> {
         let (http, https, admin) = (free()?, free()?, free()?);
-        let ingress = manifests::ingress("shop", HOST, &[("/", "web"), ("/landfall.Echo", "calls")])
+        let paths = [("/", "web"), ("/landfall.Echo", "calls"), (SOCKET_PATH, "sockets")];
+        let ingress = manifests::ingress("shop", HOST, &paths)
             .replace("  rules:", &format!("  tls: [{{hosts: [{HOST}], secretName: shop-tls}}]\n  rules:"));
         let h2c = "port: 80, appProtocol: kubernetes.io/h2c}]}";
         let calls = manifests::service("calls", &[self.calls]).replace("port: 80}]}", h2c);
-        self.manifests.write("shop.yaml", &(ingress + &manifests::service("web", &[self.backend]) + &calls))?;
+        let [web, sockets] =
+            [("web", self.backend), ("sockets", self.calls)].map(|(name, addr)| manifests::service(name, &[addr]));
+        self.manifests.write("shop.yaml", &(ingress + &web + &sockets + &calls))?;
         let mut command = Command::new(program);
         command.args(["serve", "--workers", "1"]).args(arguments).arg("--manifests").arg(self.manifests.path());
         for (flag, addr) in [("--http", http), ("--https", https), ("--admin", admin)] {

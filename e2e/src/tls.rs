@@ -35,14 +35,19 @@ impl Trust {
 
     /// The same on a connection that is there.
     pub async fn handshake(&self, stream: TcpStream, name: &str, protocols: &[&str]) -> Result<TlsStream<TcpStream>> {
+        let name = ServerName::try_from(name.to_owned())?;
+        Ok(self.connector(protocols)?.connect(name, stream).await?)
+    }
+
+    /// A client that offers `protocols` and resumes the sessions that it has had.
+    pub fn connector(&self, protocols: &[&str]) -> Result<TlsConnector> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_root_certificates(Arc::clone(&self.0))
             .with_no_client_auth();
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-        let name = ServerName::try_from(name.to_owned())?;
-        Ok(TlsConnector::from(Arc::new(config)).connect(name, stream).await?)
+        Ok(TlsConnector::from(Arc::new(config)))
     }
 }
 
