@@ -32,10 +32,8 @@ pub(crate) async fn resumed(proxy: &Proxy, trust: &Trust, load: &Load, length: D
         ensure!(kind.is_none() || had == kind, "the handshake was {had:?}");
         anyhow::Ok(())
     };
-    // Each session is resumed once, so there has to be one for each client.
-    for _ in 0..load.clients {
-        once(None).await?;
-    }
+    // A session is resumed once and gives another one then, so each client has to begin one at the same time.
+    try_join_all((0..load.clients).map(|_| once(None))).await?;
     all(load, length, async || once(Some(HandshakeKind::Resumed)).await).await
 }
 

@@ -57,7 +57,7 @@ const LOADS: &[Load] = &[
     Load { name: "HTTP/1.1 over TLS", kind: Kind::Tls1, path: "/", clients: 64, budget: Some(0.90) },
     Load { name: "HTTP/2 over TLS", kind: Kind::Tls2, path: "/", clients: 16, budget: Some(1.25) },
     Load { name: "full TLS handshake", kind: Kind::Handshakes, path: "/", clients: 400, budget: Some(0.60) },
-    Load { name: "resumed TLS handshake", kind: Kind::Resumed, path: "/", clients: 16, budget: None },
+    Load { name: "resumed TLS handshake", kind: Kind::Resumed, path: "/", clients: 4, budget: None },
     Load { name: "WebSocket message", kind: Kind::Messages, path: SOCKET_PATH, clients: 64, budget: Some(1.0) },
     Load { name: "1 MiB body", kind: Kind::Http1, path: "/mib", clients: 16, budget: Some(0.80) },
     Load { name: "1 MiB upload", kind: Kind::Post(Upload::Large), path: "/upload", clients: 16, budget: Some(0.80) },
