@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::timer::Timer;
 use super::websocket::Away;
-use super::wire::Wire;
+use super::wire::{READ_SIZE, Wire};
 
 /// Passes bytes both ways until both directions have ended, one breaks, or nothing has moved for `idle`. Returns how
 /// many bytes went to the client. `meter` is told what has moved since the last time, to the endpoint and to the client.
@@ -63,6 +63,8 @@ where
 #[derive(Default)]
 struct Direction {
     moved: u64,
+    /// More comes at once than small messages are, so larger pieces are read.
+    flows: bool,
     /// The end was passed on.
     over: bool,
 }
@@ -97,11 +99,14 @@ impl Direction {
                 self.over = true;
                 return Poll::Ready(Ok(()));
             }
-            if from.poll_fill_body(cx)?.is_pending() {
+            let filled = if self.flows { from.poll_fill_body(cx)? } else { from.poll_fill(cx)? };
+            let Poll::Ready(read) = filled else {
+                self.flows = false;
                 // Whether or not all of it is sent by now, more is awaited.
                 let _ = to.poll_flush(cx)?;
                 return Poll::Pending;
-            }
+            };
+            self.flows = read >= READ_SIZE;
         }
     }
 

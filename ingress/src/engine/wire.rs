@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::listener::ClientStream;
 
 /// Bytes read at once while a head is awaited. On the stack, so that an idle connection holds no buffer.
-const READ_SIZE: usize = 4096;
+pub(super) const READ_SIZE: usize = 4096;
 /// Bytes of a body read at once, and so what is on its way between two connections at most.
 const BODY_READ_SIZE: usize = 32 * 1024;
 /// Up to here writes are gathered, so that the head and a small body are one segment and one TLS record.
