@@ -143,7 +143,7 @@ pub(super) async fn serve(engine: &Arc<Shared>, wire: Wire<ClientStream>, peer: 
         let (parts, body) = request.into_parts();
         let request = understand(parts, body.is_end_stream(), &engine.limits);
         let client = Http2Client::new(body, respond, load.clone(), engine.clock.clone());
-        let stream = Stream { head: load.head(request.size()), request, client, _counted: UnderWay::new(&under_way) };
+        let stream = Stream { head: load.head(request.size()), request, client, counted: UnderWay::new(&under_way) };
         tokio::spawn(stream.serve(engine.clone(), peer.clone(), timers.clone()));
     }
 }
@@ -196,20 +196,23 @@ struct Stream {
     request: Request,
     client: Http2Client,
     head: HeadShare,
-    _counted: UnderWay,
+    counted: UnderWay,
 }
 
 impl Stream {
-    async fn serve(self, engine: Arc<Shared>, peer: Arc<Peer>, timers: Timers) {
-        let Self { request, mut client, head, _counted } = self;
-        let mut timer = timers.take();
-        run(&engine, &request, &mut Client::Http2(&mut client), &peer, &mut timer).await;
-        // What is not needed any more is not held while the rest of the request is read.
-        drop((request, peer, engine, head));
-        if !client.is_read() {
-            drain(&mut client, &mut timer).await;
+    #[expect(clippy::manual_async_fn, reason = "it would hold each argument twice, and there are thousands of these")]
+    fn serve(mut self, engine: Arc<Shared>, peer: Arc<Peer>, timers: Timers) -> impl Future<Output = ()> + Send {
+        async move {
+            let mut timer = timers.take();
+            run(&engine, &self.request, &mut Client::Http2(&mut self.client), &peer, &mut timer).await;
+            // What is not needed any more is not held while the rest of the request is read.
+            drop((self.request, self.head, peer, engine));
+            if !self.client.is_read() {
+                drain(&mut self.client, &mut timer).await;
+            }
+            timers.put(timer);
+            drop(self.counted);
         }
-        timers.put(timer);
     }
 }
 
