@@ -33,6 +33,7 @@ fn state(endpoints: &[SocketAddr], old: Option<&Backend>) -> Arc<BackendState> {
         affinity: Affinity::None,
         balance: Balance::RoundRobin,
         hash_by: None,
+        cookie: None,
         target: Target::Endpoints(Arc::new(Balancer::new(endpoints.iter().copied(), old))),
         unavailable: endpoints.is_empty().then(|| "it has no endpoint".into()),
     })

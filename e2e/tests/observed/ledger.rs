@@ -14,7 +14,7 @@ const HEAD: &str = "# Cases that are not answered as ingress-nginx does, each wi
                     # LANDFALL_OBSERVED=update writes this file. A `?` after the id: sometimes met.\n";
 
 /// The ids in `unmet.txt`; the value: whether it is only sometimes unmet.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Ledger(BTreeMap<String, bool>);
 
 impl Ledger {

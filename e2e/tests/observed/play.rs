@@ -49,6 +49,10 @@ impl Selection {
         Ok(Self(Some(selected)))
     }
 
+    pub(crate) fn all() -> Self {
+        Self(None)
+    }
+
     /// Whether it leaves something out; what it has is then shown in full.
     pub(crate) fn is_partial(&self) -> bool {
         self.0.is_some()

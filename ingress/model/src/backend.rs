@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use landfall_model::ObjectKey;
 
 use crate::balance::{Balance, Balancer};
-use crate::policy::HashBy;
+use crate::policy::{CookieAffinity, HashBy};
 
 /// The port of a Service as an Ingress names it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -126,6 +126,8 @@ pub struct BackendState {
     pub balance: Balance,
     /// What decides about the endpoint in the dialect of ingress-nginx, where no cookie does.
     pub hash_by: Option<Arc<HashBy>>,
+    /// The cookie that keeps clients at their endpoints in the dialect of ingress-nginx, where an Ingress asks for one.
+    pub cookie: Option<Arc<CookieAffinity>>,
     /// The endpoints.
     pub target: Target,
     /// Why there is nothing to send to, if so: the text of the 503 page's log line.

@@ -30,6 +30,9 @@ pub enum BadPath {
     /// A segment such as `..%2f` that would become a dot segment once a backend decodes it.
     #[error("an escaped slash or backslash hides a dot segment")]
     HiddenDotSegment,
+    /// More dot segments than there are segments to leave.
+    #[error("the path leads above the root")]
+    AboveRoot,
 }
 
 impl CanonicalPath {
@@ -48,7 +51,7 @@ impl CanonicalPath {
                 "." if last => path.push('/'),
                 "." => {}
                 ".." => {
-                    path.truncate(path.rfind('/').unwrap_or(0));
+                    path.truncate(path.rfind('/').ok_or(BadPath::AboveRoot)?);
                     if last {
                         path.push('/');
                     }
@@ -155,7 +158,6 @@ mod tests {
             ("/a/../b/%2e%2e//", "//"),
             ("/a/./b/.", "/a/b/"),
             ("/a/b/..", "/a/"),
-            ("/../../a", "/a"),
             ("/%7Euser", "/~user"),
             ("/%61dmin", "/admin"),
             ("/a%2fb", "/a%2Fb"),
@@ -191,6 +193,9 @@ mod tests {
             ("/a/..%5cb", BadPath::HiddenDotSegment),
             ("/a/b%2f..", BadPath::HiddenDotSegment),
             ("/a/x%2f.%2fy", BadPath::HiddenDotSegment),
+            ("/..", BadPath::AboveRoot),
+            ("/../../a", BadPath::AboveRoot),
+            ("/a/%2e%2e/../b", BadPath::AboveRoot),
         ];
         for (raw, error) in cases {
             assert_eq!(CanonicalPath::parse(raw), Err(error), "{raw}");

@@ -149,10 +149,11 @@ pub fn decide(
     };
     if head.target == "*" {
         // RFC 9110 section 9.3.7: "OPTIONS *" is about the server, not about a resource of a backend.
-        return if head.method == Method::OPTIONS {
+        let as_nginx = table.host(host.as_ref()).is_of_nginx();
+        return if head.method == Method::OPTIONS && !as_nginx {
             Decision::Answer(Answer::empty(StatusCode::NO_CONTENT, request_id), None)
         } else {
-            refuse(StatusCode::BAD_REQUEST, "the request target \"*\" is valid only with OPTIONS")
+            refuse(StatusCode::BAD_REQUEST, "the request target \"*\" is not served here")
         };
     }
     let (raw_path, query) = match head.target.split_once('?') {

@@ -87,6 +87,8 @@ pub struct RoutePolicy {
     pub pace: Option<Pace>,
     /// The cookie that keeps clients at their endpoints.
     pub affinity: Option<Arc<CookieAffinity>>,
+    /// `AUTO_HTTP`: HTTPS is spoken to backends for requests that came by it.
+    pub follows_scheme: bool,
     /// What decides about the endpoint, where no cookie does, and not all routes to its Service go by the same.
     pub hash_by: Option<Arc<HashBy>>,
     /// How endpoints are chosen otherwise; `None`: as for all routes to its Service.
@@ -149,6 +151,7 @@ impl Default for RoutePolicy {
             limit: None,
             affinity: None,
             hash_by: None,
+            follows_scheme: false,
             balance: None,
             redirect: None,
             relative_redirects: false,

@@ -19,7 +19,7 @@ use crate::policy::Logging;
 use crate::policy::ResponseRules;
 pub use crate::policy::{Collector, HttpsRedirect, RoutePolicy};
 use crate::shared_map::SharedMap;
-use crate::tls::CertificateTable;
+use crate::tls::{Certificate, CertificateTable};
 
 pub use connections::{ConnectionLimits, ConnectionRules, HostTls, TlsRules};
 pub use host::{HostRoutes, Match, RegexRoute, ServerSnippet};
@@ -213,6 +213,26 @@ impl Table {
     /// The route for a request, or `None`: then the answer is 404.
     pub fn find(&self, host: Option<&HostName>, path: &CanonicalPath) -> Option<&Arc<Route>> {
         self.host(host).find(path).map(|found| found.route)
+    }
+
+    /// The certificate for a server name: of a name that rules don't have that of the host whose rules hold or to which
+    /// clients are sent, if it is for that name as well.
+    pub fn certificate(&self, name: Option<&HostName>) -> Option<&Arc<Certificate>> {
+        let other = name.and_then(|name| {
+            let host = self.names.target(name).filter(|_| self.exact.get(name).is_none())?;
+            let certificate = match host {
+                HostPattern::Exact(host) => self.certificates.find(Some(&host)),
+                HostPattern::Wildcard(domain) => self.certificates.wildcard.get(&domain),
+                HostPattern::Any => None,
+            };
+            certificate.filter(|certificate| certificate.is_for(name))
+        });
+        other.or_else(|| self.certificates.find(name))
+    }
+
+    /// Whether a backend takes what is left.
+    pub(crate) fn has_fallback(&self) -> bool {
+        self.fallback.as_ref().is_some_and(|fallback| matches!(fallback.action, Action::Forward(_)))
     }
 
     /// Whether rules are for a host by one of its names, or for its wildcard.

@@ -27,6 +27,13 @@ pub struct Certificate {
 }
 
 impl Certificate {
+    /// Whether it is for a name.
+    pub fn is_for(&self, name: &HostName) -> bool {
+        let parent = name.parent();
+        let below = |wildcard: &str| wildcard.strip_prefix("*.").is_some_and(|domain| Some(domain) == parent);
+        self.names.iter().any(|known| **known == *name.as_str() || below(known))
+    }
+
     /// Who signed it: the common name of the issuer, else its organization, else all of its name.
     pub fn issuer(&self) -> Option<String> {
         let (_, parsed) = X509Certificate::from_der(self.key.cert.first()?).ok()?;

@@ -127,7 +127,7 @@ fn what_differs_or_is_refused_names_annotation_and_remedy() {
         (&[("load-balance", "ewma")], Verdict::Alike, &[], &[], &[]),
         (&[("load-balance", "fastest")], Verdict::Differs, &["value"], &[], &["dropped"]),
         (&[("client-body-buffer-size", "1 apple")], Verdict::Differs, &["value"], &[], &["dropped"]),
-        (&[("backend-protocol", "FCGI")], Verdict::Differs, &["value"], &[], &[]),
+        (&[("backend-protocol", "FCGI")], Verdict::Refused, &[], &["annotation"], &[]),
         (&[("proxy-read-timeout", "30s")], Verdict::Alike, &[], &[], &["ignored"]),
         (&[("proxy-read-timeout", "-1")], Verdict::Differs, &["value"], &[], &["frozen"]),
         (&[("limit-rps", "many")], Verdict::Refused, &[], &["value"], &["dropped"]),

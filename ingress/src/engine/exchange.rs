@@ -18,11 +18,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderName, Method, StatusCode, Version};
 use landfall_ingress_model::backend::BackendKey;
-use landfall_ingress_model::fields::Fields;
+use landfall_ingress_model::fields::{Fields, HeaderEdits};
 use landfall_ingress_model::pipeline::{
     Connection, Decision, Forward, RequestHead, Trailers, Upgraded, decide, error_page, request_id, response_edits,
 };
 use landfall_ingress_model::policy::{Encodable, UpstreamTls};
+use landfall_ingress_model::table::Dialect;
 use tokio::time::Instant;
 
 use super::Shared;
@@ -113,6 +114,8 @@ pub(super) enum Failure {
     Upstream(UpstreamError),
     /// The endpoint is too slow.
     UpstreamTimedOut,
+    /// The answer is to be replaced, and nothing has an answer to replace it with.
+    NoPage,
 }
 
 impl From<ClientError> for Failure {
@@ -179,6 +182,10 @@ async fn forward_to_end(
     record: &mut Record<'_>,
 ) -> Result<(), Failure> {
     let mut upload = Upload::new(request.body, forward.route.policy.max_body);
+    if forward.route.dialect == Dialect::IngressNginx && client.waits() {
+        // ingress-nginx asks for the body itself, and its backends don't learn that somebody waited for that.
+        client.inform(StatusCode::CONTINUE, &Fields::default(), &HeaderEdits::default());
+    }
     loop {
         if forward.is_bodiless {
             upload = Upload::new(Length::None, None);
@@ -215,7 +222,9 @@ async fn pass_on(
 ) -> Result<Option<Box<Forward>>, Failure> {
     let policy = forward.route.policy.clone();
     let statuses = policy.retry.as_ref().is_some_and(|retry| !retry.statuses.is_empty());
-    let repeatable = forward.on_error.is_some() || forward.mirror.is_some() || statuses;
+    let simple = request.method.is_idempotent() && request.body == Length::None;
+    let as_nginx = simple && forward.route.dialect == Dialect::IngressNginx;
+    let repeatable = forward.on_error.is_some() || forward.mirror.is_some() || statuses || as_nginx;
     let mut attempts = Attempts::new(engine, request, forward, peer);
     let (mut upstream, head, clocked) = loop {
         let mut upstream = attempts.connect(record).await?;
@@ -231,6 +240,7 @@ async fn pass_on(
             }
             Ok(head) => break (upstream, head, attempts.timed()),
             Err(Failure::Upstream(error)) if attempts.again(&upstream, &error, upload, record) => {}
+            Err(Failure::UpstreamTimedOut) if attempts.after_timeout(upload, record) => attempts.timed().end(record),
             Err(failure) => {
                 attempts.timed().end(record);
                 return Err(failure);
@@ -244,6 +254,9 @@ async fn pass_on(
     }
     if let Some(instead) = forward.instead_of(head.status, false) {
         return Ok(Some(instead));
+    }
+    if forward.lacks_page(head.status) {
+        return Err(Failure::NoPage);
     }
     record.status = head.status.as_u16();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {

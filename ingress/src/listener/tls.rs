@@ -308,7 +308,7 @@ impl ResolvesServerCert for Certificates {
         if table.connections.rejects_unknown && !name.as_ref().is_some_and(known) {
             return None;
         }
-        let found = table.certificates.find(name.as_ref());
+        let found = table.certificate(name.as_ref());
         Some(found.map_or_else(|| self.fallback.clone(), |certificate| certificate.key.clone()))
     }
 }

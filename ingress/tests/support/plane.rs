@@ -111,6 +111,7 @@ impl Rule {
             affinity: Affinity::None,
             balance: Balance::RoundRobin,
             hash_by: None,
+            cookie: None,
             target: self
                 .target
                 .unwrap_or_else(|| Target::Endpoints(Arc::new(Balancer::new(self.endpoints.iter().copied(), None)))),

@@ -34,7 +34,7 @@ use super::options::Options;
 use crate::access::{self, Access};
 use crate::backend::Protocol;
 use crate::balance::Balance;
-use crate::policy::{CanaryRule, HashBy, HttpsRedirect, RoutePolicy};
+use crate::policy::{CanaryRule, CookieAffinity, HashBy, HttpsRedirect, RoutePolicy};
 use crate::table::Dialect;
 
 use affinity::Affinities;
@@ -119,6 +119,11 @@ impl Annotations {
     }
 
     /// How endpoints are chosen, as far as the Ingress says something of it.
+    /// The cookie that keeps clients at their endpoints.
+    pub(crate) fn cookie(&self) -> Option<Arc<CookieAffinity>> {
+        self.affinity.cookie()
+    }
+
     pub(crate) fn preference(&self) -> (Option<Arc<HashBy>>, Option<Balance>) {
         (self.affinity.hash_by(), self.affinity.balance())
     }
@@ -268,6 +273,7 @@ impl Annotations {
                 status: options.http_redirect_code,
                 keeps_slash: self.redirect.preserve_trailing_slash,
                 with_port: self.redirect.with_port.unwrap_or(options.of(dialect).port_in_redirects),
+                forced: matches!(self.redirect(dialect, options), RedirectRule::Always),
             },
         }
     }
@@ -291,7 +297,9 @@ impl Annotations {
         policy.rewrite = self.rewrite.rewrite(path);
         policy.limit = self.limit.limit(zone, options);
         policy.pace = self.limit.pace(dialect, options);
-        policy.affinity = self.affinity.cookie();
+        // With one address for all endpoints there is nothing to stay at.
+        let via_service = self.via_service().unwrap_or(options.of(dialect).via_service);
+        policy.affinity = self.affinity.cookie().filter(|_| dialect == Dialect::Kubernetes || !via_service);
         // In the dialect of ingress-nginx one Ingress decides for all of a Service.
         if dialect == Dialect::Kubernetes {
             (policy.hash_by, policy.balance) = (self.affinity.hash_by(), self.affinity.balance());
@@ -370,7 +378,7 @@ mod tests {
             ("proxy-body-size", "8mb"),
             ("proxy-body-size", "99999999999g"),
             ("proxy-body-size", "m"),
-            ("backend-protocol", "FCGI"),
+            ("backend-protocol", "SPDY"),
             ("ssl-redirect", "yes"),
             ("proxy-next-upstream-tries", "-1"),
         ];

@@ -13,7 +13,7 @@ use super::store::Store;
 use super::suggest::{alternatives, nearest};
 use crate::backend::{Affinity, Backend, BackendKey, BackendState, PortRef, Protocol, Target, Transport};
 use crate::balance::{Balance, Balancer};
-use crate::policy::HashBy;
+use crate::policy::{CookieAffinity, HashBy};
 use crate::reason;
 use crate::settings::Settings;
 use crate::table::Dialect;
@@ -60,6 +60,7 @@ pub(crate) struct Pool {
 pub(crate) struct Preference {
     pub(crate) balance: Option<Balance>,
     pub(crate) hash_by: Option<Arc<HashBy>>,
+    pub(crate) cookie: Option<Arc<CookieAffinity>>,
 }
 
 /// The objects that backends are made from.
@@ -176,6 +177,7 @@ impl Backends {
         pool.problems = problems;
         state.balance = pool.preference.balance.unwrap_or(common);
         state.hash_by.clone_from(&pool.preference.hash_by);
+        state.cookie.clone_from(&pool.preference.cookie);
         if is_same(&pool.state, &state) {
             return Refreshed { publish: None, news };
         }
@@ -234,6 +236,7 @@ impl Backends {
             affinity: service.affinity,
             balance: Balance::default(),
             hash_by: None,
+            cookie: None,
             target: Target::Endpoints(balancer),
             unavailable: unavailable.map(|(cause, _)| format!("service {name}: {cause}").into()),
         };
@@ -268,7 +271,7 @@ impl Backends {
             (PortRef::Name(_), None) => return unresolved(unknown_port(name, service, wanted)),
         };
         let mut problems = service.problems.to_vec();
-        let refusal = self.names.refusal(name, external);
+        let refusal = self.names.refusal(name, external, key.dialect);
         problems.extend(refusal.as_ref().map(|refusal| refusal.problem(name, external)));
         let protocol = match listed {
             Some(port) => self.protocol(key, port, &mut problems),
@@ -279,6 +282,7 @@ impl Backends {
             affinity: Affinity::None,
             balance: Balance::default(),
             hash_by: None,
+            cookie: None,
             target: Target::Dns { name: external.clone(), port: number },
             unavailable: refusal
                 .map(|refusal| format!("service {name}: externalName {external:?}: {}", refusal.cause).into()),
@@ -366,6 +370,7 @@ fn unresolved(fault: Fault) -> Resolved {
         affinity: Affinity::None,
         balance: Balance::default(),
         hash_by: None,
+        cookie: None,
         target: Target::Endpoints(Arc::new(Balancer::new([], None))),
         unavailable: Some(fault.cause.as_str().into()),
     };
@@ -383,5 +388,6 @@ fn is_same(old: &BackendState, new: &BackendState) -> bool {
         && old.affinity == new.affinity
         && old.balance == new.balance
         && old.hash_by == new.hash_by
+        && old.cookie == new.cookie
         && old.unavailable == new.unavailable
 }

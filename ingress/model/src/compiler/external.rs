@@ -5,6 +5,7 @@ use landfall_model::{ObjectKey, ObjectRef, Problem, Reason};
 use crate::host::{BadHost, HostPattern};
 use crate::reason;
 use crate::settings::{ExternalNames, Origin, Settings};
+use crate::table::Dialect;
 
 /// What is allowed of names.
 #[derive(Clone, Debug)]
@@ -48,7 +49,7 @@ impl NameRules {
     ///
     /// Resolved by the proxy, a name must not lead to the proxy's own host, nor to what its Service's namespace could
     /// not reach by an Ingress of its own: other namespaces' Services and the API server.
-    pub(crate) fn refusal(&self, service: &ObjectKey, name: &str) -> Option<Refusal> {
+    pub(crate) fn refusal(&self, service: &ObjectKey, name: &str, dialect: Dialect) -> Option<Refusal> {
         if self.allowed == ExternalNames::None {
             return Some(Refusal {
                 reason: reason::EXTERNAL_NAME_REFUSED,
@@ -68,7 +69,7 @@ impl NameRules {
             _ => return Some(Refusal::invalid("externalName is not a DNS name")),
         }
         let local = name == "localhost" || name.ends_with(".localhost");
-        if local && self.origin == Origin::Cluster {
+        if local && (self.origin == Origin::Cluster || dialect == Dialect::IngressNginx) {
             return Some(Refusal::invalid("externalName stands for the proxy's own host"));
         }
         if self.allowed == ExternalNames::All {
@@ -140,12 +141,16 @@ mod tests {
         let rules = |allowed| NameRules { allowed, cluster_domain: "cluster.local".into(), origin: Origin::Cluster };
         let service = ObjectKey::new("shop", "ext");
         for (name, allowed) in cases {
-            assert_eq!(rules(ExternalNames::Outside).refusal(&service, name).is_none(), allowed, "{name}");
-            assert!(rules(ExternalNames::All).refusal(&service, name).is_none(), "{name}");
-            assert!(rules(ExternalNames::None).refusal(&service, name).is_some(), "{name}");
+            assert_eq!(
+                rules(ExternalNames::Outside).refusal(&service, name, Dialect::Kubernetes).is_none(),
+                allowed,
+                "{name}"
+            );
+            assert!(rules(ExternalNames::All).refusal(&service, name, Dialect::Kubernetes).is_none(), "{name}");
+            assert!(rules(ExternalNames::None).refusal(&service, name, Dialect::Kubernetes).is_some(), "{name}");
         }
         for name in ["localhost", "a.localhost", "10.0.0.1", "-a.example", ""] {
-            assert!(rules(ExternalNames::All).refusal(&service, name).is_some(), "{name}");
+            assert!(rules(ExternalNames::All).refusal(&service, name, Dialect::Kubernetes).is_some(), "{name}");
         }
     }
 }

@@ -15,7 +15,7 @@ impl Linked {
     /// How the Ingress wants the endpoints of its Services to be chosen.
     fn preference(&self) -> Preference {
         let (hash_by, balance) = self.parsed.annotations.preference();
-        Preference { balance, hash_by }
+        Preference { balance, hash_by, cookie: None }
     }
 }
 
@@ -23,7 +23,7 @@ impl Compiler {
     /// Finds out anew how the endpoints of backends are chosen that Ingresses have come to use or use no longer.
     ///
     /// ingress-nginx has one upstream for each port of a Service, and the oldest Ingress that names it decides, even
-    /// by saying nothing.
+    /// by saying nothing. Only the cookie of a session is that of the youngest one.
     pub(super) fn prefer(&mut self, effects: &mut Effects) {
         let common = self.options.limits.balance.unwrap_or_default();
         let is_other = std::mem::replace(&mut self.backends.balance, common) != common;
@@ -49,6 +49,10 @@ impl Compiler {
                 .filter(|linked| linked.preference() != Preference::default() && linked.preference() != preference);
             (preference.clone(), others.map(|other| ignored(other, first, &pool.key)).collect())
         };
+        // The cookie is that of the youngest one that asks for some.
+        let asking = linked().filter_map(|linked| Some((&linked.parsed.age, linked.parsed.annotations.cookie()?)));
+        let cookie = asking.max_by(|(one, _), (other, _)| one.cmp(other)).map(|(_, cookie)| cookie);
+        let preference = Preference { cookie, ..preference };
         if *before != preference || is_other {
             effects.published.extend(self.backends.prefer(pool, preference).publish);
         }

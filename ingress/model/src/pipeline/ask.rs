@@ -36,7 +36,7 @@ const NOT_ASKED: [&str; 9] = [
 #[derive(Debug)]
 pub struct Ask {
     /// What happens to it then.
-    forward: Box<Forward>,
+    then: Then,
     auth: Arc<Auth>,
     /// The name's hash and the password, where the client gave both and the name is known.
     login: Option<(Box<str>, Vec<u8>)>,
@@ -46,6 +46,77 @@ pub struct Ask {
     pub(super) said: Option<StatusCode>,
     /// Where clients are sent that the service knows nothing of.
     signin: Option<String>,
+}
+
+/// What happens to a request that may pass.
+#[derive(Debug)]
+pub(super) enum Then {
+    /// It goes to a backend.
+    Forward(Box<Forward>),
+    /// There is nothing for it.
+    Missing(Box<Missing>),
+}
+
+/// The answer to whoever may ask, where there is nothing to be asked for.
+#[derive(Debug)]
+pub(super) struct Missing {
+    /// The route that took the request.
+    pub(super) route: Arc<Route>,
+    /// What it is answered.
+    pub(super) page: Answer,
+    /// Fields that every answer of the route gets.
+    pub(super) reply: Vec<(HeaderName, HeaderValue)>,
+    /// What snippets ask for.
+    pub(super) snippet: Option<Box<Effects>>,
+}
+
+impl Then {
+    fn route(&self) -> &Arc<Route> {
+        match self {
+            Self::Forward(forward) => &forward.route,
+            Self::Missing(missing) => &missing.route,
+        }
+    }
+
+    fn snippet(&self) -> Option<&Effects> {
+        match self {
+            Self::Forward(forward) => forward.snippet.as_deref(),
+            Self::Missing(missing) => missing.snippet.as_deref(),
+        }
+    }
+
+    fn reply(&self) -> &[(HeaderName, HeaderValue)] {
+        match self {
+            Self::Forward(forward) => &forward.reply,
+            Self::Missing(missing) => &missing.reply,
+        }
+    }
+
+    /// The addresses that the backend is told of.
+    fn forwarded(&self) -> Option<&HeaderValue> {
+        let Self::Forward(forward) = self else { return None };
+        forward.edits.set.iter().find(|(name, _)| *name == X_FORWARDED_FOR).map(|(_, list)| list)
+    }
+
+    /// Fills in what the service has said for snippets.
+    fn settle(&mut self, opinion: Option<(StatusCode, &HeaderMap)>) {
+        match self {
+            Self::Forward(forward) => forward.settle(opinion),
+            Self::Missing(missing) => {
+                if let Some(snippet) = &mut missing.snippet {
+                    drop(snippet.settle(opinion));
+                }
+            }
+        }
+    }
+
+    /// Adds to an answer of our own what the route asks for.
+    fn dress(&self, answer: &mut Answer) {
+        answer.set(self.reply().iter().cloned());
+        if let Some(snippet) = self.snippet() {
+            answer.change(snippet);
+        }
+    }
 }
 
 /// A question to a service.
@@ -72,7 +143,7 @@ pub struct Opinion {
 
 impl Ask {
     pub(super) fn new(
-        forward: Box<Forward>,
+        then: Then,
         auth: &Arc<Auth>,
         head: &RequestHead<'_>,
         facts: &Facts<'_>,
@@ -81,7 +152,7 @@ impl Ask {
     ) -> Self {
         let external = auth.external.as_deref();
         let question = external.map(|external| {
-            let mut question = question(external, head, facts, request_id, &forward.route);
+            let mut question = question(external, head, facts, request_id, then.route(), then.forwarded());
             for (name, value) in certificate {
                 question.fields.entry(name).or_insert_with(|| value.clone());
             }
@@ -92,12 +163,12 @@ impl Ask {
             let (name, password) = credentials(head.headers)?;
             Some((basic.users.get(name.as_str())?.clone(), password))
         });
-        Self { forward, auth: auth.clone(), login, question, said: None, signin }
+        Self { then, auth: auth.clone(), login, question, said: None, signin }
     }
 
     /// The route.
     pub fn route(&self) -> &Arc<Route> {
-        &self.forward.route
+        self.then.route()
     }
 
     /// A password and the hash it should have, to be given to [`crate::policy::verify`].
@@ -121,12 +192,15 @@ impl Ask {
 
     /// What snippets ask for.
     pub fn snippet(&self) -> Option<&Effects> {
-        self.forward.snippet.as_deref()
+        self.then.snippet()
     }
 
     /// What snippets ask for, to be filled in.
     pub(super) fn set_effects(&mut self, effects: Option<Box<Effects>>) {
-        self.forward.snippet = effects;
+        match &mut self.then {
+            Then::Forward(forward) => forward.snippet = effects,
+            Then::Missing(missing) => missing.snippet = effects,
+        }
     }
 
     /// How long the answer to the question is kept.
@@ -143,13 +217,13 @@ impl Ask {
         headers: &Fields,
         request_id: &HeaderValue,
     ) -> Result<Box<Forward>, Answer> {
-        let own = self.forward.on_error.is_some().then(|| self.forward.clone());
+        let own = match &self.then {
+            Then::Forward(forward) if forward.on_error.is_some() => Some(forward.clone()),
+            _ => None,
+        };
         let concluded = self.judge(password_is_right, opinion, headers, request_id);
         concluded.or_else(|answer| match own.and_then(|mut own| own.instead_of(answer.status, true)) {
-            Some(mut instead) => {
-                instead.is_bodiless = true;
-                Ok(instead)
-            }
+            Some(instead) => Ok(instead),
             None => Err(answer),
         })
     }
@@ -162,13 +236,13 @@ impl Ask {
         request_id: &HeaderValue,
     ) -> Result<Box<Forward>, Answer> {
         let asked = self.needed(password_is_right).is_some();
-        let Self { mut forward, auth, signin, said, .. } = self;
+        let Self { mut then, auth, signin, said, .. } = self;
         let said = said.map(|status| Opinion { status, fields: HeaderMap::new() });
         let opinion = said.as_ref().or(opinion);
-        forward.settle(opinion.filter(|_| asked).map(|opinion| (opinion.status, &opinion.fields)));
+        then.settle(opinion.filter(|_| asked).map(|opinion| (opinion.status, &opinion.fields)));
         let page = |status: StatusCode, reason: &str| {
             let mut answer = error_page(status, reason, headers, request_id);
-            forward.dress(&mut answer);
+            then.dress(&mut answer);
             answer
         };
         let unauthorized = || {
@@ -185,7 +259,7 @@ impl Ask {
             match status {
                 status if status.is_success() => {}
                 StatusCode::UNAUTHORIZED if auth.basic.is_some() && auth.any => return Err(unauthorized()),
-                StatusCode::UNAUTHORIZED => return Err(refused(opinion, signin, page, request_id, &forward)),
+                StatusCode::UNAUTHORIZED => return Err(refused(opinion, signin, page, request_id, then.reply())),
                 StatusCode::FORBIDDEN => {
                     return Err(page(StatusCode::FORBIDDEN, "the authentication service refuses this request"));
                 }
@@ -194,7 +268,7 @@ impl Ask {
                     return Err(page(StatusCode::INTERNAL_SERVER_ERROR, reason));
                 }
             }
-            if let Some(opinion) = opinion {
+            if let (Some(opinion), Then::Forward(forward)) = (opinion, &mut then) {
                 for name in &external.response_headers {
                     forward.edits.set.retain(|(set, _)| set != name);
                     match opinion.fields.get(name) {
@@ -206,10 +280,19 @@ impl Ask {
                 forward.cookies_with_errors = external.always_set_cookie;
             }
         }
-        if auth.basic.is_some() {
-            forward.edits.remove.push(AUTHORIZATION);
+        match then {
+            Then::Forward(mut forward) => {
+                if auth.basic.is_some() {
+                    forward.edits.remove.push(AUTHORIZATION);
+                }
+                Ok(forward)
+            }
+            Then::Missing(ref missing) => {
+                let mut page = missing.page.clone();
+                then.dress(&mut page);
+                Err(page)
+            }
         }
-        Ok(forward)
     }
 }
 
@@ -219,12 +302,12 @@ fn refused(
     signin: Option<String>,
     page: impl Fn(StatusCode, &str) -> Answer,
     request_id: &HeaderValue,
-    forward: &Forward,
+    reply: &[(HeaderName, HeaderValue)],
 ) -> Answer {
     let fields = opinion.map(|opinion| &opinion.fields);
     if let Some(place) = signin.and_then(|place| HeaderValue::try_from(place).ok()) {
         let mut answer = Answer::empty(StatusCode::FOUND, request_id);
-        answer.set(forward.reply.iter().cloned());
+        answer.set(reply.iter().cloned());
         answer.headers.push((LOCATION, place));
         let cookies = fields.into_iter().flat_map(|fields| fields.get_all(SET_COOKIE));
         answer.headers.extend(cookies.map(|cookie| (SET_COOKIE, cookie.clone())));
@@ -249,13 +332,15 @@ pub fn credentials(headers: &Fields) -> Option<(String, Vec<u8>)> {
     Some((name, decoded[colon + 1..].to_vec()))
 }
 
-/// The question of ingress-nginx: the client's own fields, and what it asked for.
+/// The question of ingress-nginx: the client's own fields, and what it asked for. `forwarded` is the list of addresses
+/// that the backend would get.
 fn question(
     external: &ExternalAuth,
     head: &RequestHead<'_>,
     facts: &Facts<'_>,
     request_id: &HeaderValue,
     route: &Route,
+    forwarded: Option<&HeaderValue>,
 ) -> Question {
     // Arguments in the URL are those of the URL itself.
     let url = external.url.expand(&facts.without_arguments());
@@ -273,13 +358,13 @@ fn question(
     set(X_SENT_FROM, "nginx-ingress-controller");
     let client = facts.client.map(|client| client.to_string()).unwrap_or_default();
     set(X_REAL_IP, &client);
-    set(X_FORWARDED_FOR, &client);
+    set(X_FORWARDED_FOR, forwarded.and_then(|list| list.to_str().ok()).unwrap_or(&client));
     let redirect = external.request_redirect.as_ref().map(|redirect| redirect.expand(facts));
     set(X_AUTH_REQUEST_REDIRECT, redirect.as_deref().unwrap_or(facts.request_uri));
     set(X_REQUEST_ID, request_id.to_str().unwrap_or_default());
     if external.method.is_some() {
         set(X_ORIGINAL_URI, facts.request_uri);
-        set(X_SCHEME, facts.scheme);
+        set(X_SCHEME, facts.outer_scheme);
     }
     for (name, template) in &external.set_headers {
         set(name.clone(), &template.expand(facts));

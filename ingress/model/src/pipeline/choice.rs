@@ -10,18 +10,12 @@ use super::Key;
 use super::ask::{self, Question, parts};
 use super::steps::{NO_RULE, Request, Step};
 use crate::backend::{Backend, BackendState, Target};
-use crate::policy::snippet::Verdict;
 use crate::policy::{Canary, HashBy, key_of, name_of};
 use crate::table::{Action, Dialect, Route, Table};
 
 impl Request<'_> {
     /// The backend; what no rule of a host has may be for the default backend of all.
-    pub(super) fn backend<'t>(
-        &self,
-        route: &'t Route,
-        table: &'t Table,
-        verdict: Option<Verdict>,
-    ) -> Step<&'t Arc<Backend>> {
+    pub(super) fn backend<'t>(&self, route: &'t Route, table: &'t Table) -> Step<&'t Arc<Backend>> {
         match &route.action {
             Action::Forward(backend) => Ok(backend),
             Action::Unavailable(_) => Err(self.unavailable("this route is out of service")),
@@ -29,7 +23,6 @@ impl Request<'_> {
                 if let Some(Action::Forward(backend)) = table.fallback.as_ref().map(|fallback| &fallback.action) {
                     return Ok(backend);
                 }
-                self.access(route, self.facts.client(), verdict)?;
                 Err(self.page(StatusCode::NOT_FOUND, NO_RULE))
             }
         }
@@ -50,7 +43,11 @@ impl Request<'_> {
         client: IpAddr,
     ) -> (Option<Key>, Option<HeaderValue>) {
         let head = self.facts.head;
-        let Some(affinity) = &route.policy.affinity else {
+        // In ingress-nginx a cookie is a Service's, though only those who ask for it give it out.
+        let of_service = state.cookie.as_ref().filter(|_| route.dialect == Dialect::IngressNginx);
+        let own = route.policy.affinity.as_ref();
+        let known = || of_service.filter(|cookie| cookie.value(head.headers).is_some());
+        let Some(affinity) = own.and(of_service).or(own).or_else(known) else {
             let facts = || self.template_facts(route, None, client);
             let by = match route.dialect {
                 Dialect::Kubernetes => route.policy.hash_by.as_ref(),

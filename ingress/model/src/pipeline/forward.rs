@@ -14,7 +14,7 @@ use crate::balance::Balance;
 use crate::fields::{Fields, HeaderEdits};
 use crate::policy::snippet::Effects;
 use crate::policy::{Facts, Permit, UpstreamTls};
-use crate::table::{Action, Route};
+use crate::table::{Action, Dialect, Route};
 
 /// A request that goes to a backend.
 #[derive(Clone)]
@@ -58,6 +58,8 @@ pub struct Forward {
     pub mirror: Option<Box<Question>>,
     /// The same request to the backend that answers in the place of errors, where there is one.
     pub on_error: Option<Box<Forward>>,
+    /// Whether it goes to a backend that answers in the place of errors, whose own are left as they are.
+    pub is_replacement: bool,
     /// What snippets ask for.
     pub snippet: Option<Box<Effects>>,
 }
@@ -99,6 +101,14 @@ impl Forward {
         instead.edits.set.push((X_CODE, HeaderValue::from(status.as_u16())));
         instead.affinity = self.affinity.take();
         Some(instead)
+    }
+
+    /// Whether the answer of the backend with this status is to be replaced and nothing has one to replace it with:
+    /// then ingress-nginx answers 404 itself.
+    pub fn lacks_page(&self, status: StatusCode) -> bool {
+        let Some(errors) = &self.route.policy.errors else { return false };
+        let is_rule = self.route.dialect == Dialect::IngressNginx && self.on_error.is_none();
+        is_rule && errors.intercepts && errors.replaces(status) && !self.is_replacement
     }
 
     /// How an endpoint is chosen, by which key, from how many, and which one it is if that is decided.

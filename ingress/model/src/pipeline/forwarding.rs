@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderName, HeaderValue, Version};
 
@@ -232,6 +232,9 @@ impl Facts<'_> {
             edits.set.push((X_FORWARDED_PROTO, scheme));
         }
         let port = self.given_port().filter(|_| self.nginx.is_some_and(|nginx| nginx.believes_fields));
+        // ingress-nginx names the port of its own listener, whatever the client has written.
+        let own = || self.nginx.map(|_| if self.connection.tls.is_some() { 443 } else { 80 });
+        let port = port.or_else(|| self.destination_port().filter(|_| self.nginx.is_some())).or_else(own);
         if self.nginx.is_some() && self.destination_port() == Some(0) {
             edits.remove.push(X_FORWARDED_PORT);
         } else {
@@ -251,6 +254,9 @@ impl Facts<'_> {
     /// What ingress-nginx adds, and what it drops.
     fn nginx_fields(&self, nginx: &Forwarding, edits: &mut HeaderEdits) {
         let headers = self.head.headers;
+        if headers.contains(EXPECT) {
+            edits.remove.push(EXPECT);
+        }
         let dropped = headers.names().filter(|name| nginx.drops(name));
         edits.remove.extend(dropped.filter_map(|name| HeaderName::from_bytes(name).ok()));
         let originals =

@@ -97,6 +97,7 @@ impl Request<'_> {
             is_bodiless: false,
             mirror: None,
             on_error: None,
+            is_replacement: true,
             snippet: None,
             state,
         }))

@@ -9,7 +9,7 @@ use super::forwarding;
 use super::page::Answer;
 use super::steps::{Request, Step};
 use crate::host::HostName;
-use crate::policy::{HttpsRedirect, decoded};
+use crate::policy::{HttpsRedirect, decoded, escaped};
 use crate::table::{Dialect, HostLevels, Route, WwwRedirect};
 
 impl Request<'_> {
@@ -38,11 +38,13 @@ impl Request<'_> {
     /// To the same place with a slash at the end of the path.
     pub(super) fn with_slash(&self, route: &Route) -> Answer {
         let query = self.query.map(|query| format!("?{query}")).unwrap_or_default();
+        // nginx names the path of the rule, however the client has written it.
+        let path = escaped(route.written.text(route.id.path.as_ref()).as_bytes());
         if route.policy.relative_redirects {
-            return self.sent_to(StatusCode::MOVED_PERMANENTLY, &format!("{}/{query}", self.path));
+            return self.sent_to(StatusCode::MOVED_PERMANENTLY, &format!("{path}{query}"));
         }
         let host = self.host.map(HostName::as_str).unwrap_or_default();
-        let place = format!("{}://{host}{}/{query}", self.scheme(), self.path);
+        let place = format!("{}://{host}{path}{query}", self.scheme());
         self.sent_to(StatusCode::MOVED_PERMANENTLY, &place)
     }
 
@@ -65,7 +67,7 @@ impl Request<'_> {
         let (status, target) = match route.policy.https_redirect {
             HttpsRedirect::Never => return Ok(()),
             _ if self.facts.secure() => return Ok(()),
-            HttpsRedirect::IngressNginx { .. } if self.is_uncovered => return Ok(()),
+            HttpsRedirect::IngressNginx { forced: false, .. } if self.is_uncovered => return Ok(()),
             HttpsRedirect::Always => (StatusCode::PERMANENT_REDIRECT, self.canonical_target()),
             HttpsRedirect::IngressNginx { status, keeps_slash, .. } => {
                 let target = self.facts.head.target;

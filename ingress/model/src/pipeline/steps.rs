@@ -7,19 +7,20 @@ use std::sync::Arc;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, ORIGIN, TE};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
+use super::ask::{Missing, Then};
 use super::fields::{X_CODE, X_FORWARDED_PREFIX};
 use super::forwarding;
 use super::instead::{is_replaced, name_backend};
 use super::page::{Answer, error_page};
 use super::snippets::{Run, change_input};
 use super::{Ask, Decision, Forward, Live, Stage, client_certificate};
-use crate::backend::{Backend, Protocol};
+use crate::backend::{Backend, BackendState, Protocol};
 use crate::fields::{Fields, HeaderEdits};
 use crate::host::HostName;
 use crate::path::CanonicalPath;
 use crate::policy::snippet::Verdict;
 use crate::policy::{Auth, ClientCertificates, Facts, Permit, ResponseRules, RewriteTarget, TooMuch, decoded};
-use crate::table::{Dialect, HostLevels, Match, Route, Table};
+use crate::table::{Action, Dialect, HostLevels, Match, Route, Table};
 
 /// Why there is a 404.
 pub(super) const NO_RULE: &str = "no Ingress has a rule for this host and path";
@@ -138,7 +139,7 @@ impl Request<'_> {
             Err(answer) if is_replaced(route, &answer) && is_certified() => {
                 if let Some(mut instead) = request.error_forward(route, None, table) {
                     instead.edits.set.push((X_CODE, HeaderValue::from(answer.status.as_u16())));
-                    instead.is_bodiless = true;
+                    instead.is_bodiless = answer.status == StatusCode::PAYLOAD_TOO_LARGE;
                     return Decision::Forward(instead);
                 }
                 // Without a service for it, the page is that of ingress-nginx itself, whatever the status.
@@ -147,7 +148,8 @@ impl Request<'_> {
             }
             Err(mut answer) => {
                 if !route.policy.is_silent() {
-                    let cors = answer.status != StatusCode::PAYLOAD_TOO_LARGE;
+                    let is_early = answer.status == StatusCode::PAYLOAD_TOO_LARGE || found.lacks_slash;
+                    let cors = !is_early && !is_denied(route);
                     answer.set(self.reply(route, cors));
                 }
                 if run.is_some() || route.policy.snippet.is_some() {
@@ -172,11 +174,18 @@ impl Request<'_> {
         if route.dialect == Dialect::IngressNginx && (*method == Method::TRACE || *method == Method::CONNECT) {
             return Err(self.page(StatusCode::METHOD_NOT_ALLOWED, "this method is not allowed"));
         }
+        let is_known = |byte: u8| byte.is_ascii_uppercase() || byte == b'_' || byte == b'-';
+        if route.dialect == Dialect::IngressNginx && !method.as_str().bytes().all(is_known) {
+            return Err(self.page(StatusCode::BAD_REQUEST, "a method has upper-case letters only"));
+        }
         self.live.begin(Stage::BodySize);
         self.body_size(route)?;
         self.live.begin(Stage::MissingSlash);
         if found.lacks_slash {
             return Err(self.with_slash(route));
+        }
+        if is_denied(route) {
+            return Err(self.unavailable("this route is out of service"));
         }
         self.live.begin(Stage::Preflight);
         self.preflight(route)?;
@@ -226,10 +235,16 @@ impl Request<'_> {
         let client = self.facts.client();
         let verdict = run.as_ref().and_then(|run| run.verdict(client));
         self.live.begin(Stage::Backend);
-        let main = self.backend(route, table, verdict)?;
+        if matches!(route.action, Action::NotFound) && !table.has_fallback() {
+            return self.missing(route, client, verdict, run);
+        }
+        let main = self.backend(route, table)?;
         let backend = self.canary(found.canaries).unwrap_or(main);
         let own = backend;
         let mut state = backend.state();
+        if route.policy.follows_scheme && self.facts.connection.tls.is_some() {
+            state = Arc::new(BackendState { protocol: Protocol::Https, ..BackendState::clone(&state) });
+        }
         let mut backend = backend;
         self.live.begin(Stage::Endpoints);
         if state.unavailable.is_some() {
@@ -298,11 +313,31 @@ impl Request<'_> {
             is_bodiless: false,
             mirror: self.mirror(route, backend, client),
             on_error: if route.policy.errors.is_some() { self.error_forward(route, Some(own), table) } else { None },
+            is_replacement: false,
             snippet: None,
             state,
         });
         let facts = || self.template_facts(route, Some(backend), client);
         self.ask_or_forward(forward, auth, &certificate, facts, run)
+    }
+
+    /// What no rule of a host takes: whatever its oldest Ingress asks for comes before the 404.
+    fn missing(
+        &self,
+        route: &Arc<Route>,
+        client: IpAddr,
+        verdict: Option<Verdict>,
+        run: &mut Option<Run<'_>>,
+    ) -> Step<Decision> {
+        self.live.begin(Stage::Limit);
+        self.limit(route, client)?;
+        self.live.begin(Stage::Access);
+        let auth = self.access(route, client, verdict)?;
+        let page = self.page(StatusCode::NOT_FOUND, NO_RULE);
+        let Some(auth) = auth else { return Err(page) };
+        let missing = Missing { route: route.clone(), page, reply: self.reply(route, true), snippet: None };
+        let facts = self.template_facts(route, None, client);
+        self.ask(Then::Missing(Box::new(missing)), auth, &[], facts, run)
     }
 
     /// What goes on to a backend, once whoever has to be asked has been asked.
@@ -314,18 +349,30 @@ impl Request<'_> {
         facts: impl Fn() -> Facts<'f>,
         run: &mut Option<Run<'_>>,
     ) -> Step<Decision> {
-        self.live.begin(Stage::Authentication);
         let Some(auth) = auth else {
+            self.live.begin(Stage::Authentication);
             if let Some(run) = run {
                 forward.snippet = Some(self.effects(run, facts())?);
                 forward.settle(None);
             }
             return Ok(Decision::Forward(forward));
         };
-        let facts = facts();
+        self.ask(Then::Forward(forward), auth, certificate, facts(), run)
+    }
+
+    /// Who has to be asked before a request passes.
+    fn ask(
+        &self,
+        then: Then,
+        auth: &Arc<Auth>,
+        certificate: &[(HeaderName, HeaderValue)],
+        facts: Facts<'_>,
+        run: &mut Option<Run<'_>>,
+    ) -> Step<Decision> {
+        self.live.begin(Stage::Authentication);
         let (head, id) = (self.facts.head, self.facts.request_id);
         let outer = Facts { outer_scheme: if self.facts.secure() { "https" } else { "http" }, ..facts };
-        let mut ask = Box::new(Ask::new(forward, auth, head, &outer, id, certificate));
+        let mut ask = Box::new(Ask::new(then, auth, head, &outer, id, certificate));
         if let Some(snippet) = auth.external.as_ref().and_then(|external| external.snippet.as_ref()) {
             self.run_auth(snippet, &mut ask, run.get_or_insert_with(|| Run::new(self)), facts)?;
         }
@@ -404,8 +451,11 @@ impl Request<'_> {
                 RewriteTarget::Elsewhere(place) => return Err(self.sent_to(StatusCode::FOUND, &with_query(place))),
                 RewriteTarget::Path(path) => {
                     edits.set.extend(rewrite.prefix.clone().map(|prefix| (X_FORWARDED_PREFIX, prefix)));
-                    // What is forwarded has the form in which paths are matched.
-                    let path = CanonicalPath::parse(&path).map_or(path, |path| path.to_string());
+                    if route.dialect == Dialect::Kubernetes {
+                        // What is forwarded has the form in which paths are matched.
+                        let path = CanonicalPath::parse(&path).map_or(path, |path| path.to_string());
+                        return Ok(with_query(path));
+                    }
                     return Ok(with_query(path));
                 }
             }
@@ -485,6 +535,12 @@ impl Request<'_> {
     pub(super) fn unavailable(&self, reason: &str) -> Answer {
         self.page(StatusCode::SERVICE_UNAVAILABLE, reason)
     }
+}
+
+/// Whether ingress-nginx serves nothing of an Ingress, since it can't be served as it is written: then nothing else
+/// that it asks for counts.
+fn is_denied(route: &Route) -> bool {
+    route.dialect == Dialect::IngressNginx && matches!(route.action, Action::Unavailable(_))
 }
 
 /// Sets a field in place of what was to be set.

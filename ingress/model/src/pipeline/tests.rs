@@ -22,6 +22,7 @@ fn table(policy: RoutePolicy, dialect: Dialect) -> Table {
         affinity: Affinity::None,
         balance: Balance::RoundRobin,
         hash_by: None,
+        cookie: None,
         target: Target::Endpoints(Arc::new(Balancer::new(["10.0.0.1:80".parse().unwrap()], None))),
         unavailable: None,
     };

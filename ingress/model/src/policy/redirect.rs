@@ -18,6 +18,8 @@ pub enum HttpsRedirect {
         keeps_slash: bool,
         /// `use-port-in-redirects`: the port is named though it is the well-known one.
         with_port: bool,
+        /// `force-ssl-redirect`: whether there is a certificate or not.
+        forced: bool,
     },
 }
 

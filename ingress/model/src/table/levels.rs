@@ -52,11 +52,21 @@ impl<'a> HostLevels<'a> {
         matches!(self.other, Some(Other::Alias { is_covered: false }))
     }
 
+    /// Whether the host follows the rules of ingress-nginx.
+    pub fn is_of_nginx(&self) -> bool {
+        self.levels[..2].iter().flatten().next().is_some_and(|routes| routes.dialect == Dialect::IngressNginx)
+    }
+
     /// Whether ingress-nginx itself would answer, rather than a rule: for no host that it knows it answers `/healthz`,
-    /// which load balancers ask for.
+    /// which load balancers ask for, unless a rule is for this very path or a regular expression takes it.
     pub fn answers_for_us(&self, path: &CanonicalPath) -> bool {
         let known = self.levels[..2].iter().flatten().next().is_some();
-        let rule = |found: Match<'_>| found.route.id.path.is_some() || found.route.dialect == Dialect::Kubernetes;
+        let rule = |found: Match<'_>| {
+            let route = found.route;
+            let text = route.written.text(route.id.path.as_ref());
+            let is_closer = found.pattern.is_some() || text.trim_end_matches('/') == path.as_str();
+            route.dialect == Dialect::Kubernetes || (route.id.path.is_some() && is_closer)
+        };
         !known && !self.find(path).is_some_and(rule)
     }
 

@@ -77,6 +77,17 @@ pub struct OtherNames {
     pub www: BTreeMap<HostName, WwwRedirect>,
 }
 
+impl OtherNames {
+    /// The host that a name stands for, or to which clients are sent that ask for it.
+    pub(super) fn target(&self, name: &HostName) -> Option<HostPattern> {
+        if let Some(redirect) = self.www.get(name) {
+            return Some(HostPattern::Exact(redirect.host.clone()));
+        }
+        let alias = self.aliases.iter().find(|alias| alias.name.matches(name.as_str()))?;
+        Some(alias.host.clone())
+    }
+}
+
 /// Clients that are refused whatever they ask for: `block-user-agents` and `block-referers`.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Blocked {

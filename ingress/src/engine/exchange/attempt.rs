@@ -7,7 +7,7 @@ use std::time::Duration;
 use landfall_ingress_model::backend::Protocol;
 use landfall_ingress_model::balance::{Balance, Balancer, Choice, Pick};
 use landfall_ingress_model::pipeline::Forward;
-use landfall_ingress_model::policy::UpstreamTls;
+use landfall_ingress_model::policy::{Retry, UpstreamTls};
 use landfall_ingress_model::table::Dialect;
 use tokio::time::Instant;
 
@@ -66,7 +66,11 @@ impl<'a> Attempts<'a> {
             verbatim: self.forward.route.dialect == Dialect::IngressNginx,
             fields: &self.request.fields,
             edits: &self.forward.edits,
-            body: if self.forward.is_bodiless { Length::None } else { self.request.body },
+            body: match self.request.body {
+                // Whoever gets nothing of a body is told so.
+                Length::Known(_) | Length::Unknown if self.forward.is_bodiless => Length::Known(0),
+                body => body,
+            },
         }
     }
 
@@ -144,7 +148,29 @@ impl<'a> Attempts<'a> {
         let stale = upstream.is_reused()
             && self.request.method.is_idempotent()
             && !matches!(error, UpstreamError::Malformed(_) | UpstreamError::Violation(_));
-        (stale || error.is_unprocessed()) && upload.is_repeatable() && record.tries < self.forward.route.policy.tries
+        let fails = |retry: &Retry| retry.on_error && !matches!(error, UpstreamError::Violation(_));
+        (stale || error.is_unprocessed() || self.takes_another(fails, record))
+            && upload.is_repeatable()
+            && record.tries < self.forward.route.policy.tries
+    }
+
+    /// Whether another attempt is to follow one that took too long.
+    pub(super) fn after_timeout(&self, upload: &Upload, record: &Record<'_>) -> bool {
+        self.takes_another(|retry| retry.on_timeout, record)
+            && upload.is_repeatable()
+            && record.tries < self.forward.route.policy.tries
+    }
+
+    /// Whether the request may be sent again although an endpoint may have acted on it: as ingress-nginx does, where
+    /// the method allows it.
+    fn takes_another(&self, wanted: impl Fn(&Retry) -> bool, record: &Record<'_>) -> bool {
+        let route = &self.forward.route;
+        let usual = Retry::default();
+        let retry = route.policy.retry.as_deref().unwrap_or(&usual);
+        route.dialect == Dialect::IngressNginx
+            && wanted(retry)
+            && retry.allows(&self.request.method)
+            && retry.within.is_none_or(|within| record.elapsed() < within)
     }
 
     /// Whether another attempt is to follow an answer with this status.

@@ -172,6 +172,7 @@ impl Failure {
     /// The answer; `None` where nobody is left to read one.
     pub(super) fn page(&self) -> Option<(StatusCode, &'static str)> {
         const BAD: &str = "the service could not be reached or gave no valid answer";
+        const NO_RULE: &str = "there is nothing here";
         const SLOW: &str = "the service did not answer in time";
         match self {
             Self::ClientGone(_) => None,
@@ -186,6 +187,7 @@ impl Failure {
             Self::Connect(super::ConnectError::TimedOut) | Self::UpstreamTimedOut => {
                 Some((StatusCode::GATEWAY_TIMEOUT, SLOW))
             }
+            Self::NoPage => Some((StatusCode::NOT_FOUND, NO_RULE)),
             Self::Connect(super::ConnectError::Exhausted(_)) => {
                 Some((StatusCode::SERVICE_UNAVAILABLE, "the proxy has no connection left for this request"))
             }
@@ -205,6 +207,7 @@ impl fmt::Display for Failure {
             Self::Connect(error) => error.fmt(f),
             Self::Upstream(error) => error.fmt(f),
             Self::UpstreamTimedOut => f.write_str("the endpoint did not answer in time"),
+            Self::NoPage => f.write_str("custom-http-errors lists the status, and no service answers in its place"),
         }
     }
 }

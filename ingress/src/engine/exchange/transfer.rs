@@ -145,6 +145,9 @@ impl<'t, 'c> Transfer<'t, 'c> {
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<AnswerHead, Failure>> {
         self.poll_upload(cx)?;
+        if self.forward.route.policy.read_timeout.is_zero() && self.up_waits == Waits::Nobody {
+            return Poll::Ready(Err(Failure::UpstreamTimedOut));
+        }
         loop {
             match self.upstream.poll_answer(cx) {
                 Poll::Ready(Ok(Answer::Interim(status, fields))) => {

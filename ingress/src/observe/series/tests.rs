@@ -25,6 +25,7 @@ fn route(name: &str) -> Arc<Route> {
         affinity: Affinity::None,
         balance: Balance::RoundRobin,
         hash_by: None,
+        cookie: None,
         target: Target::Endpoints(Arc::new(Balancer::new([], None))),
         unavailable: None,
     };

@@ -45,7 +45,7 @@ impl CorsAnnotations {
         Ok(Read::Taken)
     }
 
-    /// An entry that can't be read allows nobody; the others hold.
+    /// A list with an entry that can't be read allows nobody: ingress-nginx takes it for all origins.
     fn read_origins(&mut self, value: &str) -> Result<(), Fault> {
         let entries: Vec<&str> = value.split(',').map(str::trim).filter(|entry| !entry.is_empty()).collect();
         if entries.contains(&"*") {
@@ -53,12 +53,9 @@ impl CorsAnnotations {
             return Ok(());
         }
         let read = entries.iter().map(|entry| origin(entry).ok_or(*entry));
-        let (good, bad): (Vec<_>, Vec<_>) = read.partition(Result::is_ok);
-        self.origins = Some(good.into_iter().filter_map(Result::ok).collect());
-        match bad.into_iter().find_map(Result::err) {
-            Some(entry) => Err(Fault::Origin(entry.to_owned())),
-            None => Ok(()),
-        }
+        let read: Result<Vec<_>, _> = read.collect();
+        self.origins = Some(read.as_ref().cloned().unwrap_or_default());
+        read.map(drop).map_err(|entry| Fault::Origin(entry.to_owned()))
     }
 
     /// Makes the policy out of what was read.

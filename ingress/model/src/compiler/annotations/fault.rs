@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     Range(String),
     /// An origin that can't be read.
     Origin(String),
+    /// No time to answer in.
+    Hasty,
     /// A variable that is none.
     Variable(String),
     /// The older spelling of an annotation whose newer one is there.
@@ -59,7 +61,7 @@ impl Fault {
                 "{entry:?} is neither a network nor an address, so the routes of this Ingress answer 503"
             ))
             .remedy("write networks or addresses separated by commas, such as 10.0.0.0/8,2001:db8::1"),
-            Self::Origin(entry) => invalid(format!("{entry:?} is no origin, so no page of it is allowed"))
+            Self::Origin(entry) => invalid(format!("{entry:?} is no origin, so no page of another origin is allowed"))
                 .remedy("write scheme and host, such as https://app.example.com or https://*.example.com")
                 .warning(),
             Self::Variable(name) => {
@@ -67,6 +69,9 @@ impl Fault {
                     .remedy("use one of the variables in docs/migrate-ingress-nginx.md")
                     .warning()
             }
+            Self::Hasty => invalid("no backend answers in no time, so every request is answered with 504".into())
+                .remedy("give the seconds that a backend may be silent")
+                .warning(),
             Self::Overridden => {
                 invalid(format!("{PREFIX}{ALLOW} is set too and holds, so this older spelling has no effect"))
                     .remedy("remove it")

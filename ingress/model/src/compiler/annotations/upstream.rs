@@ -20,6 +20,7 @@ const MOST_TRIES: u32 = 32;
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(super) struct UpstreamAnnotations {
     connect_timeout: Option<Duration>,
+    follows_scheme: bool,
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
     tries: Option<u32>,
@@ -42,11 +43,23 @@ impl UpstreamAnnotations {
         let this = &mut all.upstream;
         match name {
             "proxy-connect-timeout" => this.connect_timeout = Some(seconds(value)?),
+            "proxy-read-timeout" if value == "0" => {
+                this.read_timeout = Some(Duration::ZERO);
+                return Err(Fault::Hasty);
+            }
             "proxy-read-timeout" => this.read_timeout = Some(seconds(value)?),
             "proxy-send-timeout" => this.write_timeout = Some(seconds(value)?),
             "proxy-body-size" => this.max_body = Some(body_size(value)?),
             "proxy-next-upstream-tries" => this.tries = Some(tries(value)?),
-            "backend-protocol" => this.protocol = Some(protocol(value)?),
+            "backend-protocol" if value.eq_ignore_ascii_case("FCGI") => {
+                let why = "FastCGI is not spoken with backends";
+                all.refused.get_or_insert_with(|| why.into());
+                return Err(Fault::Refused(why));
+            }
+            "backend-protocol" => {
+                this.protocol = Some(protocol(value)?);
+                this.follows_scheme = value.eq_ignore_ascii_case("AUTO_HTTP");
+            }
             "service-upstream" => this.via_service = Some(boolean(value)?),
             "upstream-vhost" => this.host = Some(Arc::new(host(value)?)),
             "connection-proxy-header" => match value {
@@ -93,6 +106,7 @@ impl UpstreamAnnotations {
         policy.max_body = self.max_body.or(options.max_body).map_or(policy.max_body, |limit| limit.0);
         policy.upstream_host.clone_from(&self.host);
         policy.connection = self.connection;
+        policy.follows_scheme = self.follows_scheme;
         let mut retry = self.retry.as_ref().or(options.retry.as_ref()).cloned().unwrap_or_default();
         retry.within = self.retry_within.or(options.retry_within).filter(|within| !within.is_zero());
         retry.any_method |= options.any_method;
@@ -141,10 +155,10 @@ pub(crate) fn retry(value: &str) -> Result<Retry, Fault> {
 
 fn protocol(value: &str) -> Result<Protocol, Fault> {
     match value.to_ascii_uppercase().as_str() {
-        "HTTP" => Ok(Protocol::Http),
+        "HTTP" | "AUTO_HTTP" => Ok(Protocol::Http),
         "HTTPS" | "GRPCS" => Ok(Protocol::Https),
         "GRPC" => Ok(Protocol::H2c),
-        _ => Err(Fault::Value("use HTTP, HTTPS, GRPC or GRPCS")),
+        _ => Err(Fault::Value("use HTTP, HTTPS, AUTO_HTTP, GRPC or GRPCS")),
     }
 }
 

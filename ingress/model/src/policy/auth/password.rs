@@ -121,5 +121,26 @@ mod tests {
         let hash = "$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5";
         assert!(verify(b"Hello world!", hash));
         assert!(!verify(b"Hello world", hash));
+        for hash in [
+            "$5$saltsalt$/CnP1OkUPI/YYxBjMGRYh.bV5VNRz1I7OKD4GRMrHm4",
+            "$5$rounds=1000$saltsalt$E/1PTzDW0vrhy5u6wSo6juN02QkGZJ2OlEUkz440PtA",
+            "$6$saltsalt$13ZWs86TCGWlKvPnoiZ5uGRk0I6FWQWsoBjy.0NUb9IUt/pnMWcsVBWPeXm2zbrm1/3NvnFsJFn2dIliX8SAJ/",
+            "$6$rounds=2000$saltsalt$RMonHsgQG.XgXv9.6D5vM5BHyZf3E94PCGLH1CYUxudZ5QCDpf3hkzA.Thnrtir47xsZhPQig4FQpoLHvOB3S1",
+            "$6$s$Nt57Tjg5PQWhkdPUV5nm24uSDTqmo4.atLxbp5beRiXC5NKU5ztrgZK/DloxURQtvGNPKwXjgQuDNU5T2.SQ51",
+            "$2y$05$abcdefghijklmnopqrstuuUq7qXkDOZJ5Q8HA9wCOH0FErWp6q0b6",
+            "$2a$05$abcdefghijklmnopqrstuuUq7qXkDOZJ5Q8HA9wCOH0FErWp6q0b6",
+            "$apr1$saltsalt$HZb7DO9JU4769Nu3n58bv.",
+        ] {
+            assert!(verify(b"bar", hash), "{hash}");
+            assert!(!verify(b"bax", hash), "{hash}");
+        }
+    }
+
+    #[test]
+    fn hashes_that_no_well_kept_library_makes_are_nobodys() {
+        // DES, which is guessed in hours, and yescrypt, which the nginx of ingress-nginx doesn't know either.
+        for hash in ["ab9VHpu2/1Qrs", "$y$j9T$abcdefgh$1W2WY192abh5wYKhXx7toKskCFn4dwB2ODxyXl8AiLA"] {
+            assert!(!is_known(hash) && !verify(b"bar", hash), "{hash}");
+        }
     }
 }
