@@ -1,6 +1,7 @@
 //! The command line. Names and defaults are a contract: they are added to, never renamed.
 
 mod ca;
+mod inherited;
 mod looks;
 mod model;
 mod serve;

@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use landfall_ingress::cli::{Cli, Command};
 use landfall_ingress::{ca, certs, check, completions, echo, explain, migrate, overview, serve, tail, trial};
 
@@ -10,7 +9,7 @@ use landfall_ingress::{ca, certs, check, completions, echo, explain, migrate, ov
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let outcome = match Cli::read().command {
         Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),

@@ -81,6 +81,7 @@ networkPolicy.enabled: networkPolicy.enabled
 - enableTopologyAwareRouting
 - healthCheckHost
 - healthCheckPath
+- image
 - ingressClassByName
 - labels
 - lifecycle
@@ -88,8 +89,13 @@ networkPolicy.enabled: networkPolicy.enabled
 - metrics.port
 - metrics.portName
 - metrics.service
+- metrics.serviceMonitor.labelLimit
+- metrics.serviceMonitor.labelNameLengthLimit
+- metrics.serviceMonitor.labelValueLengthLimit
 - metrics.serviceMonitor.namespaceSelector
+- metrics.serviceMonitor.sampleLimit
 - metrics.serviceMonitor.targetLabels
+- metrics.serviceMonitor.targetLimit
 - name
 - progressDeadlineSeconds
 - readinessProbe
@@ -108,12 +114,8 @@ networkPolicy.enabled: networkPolicy.enabled
 
 {{/* What to do about what is refused, by the beginning of its path. */}}
 {{- define "landfall.compat.hints" -}}
-image: it names another program; see ingress.image
-extraArgs: put flags of landfall-ingress into ingress.extraArgs; see docs/ingress.md
-autoscaling: set ingress.replicas, or create a HorizontalPodAutoscaler of your own
+extraArgs: Landfall has no such flag; docs/migrate-ingress-nginx.md says what to do instead
 keda: set ingress.replicas, or create a ScaledObject of your own
-minAvailable: use ingress.podDisruptionBudget.maxUnavailable
-maxUnavailable: use ingress.podDisruptionBudget.maxUnavailable
 service.internal: create a second Service of type LoadBalancer with an address of another pool
 opentelemetry: tracing is not supported
 metrics.prometheusRule.rules: create a PrometheusRule of your own
@@ -124,11 +126,53 @@ extraModules: there are no modules
 extraVolumes: not supported
 extraVolumeMounts: not supported
 scope.namespaceSelector: list the namespaces in ingress.watchNamespaces
-defaultBackend: set ingress.defaultBackend to NAMESPACE/NAME of the Service
 dhParam: only TLS 1.2 and 1.3 with elliptic curves are supported
 speaker: this is a value of MetalLB's chart; see docs/migrate-metallb.md and lbAnnouncer.speaker
 logLevel: this is a value of MetalLB's chart; see docs/migrate-metallb.md and lbAnnouncer.log.filter
 webhookMode: this is a value of MetalLB's chart; Landfall has no webhook
+{{- end -}}
+
+{{/* Flags of ingress-nginx that the program takes as they are: it translates them, or says that they have no effect. */}}
+{{- define "landfall.compat.flags" -}}
+- alsologtostderr
+- deep-inspect
+- disable-catch-all
+- disable-full-test
+- disable-leader-election
+- disable-svc-external-name
+- disable-sync-events
+- dynamic-configuration-retries
+- election-ttl
+- enable-annotation-validation
+- enable-ssl-passthrough
+- exclude-socket-metrics
+- force-namespace-isolation
+- health-check-path
+- health-check-timeout
+- ingress-class-by-name
+- log_dir
+- log_file
+- logtostderr
+- metrics-per-host
+- monitor-max-batch-size
+- post-shutdown-grace-period
+- profiling
+- sort-backends
+- stderrthreshold
+- status-update-interval
+- sync-period
+- sync-rate-limit
+- update-status-on-shutdown
+- v
+- vmodule
+{{- end -}}
+
+{{/* Groups that mean nothing while they are switched off. */}}
+{{- define "landfall.compat.groups" -}}
+- autoscaling
+- keda
+- opentelemetry
+- service.internal
 {{- end -}}
 
 {{/* Takes the value at .path out of .from, a map that loses it: JSON {"v": VALUE}, or nothing. */}}
@@ -213,6 +257,20 @@ HostPort
 {{- $_ := unset .old "config" -}}
 {{- end -}}
 
+{{/* How many pods there are, and how many may be away. */}}
+{{- define "landfall.compat.scaling" -}}
+{{- $scaling := include "landfall.take" (dict "from" .old "path" "autoscaling") -}}
+{{- if $scaling -}}
+{{- include "landfall.put" (dict "into" .new "path" "ingress.autoscaling" "value" (get (fromJson $scaling) "v")) -}}
+{{- end -}}
+{{- /* Of a number of pods that have to stay it is enough to know that they are fewer than there are. */ -}}
+{{- $_ := include "landfall.take" (dict "from" .old "path" "minAvailable") -}}
+{{- $most := include "landfall.take" (dict "from" .old "path" "maxUnavailable") -}}
+{{- if $most -}}
+{{- include "landfall.put" (dict "into" .new "path" "ingress.podDisruptionBudget.maxUnavailable" "value" (get (fromJson $most) "v")) -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The values of this chart, with those of ingress-nginx's chart moved in, as JSON. */}}
 {{- define "landfall.values" -}}
 {{- $new := deepCopy .Values -}}
@@ -260,6 +318,12 @@ HostPort
 {{- with include "landfall.take" (dict "from" $old "path" "extraArgs.watch-namespace") -}}
 {{- include "landfall.put" (dict "into" $new "path" "ingress.watchNamespaces" "value" (list (get (fromJson .) "v"))) -}}
 {{- end -}}
+{{- $_ := include "landfall.take" (dict "from" $old "path" "extraArgs.shutdown-grace-period") -}}
+{{- with include "landfall.take" (dict "from" $old "path" "extraArgs.update-status") -}}
+{{- if eq (get (fromJson .) "v" | toString) "false" -}}
+{{- include "landfall.put" (dict "into" $new "path" "ingress.publish.enabled" "value" false) -}}
+{{- end -}}
+{{- end -}}
 {{- $scope := include "landfall.take" (dict "from" $old "path" "scope.namespace") -}}
 {{- with include "landfall.take" (dict "from" $old "path" "scope.enabled") -}}
 {{- if get (fromJson .) "v" -}}
@@ -268,6 +332,16 @@ HostPort
 {{- include "landfall.put" (dict "into" $new "path" "ingress.watchNamespaces" "value" (list $namespace)) -}}
 {{- end -}}
 {{- end -}}
+{{- range include "landfall.compat.groups" . | fromYamlArray -}}
+{{- $group := include "landfall.take" (dict "from" $old "path" .) -}}
+{{- if $group -}}
+{{- $value := get (fromJson $group) "v" -}}
+{{- if and (kindIs "map" $value) (get $value "enabled") -}}
+{{- include "landfall.put" (dict "into" $old "path" . "value" $value) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- include "landfall.compat.scaling" (dict "old" $old "new" $new) -}}
 {{- range $from, $to := include "landfall.compat.moved" . | fromYaml -}}
 {{- with include "landfall.take" (dict "from" $old "path" $from) -}}
 {{- $value := get (fromJson .) "v" -}}
@@ -276,11 +350,21 @@ HostPort
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- $args := $new.ingress.extraArgs -}}
+{{- $flags := include "landfall.compat.flags" . | fromYamlArray -}}
+{{- range $name, $value := dig "extraArgs" dict $old -}}
+{{- if has $name $flags -}}
+{{- $text := include "landfall.text" $value -}}
+{{- $args = append $args (ternary (printf "--%s" $name) (printf "--%s=%s" $name $text) (eq $text "")) -}}
+{{- $_ := unset $old.extraArgs $name -}}
+{{- end -}}
+{{- end -}}
+{{- include "landfall.put" (dict "into" $new "path" "ingress.extraArgs" "value" $args) -}}
 {{- range include "landfall.compat.dropped" . | fromYamlArray -}}
 {{- $_ := include "landfall.take" (dict "from" $old "path" .) -}}
 {{- end -}}
 {{- end -}}
-{{- $others := pick .Values "defaultBackend" "dhParam" "speaker" -}}
+{{- $others := pick .Values "dhParam" "speaker" -}}
 {{- $left := include "landfall.leaves" (dict "map" $old "prefix" "controller.") -}}
 {{- range splitList "\n" (printf "%s\n%s" $left (include "landfall.leaves" (dict "map" $others "prefix" ""))) -}}
 {{- if . -}}
@@ -291,6 +375,10 @@ HostPort
 {{- end -}}
 {{- $refused = append $refused (printf "%s: %s" . $hint) -}}
 {{- end -}}
+{{- end -}}
+{{- if and (dig "enabled" false (.Values.defaultBackend | default dict)) (not $new.ingress.defaultBackend) -}}
+{{- $service := printf "%s/%s-default-backend" .Release.Namespace (include "landfall.fullname" .) -}}
+{{- include "landfall.put" (dict "into" $new "path" "ingress.defaultBackend" "value" $service) -}}
 {{- end -}}
 {{- if $refused -}}
 {{- $refused = uniq $refused -}}

@@ -156,7 +156,7 @@ livenessProbe:
 {{- with (index . 0).Values.imagePullSecrets }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ if kindIs "map" . }}{{ .name }}{{ else }}{{ . }}{{ end }}
   {{- end }}
 {{- end }}
 {{- with $v.priorityClassName }}

@@ -36,6 +36,7 @@ use crate::settings::{Origin, Settings};
 pub use comparison::{Comparison, Difference, Seen, differences};
 pub use controller::Flag;
 pub use findings::{Finding, Verdict};
+pub use flags::inherited;
 pub use html::Html;
 pub use probes::{Method, Probe, Scheme, probes};
 pub use report::{

@@ -108,9 +108,9 @@ const KNOWN: &[(&str, Support)] = &[
     ("stream-port", PORT),
     ("sync-period", Needless("changes are watched")),
     ("sync-rate-limit", Needless("every change takes effect at once")),
-    ("tcp-services-configmap", Missing("TCP ports are not served", STREAM)),
+    ("tcp-services-configmap", Served("--tcp-services-configmap")),
     ("time-buckets", BUCKETS),
-    ("udp-services-configmap", Missing("UDP ports are not served", STREAM)),
+    ("udp-services-configmap", Served("--udp-services-configmap")),
     ("update-status", Served("--no-status")),
     ("update-status-on-shutdown", Needless("addresses stay where another replica serves")),
     ("v", KLOG),
@@ -126,8 +126,13 @@ const KNOWN: &[(&str, Support)] = &[
     ),
 ];
 
-const STREAM: &str =
-    "create a Service of type LoadBalancer for each port; metallb.io/allow-shared-ip lets them share an address";
+/// What becomes of a flag of ingress-nginx, and the flags of Landfall for it; `None` where it has none of this name.
+pub fn inherited(flag: &Flag) -> Option<(Setting, Vec<String>)> {
+    let setting = judge(flag);
+    let ours = translate(std::slice::from_ref(flag));
+    let words = ours.iter().flat_map(|line| line.split(' ')).map(str::to_owned).collect();
+    (setting.effect != Effect::Unknown).then_some((setting, words))
+}
 
 /// What becomes of a flag.
 pub(super) fn judge(flag: &Flag) -> Setting {
@@ -163,6 +168,8 @@ pub(super) fn translate(flags: &[Flag]) -> Vec<String> {
             | "default-ssl-certificate"
             | "publish-service"
             | "publish-status-address"
+            | "tcp-services-configmap"
+            | "udp-services-configmap"
             | "watch-namespace"
                 if !value.is_empty() =>
             {
@@ -176,6 +183,7 @@ pub(super) fn translate(flags: &[Flag]) -> Vec<String> {
             {
                 format!("--{name}")
             }
+            "election-id" if !value.is_empty() => format!("--lease {value}"),
             "http-port" => format!("--http [::]:{value}"),
             "https-port" => format!("--https [::]:{value}"),
             "healthz-port" => format!("--admin [::]:{value}"),
@@ -201,9 +209,9 @@ mod tests {
     #[test]
     fn what_is_not_there_says_what_to_do_instead() {
         let flag = |name: &str, value: &str| judge(&Flag { name: name.into(), value: value.into() });
-        let tcp = flag("tcp-services-configmap", "ingress-nginx/tcp");
-        assert_eq!(tcp.effect, Effect::Differs);
-        assert!(tcp.remedy.contains("LoadBalancer"));
+        let selector = flag("watch-namespace-selector", "team=a");
+        assert_eq!(selector.effect, Effect::Differs);
+        assert!(selector.remedy.contains("--watch-namespace"));
         assert_eq!(flag("enable-ssl-chain-completion", "false").effect, Effect::Needless);
         assert_eq!(flag("annotations-prefix", "nginx.ingress.kubernetes.io").effect, Effect::Needless);
         assert_eq!(flag("annotations-prefix", "other.example").effect, Effect::Differs);
