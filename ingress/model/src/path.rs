@@ -30,9 +30,6 @@ pub enum BadPath {
     /// A segment such as `..%2f` that would become a dot segment once a backend decodes it.
     #[error("an escaped slash or backslash hides a dot segment")]
     HiddenDotSegment,
-    /// More dot segments than there are segments to leave.
-    #[error("the path leads above the root")]
-    AboveRoot,
 }
 
 impl CanonicalPath {
@@ -51,7 +48,7 @@ impl CanonicalPath {
                 "." if last => path.push('/'),
                 "." => {}
                 ".." => {
-                    path.truncate(path.rfind('/').ok_or(BadPath::AboveRoot)?);
+                    path.truncate(path.rfind('/').unwrap_or(0));
                     if last {
                         path.push('/');
                     }
@@ -63,6 +60,22 @@ impl CanonicalPath {
             }
         }
         Ok(Self(path.into()))
+    }
+
+    /// Whether a path leads above the root on its way, where nothing is. RFC 3986 stays at the root then, which
+    /// [`CanonicalPath::parse`] does; nginx refuses it, for which slashes in a row are one.
+    pub fn leaves_root(raw: &str) -> bool {
+        let mut depth = 0_usize;
+        for segment in raw.split('/') {
+            let segment = segment.replace("%2e", ".").replace("%2E", ".");
+            match segment.as_str() {
+                "" | "." => {}
+                ".." if depth == 0 => return true,
+                ".." => depth -= 1,
+                _ => depth += 1,
+            }
+        }
+        false
     }
 
     /// The path itself.
@@ -158,6 +171,7 @@ mod tests {
             ("/a/../b/%2e%2e//", "//"),
             ("/a/./b/.", "/a/b/"),
             ("/a/b/..", "/a/"),
+            ("/../../a", "/a"),
             ("/%7Euser", "/~user"),
             ("/%61dmin", "/admin"),
             ("/a%2fb", "/a%2Fb"),
@@ -193,12 +207,24 @@ mod tests {
             ("/a/..%5cb", BadPath::HiddenDotSegment),
             ("/a/b%2f..", BadPath::HiddenDotSegment),
             ("/a/x%2f.%2fy", BadPath::HiddenDotSegment),
-            ("/..", BadPath::AboveRoot),
-            ("/../../a", BadPath::AboveRoot),
-            ("/a/%2e%2e/../b", BadPath::AboveRoot),
         ];
         for (raw, error) in cases {
             assert_eq!(CanonicalPath::parse(raw), Err(error), "{raw}");
+        }
+    }
+
+    #[test]
+    fn what_leads_above_the_root_is_known() {
+        for (raw, leaves) in [
+            ("/..", true),
+            ("/../../a", true),
+            ("/a/%2e%2E/../b", true),
+            ("/a//../../b", true),
+            ("/a/../b", false),
+            ("/a/b/../..", false),
+            ("/...", false),
+        ] {
+            assert_eq!(CanonicalPath::leaves_root(raw), leaves, "{raw}");
         }
     }
 

@@ -171,6 +171,10 @@ pub fn decide(
         Ok(path) => path,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, &error.to_string()),
     };
+    // Few paths have another form than the canonical one.
+    if path.as_str() != raw_path && CanonicalPath::leaves_root(raw_path) && table.host(host.as_ref()).is_of_nginx() {
+        return refuse(StatusCode::BAD_REQUEST, "the path leads above the root");
+    }
     let facts = forwarding::Facts { head, connection, settings, authority, request_id, nginx: None };
     let request = steps::Request {
         facts,

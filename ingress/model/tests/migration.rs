@@ -309,16 +309,24 @@ fn options_and_flags_are_found_and_judged() {
         "proxy-body-size": "8m", "proxy-buffer-size": "16k", "http-snippet": "x;", "use-htttp2": "true",
         "proxy-read-timeout": "soon",
     });
-    let flags = ["--tcp-services-configmap=nginx/tcp", "--enable-ssl-passthrough", "--watch-namespace", "shop", "-v=2"];
+    let flags = [
+        "--tcp-services-configmap=nginx/tcp",
+        "--enable-ssl-passthrough",
+        "--watch-namespace",
+        "shop",
+        "--report-node-internal-ip-address",
+        "-v=2",
+    ];
     let passthrough = ingress("web", 1, &[("ssl-passthrough", "true")], "a.example", &[("/", "Prefix")]);
     let (report, compiled) = migrated(&[options(&data), passthrough], &flags);
     let summary = &report.summary;
     let tally = (summary.options.served, summary.options.needless, summary.options.differs);
     assert_eq!((tally, summary.options.unknown, summary.options.invalid), ((1, 1, 1), 1, 1));
-    assert_eq!((summary.flags.served, summary.flags.differs, summary.flags.needless), (3, 1, 1));
+    assert_eq!((summary.flags.served, summary.flags.differs, summary.flags.needless), (4, 1, 1));
     assert_eq!(report.controller.workload.as_deref(), Some("Deployment nginx/controller"));
     let start = report.controller.start_with.join(" ");
-    assert_eq!(start, "--config-map nginx/options --enable-ssl-passthrough --watch-namespace shop");
+    let rest = "--enable-ssl-passthrough --watch-namespace shop";
+    assert_eq!(start, format!("--config-map nginx/options --tcp-services-configmap nginx/tcp {rest}"));
     // The flag is taken over, so what needs it is alike.
     assert_eq!(report.ingresses[0].verdict, Verdict::Alike, "{report}");
     assert!(report.ingresses[0].broken.is_empty(), "{report}");
