@@ -63,17 +63,19 @@ impl SignIn {
 }
 
 async fn listens(at: SocketAddr) -> Result<()> {
-    wait::until(PATIENCE, &format!("{at} listens"), || async { Ok(drop(tokio::net::TcpStream::connect(at).await?)) })
-        .await?;
+    let connects = async || {
+        tokio::net::TcpStream::connect(at).await?;
+        Ok(())
+    };
+    wait::until(PATIENCE, &format!("{at} listens"), connects).await?;
     Ok(())
 }
 
 /// An Ingress of class nginx for [`HOST`].
 fn ingress(name: &str, annotations: &[(&str, &str)], path: &str, service: &str) -> String {
-    let annotations: String = annotations
-        .iter()
-        .map(|(name, value)| format!("\n    nginx.ingress.kubernetes.io/{name}: {value:?}"))
-        .collect();
+    let annotation =
+        |all, (name, value): &(&str, &str)| format!("{all}\n    nginx.ingress.kubernetes.io/{name}: {value:?}");
+    let annotations = annotations.iter().fold(String::new(), annotation);
     format!(
         "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: {name}\n  annotations:\n    a: b{annotations}\n\
          spec:\n  ingressClassName: nginx\n  rules:\n  - host: {HOST}\n    http:\n      paths:\n      - path: {path}\n        \
