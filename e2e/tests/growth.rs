@@ -28,6 +28,8 @@ use serde_json::{Value, json};
 
 const NAMESPACE: &str = "landfall-system";
 const SIZES: [usize; 4] = [50, 5_000, 20_000, 50_000];
+/// How long a program has to give back what starting needed, which is no part of what a change costs.
+const SETTLED: Duration = Duration::from_secs(12);
 /// Changes whose way is timed, and changes whose processor time is measured.
 const TIMED: usize = 100;
 const COUNTED: usize = 500;
@@ -95,8 +97,7 @@ async fn measure(cluster: &Cluster, grown: &Grown, size: usize) -> Result<Cost> 
     let ready = ingress.ready(Duration::from_mins(2)).await?;
     let start = cpu(&ingress)?;
     assert_eq!(ingress.get(&host(size - 1), "/").await?.backend(), "web");
-    // What starting needed is given back by then.
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    tokio::time::sleep(SETTLED).await;
     let memory = resident(ingress.pid())?;
     let alone = grown.timed(&ingress, "alone").await?;
     let before = cpu(&ingress)?;
