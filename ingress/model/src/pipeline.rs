@@ -17,6 +17,7 @@ mod instead;
 mod origin;
 mod page;
 mod redirects;
+mod request;
 mod response;
 mod snippets;
 mod steps;
@@ -176,7 +177,7 @@ pub fn decide(
         return refuse(StatusCode::BAD_REQUEST, "the path leads above the root");
     }
     let facts = forwarding::Facts { head, connection, settings, authority, request_id, nginx: None };
-    let request = steps::Request {
+    let request = request::Request {
         facts,
         live,
         host: host.as_ref(),

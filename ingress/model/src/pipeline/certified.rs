@@ -3,7 +3,8 @@
 use http::StatusCode;
 
 use super::ClientCertificate;
-use super::steps::{Request, Step};
+use super::request::Request;
+use super::steps::Step;
 use crate::authorities::Flaw;
 use crate::policy::{ClientCertificates, Demand};
 use crate::table::{Route, Table};

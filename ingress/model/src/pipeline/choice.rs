@@ -8,7 +8,8 @@ use http::{HeaderValue, StatusCode};
 
 use super::Key;
 use super::ask::{self, Question, parts};
-use super::steps::{NO_RULE, Request, Step};
+use super::request::Request;
+use super::steps::{NO_RULE, Step};
 use crate::backend::{Backend, BackendState, Target};
 use crate::policy::{Canary, HashBy, key_of, name_of};
 use crate::table::{Action, Dialect, Route, Table};

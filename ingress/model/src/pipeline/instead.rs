@@ -11,7 +11,7 @@ use super::fields::{
     X_FORMAT, X_FORWARDED_FOR, X_INGRESS_NAME, X_NAMESPACE, X_ORIGINAL_URI, X_REQUEST_ID, X_SERVICE_NAME,
     X_SERVICE_PORT,
 };
-use super::steps::Request;
+use super::request::Request;
 use crate::backend::Backend;
 use crate::fields::HeaderEdits;
 use crate::table::{Action, Route, Table};

@@ -7,7 +7,8 @@ use http::{HeaderValue, StatusCode};
 
 use super::forwarding;
 use super::page::Answer;
-use super::steps::{Request, Step};
+use super::request::Request;
+use super::steps::Step;
 use crate::host::HostName;
 use crate::policy::{HttpsRedirect, decoded, escaped};
 use crate::table::{Dialect, HostLevels, Route, WwwRedirect};
