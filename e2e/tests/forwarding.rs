@@ -96,6 +96,8 @@ async fn a_backend_gets_these_fields_and_no_other() -> Result<()> {
                 figures::print(&format!("{name}, {scheme}://{host}{path}, as the backend sees it:\n{said}"));
                 ensure!(said.starts_with(&format!("web GET {path} HTTP/1.1\n")), "{name}: {said}");
                 let (lines, id) = fields(&said)?;
+                // ingress-nginx names the port of its own listener, whatever the client has written.
+                let port = if path == NGINX { default } else { port };
                 assert_eq!(lines, expected(&host, scheme, port, path), "{name}: {host}{path}");
                 ensure!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{name}: {id}");
             }

@@ -83,14 +83,7 @@ impl Compiler {
     fn choose(&mut self, name: &HostPattern, effects: &mut Effects) -> Chosen {
         let mut winner: Option<(&Age, &Arc<Certificate>)> = None;
         let mut problems = Vec::new();
-        let mut is_shadowed = false;
-        for (age, claim, certificate) in self.claims(name) {
-            let Some(certificate) = certificate else {
-                // In ingress-nginx the oldest one decides, even with a Secret that is not there.
-                let decides = || self.linked.get(&age.key).is_some_and(|it| it.dialect == Dialect::IngressNginx);
-                is_shadowed |= winner.is_none() && self.is_entitled(age, name) && decides();
-                continue;
-            };
+        for (age, claim, certificate) in self.usable_claims(name) {
             if !self.is_entitled(age, name) {
                 let ruling = self.owner(name).or_else(|| self.ruling(name)?.first());
                 problems.extend(ruling.map(|ruling| not_entitled(&age.key, claim, &ruling.key)));
@@ -105,7 +98,6 @@ impl Compiler {
             }
         }
         let chosen = match winner {
-            Some(_) | None if is_shadowed && matches!(name, HostPattern::Exact(_)) => Chosen::Closed,
             Some((_, certificate)) => Chosen::Certificate(certificate.clone()),
             None => self.choose_by_wildcard(name, &mut problems),
         };
@@ -138,16 +130,11 @@ impl Compiler {
 
     /// Claims to a name that have a certificate, the oldest Ingress first.
     fn usable_claims(&self, name: &HostPattern) -> impl Iterator<Item = (&Age, &Claim, &Arc<Certificate>)> {
-        self.claims(name).filter_map(|(age, claim, certificate)| Some((age, claim, certificate?)))
-    }
-
-    /// Claims to a name, the oldest Ingress first.
-    fn claims(&self, name: &HostPattern) -> impl Iterator<Item = (&Age, &Claim, Option<&Arc<Certificate>>)> {
         let claims = self.names.get(name).into_iter().flatten().flat_map(move |age| {
             let claims = self.linked.get(&age.key).map(|linked| linked.claims_to(name)).unwrap_or_default();
             claims.iter().map(move |claim| (age, claim))
         });
-        claims.map(|(age, claim)| (age, claim, claim.certificate.as_ref()))
+        claims.filter_map(|(age, claim)| Some((age, claim, claim.certificate.as_ref()?)))
     }
 }
 
