@@ -14,6 +14,15 @@ fail() {
   exit 1
 }
 
+# Has apt look for new packages, once.
+refresh_packages() {
+  if [[ -n ${apt_is_fresh:-} ]]; then return; fi
+  local as_root=()
+  if [[ $(id -u) != 0 ]]; then as_root=(sudo); fi
+  "${as_root[@]}" apt-get update -q >&2
+  apt_is_fresh=yes
+}
+
 # package PROGRAM DEBIAN-PACKAGE...: installs the packages unless the program is there.
 package() {
   local program=$1
@@ -25,10 +34,7 @@ package() {
     command -v sudo >/dev/null || fail "$program is missing; as root: apt-get install $*"
     as_root=(sudo)
   fi
-  if [[ -z ${apt_is_fresh:-} ]]; then
-    "${as_root[@]}" apt-get update -q >&2
-    apt_is_fresh=yes
-  fi
+  refresh_packages
   say "install $*"
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@" >&2
 }

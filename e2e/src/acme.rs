@@ -17,7 +17,7 @@ use crate::tls::Trust;
 use crate::{tools, wait};
 
 /// The version that is tested with; hack/deps builds it.
-const VERSION: &str = "2.10.3";
+pub const VERSION: &str = "2.10.3";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The ACME server; dropping it kills both processes.
@@ -36,6 +36,8 @@ pub struct Pebble {
     names: Option<Child>,
     /// Whether names are asked of somebody else's server.
     has_other_names: bool,
+    /// What stands in front of it.
+    front: Option<u16>,
 }
 
 impl Pebble {
@@ -78,6 +80,7 @@ impl Pebble {
             acme: None,
             names: None,
             has_other_names: false,
+            front: None,
         })
     }
 
@@ -92,6 +95,13 @@ impl Pebble {
     #[must_use]
     pub fn names_at(mut self, port: u16) -> Self {
         (self.dns, self.has_other_names) = (port, true);
+        self
+    }
+
+    /// Is asked by way of this port from now on.
+    #[must_use]
+    pub fn behind(mut self, front: u16) -> Self {
+        self.front = Some(front);
         self
     }
 
@@ -116,7 +126,7 @@ impl Pebble {
 
     /// The URL of the directory.
     pub fn directory(&self) -> String {
-        format!("https://127.0.0.1:{}/dir", self.port)
+        format!("https://127.0.0.1:{}/dir", self.front.unwrap_or(self.port))
     }
 
     /// The certificate that the directory's own TLS is verified by.
@@ -147,7 +157,7 @@ impl Pebble {
         command.arg("-config").arg(path).args(["-dnsserver", &format!("127.0.0.1:{}", self.dns)]);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.acme = Some(self.spawn(command)?);
-        wait::until(PATIENCE, "the ACME server", || async { self.root() }).await?;
+        wait::until(PATIENCE, "the ACME server", || async { self.root(0) }).await?;
         Ok(())
     }
 
@@ -172,11 +182,40 @@ impl Pebble {
         tools::run(Command::new("curl").args(["-fsSk", "-d", &body, &url])).map(drop)
     }
 
+    /// Gives every name that has no address of its own the address 127.0.0.1.
+    pub fn lead_all_here(&self) -> Result<()> {
+        self.post_names("set-default-ipv4", &json!({"ip": "127.0.0.1"}))
+    }
+
     /// Trust in the authority that it issues by, which is another one after each start.
     pub fn trust(&self) -> Result<Trust> {
-        let path = self.folder.path().join("root.pem");
-        std::fs::write(&path, self.root()?)?;
+        self.trust_in(0)
+    }
+
+    /// The same for one of the alternate roots, which are counted from 1.
+    pub fn trust_in(&self, root: usize) -> Result<Trust> {
+        let path = self.folder.path().join(format!("root{root}.pem"));
+        std::fs::write(&path, self.root(root)?)?;
         Trust::from_file(&path)
+    }
+
+    /// How many orders were under way at one time, at most: each is from when it was taken to its certificate.
+    pub fn most_at_once(&self) -> usize {
+        let (mut now, mut most) = (0_usize, 0);
+        for line in self.log().lines() {
+            if line.contains("Added order") {
+                now += 1;
+            } else if line.contains("Issued certificate serial") {
+                now = now.saturating_sub(1);
+            }
+            most = most.max(now);
+        }
+        most
+    }
+
+    /// How often it was asked for something, such as `POST /order-plz`.
+    pub fn asked(&self, what: &str) -> usize {
+        self.log().lines().filter(|line| line.contains(what) && line.contains("calling handler()")).count()
     }
 
     /// How many orders it was asked for.
@@ -189,8 +228,10 @@ impl Pebble {
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
-    fn root(&self) -> Result<String> {
-        tools::run(Command::new("curl").args(["-fsSk", &format!("https://127.0.0.1:{}/roots/0", self.management)]))
+    /// One of the roots, in PEM.
+    pub fn root(&self, number: usize) -> Result<String> {
+        let url = format!("https://127.0.0.1:{}/roots/{number}", self.management);
+        tools::run(Command::new("curl").args(["-fsSk", &url]))
     }
 
     /// Tells the DNS server what to answer.
@@ -229,6 +270,7 @@ pub struct Router {
     /// Where it listens.
     pub port: u16,
     targets: Arc<Mutex<Vec<SocketAddr>>>,
+    taken: Arc<AtomicUsize>,
 }
 
 impl Router {
@@ -237,7 +279,8 @@ impl Router {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let port = listener.local_addr()?.port();
         let targets = Arc::<Mutex<Vec<SocketAddr>>>::default();
-        let (known, turn) = (targets.clone(), AtomicUsize::new(0));
+        let taken = Arc::new(AtomicUsize::new(0));
+        let (known, turn) = (targets.clone(), taken.clone());
         tokio::spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
                 let all = known.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -252,7 +295,12 @@ impl Router {
                 });
             }
         });
-        Ok(Self { port, targets })
+        Ok(Self { port, targets, taken })
+    }
+
+    /// How many connections came so far, wherever they were led.
+    pub fn connections(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// Leads to these replicas from now on.

@@ -78,6 +78,22 @@ impl NameServer {
         self.folder.path().join(name)
     }
 
+    /// One of the programs that hack/deps has unpacked, with their libraries.
+    fn program(name: &str) -> Result<Command> {
+        let tools = tools::cache()?.join("tools");
+        let folders = std::fs::read_dir(&tools).into_iter().flatten().flatten().map(|entry| entry.path());
+        let is_whole = |folder: &PathBuf| {
+            let name = folder.file_name().map(std::ffi::OsStr::to_string_lossy).unwrap_or_default();
+            name.starts_with("names-") && folder.extension().is_none_or(|extension| extension != "new")
+        };
+        let newest = folders.filter(is_whole).max();
+        let folder = newest.with_context(|| format!("{} has no {name}: `make deps` fetches it", tools.display()))?;
+        let libraries = std::fs::read_dir(folder.join("usr/lib"))?.flatten().map(|entry| entry.path());
+        let mut command = Command::new(folder.join("usr/sbin").join(name));
+        command.env("LD_LIBRARY_PATH", std::env::join_paths(libraries)?);
+        Ok(command)
+    }
+
     fn bind(&mut self) -> Result<()> {
         let keys = ["landfall", "stranger"]
             .map(|name| format!("key \"{name}\" {{ algorithm hmac-sha256; secret \"{KEY}\"; }};"))
@@ -115,9 +131,9 @@ impl NameServer {
         );
         let path = folder.join("named.conf");
         std::fs::write(&path, text)?;
-        let mut command = Command::new("/usr/sbin/named");
+        let mut command = Self::program("named")?;
         command.arg("-g").arg("-c").arg(path).args(["-n", "1"]);
-        self.spawn(command, "named; `make deps` installs bind9")
+        self.spawn(command, "named")
     }
 
     fn knot(&mut self) -> Result<()> {
@@ -138,9 +154,9 @@ impl NameServer {
     fn knotd(&mut self, folder: &Path, text: String) -> Result<()> {
         let path = folder.join("knot.conf");
         std::fs::write(&path, text)?;
-        let mut command = Command::new("/usr/sbin/knotd");
+        let mut command = Self::program("knotd")?;
         command.arg("-c").arg(path);
-        self.spawn(command, "knotd; `make deps` installs knot")
+        self.spawn(command, "knotd")
     }
 
     fn spawn(&mut self, mut command: Command, what: &'static str) -> Result<()> {

@@ -51,7 +51,8 @@ fn text(list: &[Value]) -> String {
     for one in list {
         let (namespace, secret) = (word(&one["namespace"]), word(&one["secret"]));
         let _ = write!(text, "{namespace}/{secret}: {}, issuer {}", word(&one["state"]), word(&one["issuer"]));
-        let _ = writeln!(text, ", expires {}, renews {}", when(&one["expires"]), when(&one["renewsAt"]));
+        let revoked = if one["isRevoked"] == true { ", revoked" } else { "" };
+        let _ = writeln!(text, "{revoked}, expires {}, renews {}", when(&one["expires"]), when(&one["renewsAt"]));
         for (label, value) in [("waiting for", &one["waitingFor"]), ("last error", &one["lastError"])] {
             if let Some(value) = value.as_str() {
                 let _ = writeln!(text, "  {label}: {value}");

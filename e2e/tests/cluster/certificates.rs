@@ -3,9 +3,9 @@
 //! Both are the real programs: cert-manager from its module, and Let's Encrypt's server for tests, which resolves names
 //! by a DNS server of its own and then asks port 80 of the address as Let's Encrypt does.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -15,14 +15,13 @@ use landfall_e2e::tls::Trust;
 use landfall_e2e::{figures, tools, wait};
 use serde_json::{Value, json};
 
+use crate::pebble::{ACME, Pebble};
 use crate::stage::{Stage, play};
 
 const APP: &str = include_str!("echo.yaml");
 const CERT_MANAGER: &str = include_str!("cert-manager.yaml");
 const VERSION: &str = "1.21.2";
 const HOST: &str = "certified.test";
-/// The client, where the ACME server and its DNS server run.
-const ACME: &str = "192.168.77.100";
 /// From the Ingress to the first answer over TLS.
 const ISSUED_WITHIN: Duration = Duration::from_mins(3);
 
@@ -34,7 +33,7 @@ async fn cert_manager_gets_a_certificate() -> Result<()> {
 async fn scenario(stage: &Stage, namespace: &Namespace<'_>) -> Result<()> {
     let testbed = &stage.testbed;
     let folder = tempfile::TempDir::new()?;
-    let server = Server::start(testbed, folder.path(), stage.ingress).await?;
+    let server = Pebble::start(testbed, folder.path(), stage.ingress).await?;
     install_cert_manager(testbed, folder.path())?;
     namespace.apply(APP)?;
     testbed.rolled_out(namespace.name(), "daemonset/echo")?;
@@ -50,9 +49,9 @@ async fn scenario(stage: &Stage, namespace: &Namespace<'_>) -> Result<()> {
     Ok(())
 }
 
-async fn issued(stage: &Stage, namespace: &Namespace<'_>, server: &Server<'_>, folder: &Path) -> Result<()> {
+async fn issued(stage: &Stage, namespace: &Namespace<'_>, server: &Pebble<'_>, folder: &Path) -> Result<()> {
     let testbed = &stage.testbed;
-    namespace.apply(&issuer(&server.authority).to_string())?;
+    namespace.apply(&issuer(&server.authority()?).to_string())?;
     namespace.apply(&ingress().to_string())?;
     // The certificate is one of the server's, so nothing but it is trusted.
     let root = server.root()?;
@@ -136,70 +135,4 @@ fn install_cert_manager(testbed: &Testbed, folder: &Path) -> Result<()> {
     testbed.kubectl(&["create", "namespace", "cert-manager"])?;
     testbed.apply("cert-manager", CERT_MANAGER)?;
     testbed.rolled_out("cert-manager", "deployment/cert-manager")
-}
-
-/// The ACME server and its DNS server, on the client.
-struct Server<'a> {
-    testbed: &'a Testbed,
-    children: Vec<Child>,
-    /// Whose word the server's own TLS is, in Base64, as an Issuer has it.
-    authority: String,
-    log: std::path::PathBuf,
-}
-
-impl<'a> Server<'a> {
-    /// Starts both; every name has the address `ingress`.
-    async fn start(testbed: &'a Testbed, folder: &Path, ingress: IpAddr) -> Result<Self> {
-        let (key, certificate) = (folder.join("acme.key"), folder.join("acme.crt"));
-        let names = format!("subjectAltName=IP:{ACME}");
-        let mut make = Command::new("openssl");
-        make.args(["req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-days", "2"]);
-        make.args(["-subj", "/CN=acme", "-addext", &names, "-keyout"]).arg(&key).arg("-out").arg(&certificate);
-        tools::run(&mut make)?;
-        let encoded = tools::run(Command::new("base64").args(["-w", "0"]).arg(&certificate))?;
-        let settings = folder.join("pebble.json");
-        let written = json!({"pebble": {
-            "listenAddress": format!("{ACME}:14000"), "managementListenAddress": format!("{ACME}:15000"),
-            "certificate": certificate, "privateKey": key, "httpPort": 80, "tlsPort": 443,
-        }});
-        std::fs::write(&settings, written.to_string())?;
-        let log = folder.join("acme.log");
-        let mut server = Self { testbed, children: Vec::new(), authority: encoded, log };
-        let resolver = format!("{ACME}:8053");
-        let none = ["-http01", "", "-https01", "", "-tlsalpn01", "", "-defaultIPv6", ""];
-        let mut dns = testbed.on(Host::Client, "pebble-challtestsrv");
-        server.spawn(dns.args(["-dns01", &resolver, "-defaultIPv4", &ingress.to_string()]).args(none))?;
-        let mut acme = testbed.on(Host::Client, "pebble");
-        acme.arg("-config").arg(&settings).args(["-dnsserver", &resolver]);
-        // It sleeps at random before it asks, and refuses one nonce in twenty; neither is what is tested.
-        server.spawn(acme.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", "0"))?;
-        wait::until(PATIENCE, "the ACME server to listen", || async { server.root() }).await?;
-        Ok(server)
-    }
-
-    fn spawn(&mut self, command: &mut Command) -> Result<()> {
-        let log = std::fs::File::options().create(true).append(true).open(&self.log)?;
-        let spawned = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
-        self.children.push(spawned.context("not runnable; `make deps` installs pebble")?);
-        Ok(())
-    }
-
-    /// The certificate of the authority that it issues by, made anew at each start.
-    fn root(&self) -> Result<String> {
-        let mut command = self.testbed.on(Host::Client, "curl");
-        tools::run(command.args(["-fsSk", &format!("https://{ACME}:15000/roots/0")]))
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-}
-
-impl Drop for Server<'_> {
-    fn drop(&mut self) {
-        for child in &mut self.children {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
 }

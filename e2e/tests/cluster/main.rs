@@ -4,6 +4,7 @@
 //! They need the testbed (`make cluster`) and share it, so they run one after the other (`--test-threads 1`): `make e2e`
 //! does it all.
 
+mod acme;
 mod certificates;
 mod commands;
 mod crowd;
@@ -12,6 +13,7 @@ mod headers;
 mod heartbeats;
 mod lifecycle;
 mod mistakes;
+mod pebble;
 mod power;
 mod services;
 mod slips;

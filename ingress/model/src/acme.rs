@@ -12,6 +12,7 @@ pub mod internal;
 pub mod issuer;
 pub mod plan;
 pub mod records;
+pub mod revocation;
 pub mod schedule;
 pub mod state;
 pub mod trouble;

@@ -138,6 +138,14 @@ reasons! {
     ACME_NOT_STORED = "AcmeNotStored";
     /// The root or the intermediate of a CA of our own can't be used.
     ACME_AUTHORITY_UNUSABLE = "AcmeAuthorityUnusable";
+    /// The CA offers no chain that ends at the authority that the issuer prefers.
+    ACME_CHAIN_NOT_OFFERED = "AcmeChainNotOffered";
+    /// The key of an account could not be changed at its CA.
+    ACME_ACCOUNT_KEY_KEPT = "AcmeAccountKeyKept";
+    /// Not a Problem: the CA did not know an account any more, and another one was opened.
+    ACME_ACCOUNT_REPLACED = "AcmeAccountReplaced";
+    /// Not a Problem: the CA has revoked a certificate, or is about to; another one is ordered.
+    CERTIFICATE_RECALLED = "CertificateRecalled";
     /// Not a Problem: a certificate was ordered.
     CERTIFICATE_ORDERED = "CertificateOrdered";
     /// Not a Problem: a certificate was issued.

@@ -8,6 +8,7 @@ use landfall_ingress_model::acme::challenges::{Board, Challenge, Challenges};
 use landfall_ingress_model::acme::world::World;
 use landfall_model::ObjectKey;
 
+use super::account::Accounts;
 use super::authority::Roots;
 use super::names::Names;
 use super::proofs;
@@ -27,8 +28,7 @@ pub(super) struct Edge {
     pub(super) self_check: SelfCheck,
     /// How long other replicas may take to hear of a challenge.
     pub(super) spread: Duration,
-    /// Held while an account is opened.
-    pub(super) accounts: tokio::sync::Mutex<()>,
+    pub(super) accounts: Accounts,
     /// Held while a CA of our own is opened or changed.
     pub(super) authorities: tokio::sync::Mutex<()>,
     pub(super) roots: Arc<Roots>,
@@ -58,7 +58,7 @@ impl Edge {
             names,
             self_check,
             spread,
-            accounts: tokio::sync::Mutex::default(),
+            accounts: Accounts::default(),
             authorities: tokio::sync::Mutex::default(),
             roots,
             zones: tokio::sync::Mutex::default(),

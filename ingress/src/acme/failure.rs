@@ -22,6 +22,16 @@ fn kind_of(problem: &Problem) -> Kind {
     }
 }
 
+/// Whether the CA may say something else to the same request in a moment.
+pub(super) fn is_passing(problem: &Problem) -> bool {
+    matches!(kind_of(problem), Kind::Unreachable | Kind::RateLimited)
+}
+
+/// Whether the CA does not know the account that has asked.
+pub(super) fn is_unknown_account(error: &Error) -> bool {
+    matches!(error, Error::Api(problem) if problem.r#type.as_deref().is_some_and(|kind| kind.ends_with(":accountDoesNotExist")))
+}
+
 /// What to do about it, for a host or for the order as a whole.
 fn remedy(problem: &Problem, kind: Kind, host: Option<&str>) -> String {
     let name = problem.r#type.as_deref().and_then(|urn| urn.rsplit(':').next()).unwrap_or_default();

@@ -63,6 +63,7 @@ pub(super) struct Https {
     tls: TlsConnector,
     names: Names,
     noted: Arc<Mutex<Noted>>,
+    largest: usize,
 }
 
 impl Https {
@@ -86,7 +87,12 @@ impl Https {
             .map_err(|error| error.to_string())?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Self { tls: TlsConnector::from(Arc::new(config)), names, noted: Arc::default() })
+        Ok(Self { tls: TlsConnector::from(Arc::new(config)), names, noted: Arc::default(), largest: LARGEST })
+    }
+
+    /// Takes longer answers: this many bytes.
+    pub(super) fn taking(self, largest: usize) -> Self {
+        Self { largest, ..self }
     }
 
     /// When the CA wants to be asked again, as it said last.
@@ -129,11 +135,11 @@ impl Https {
             Uri::try_from(uri.path_and_query().map_or("/", |path| path.as_str())).map_err(|error| broken(&error))?;
         let request = Request::from_parts(parts, body);
         if is_plain {
-            return over(stream, request).await.map_err(|error| broken(&error));
+            return over(stream, request, self.largest).await.map_err(|error| broken(&error));
         }
         let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(|error| broken(&error))?;
         let stream = self.tls.connect(name, stream).await.map_err(|error| broken(&error))?;
-        over(stream, request).await.map_err(|error| broken(&error))
+        over(stream, request, self.largest).await.map_err(|error| broken(&error))
     }
 
     async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, HttpsError> {
@@ -166,12 +172,13 @@ impl Https {
 async fn over(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<BodyWrapper<Bytes>>,
+    largest: usize,
 ) -> Result<Response<Bytes>, Box<dyn std::error::Error + Send + Sync>> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // It ends with the sender.
     let connection = tokio::spawn(connection);
     let (parts, body) = sender.send_request(request).await?.into_parts();
-    let body = Limited::new(body, LARGEST).collect().await?.to_bytes();
+    let body = Limited::new(body, largest).collect().await?.to_bytes();
     connection.abort();
     Ok(Response::from_parts(parts, body))
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod keep;
+mod key;
 mod prove;
 
 use std::sync::Arc;
@@ -39,6 +40,8 @@ struct Ended {
     whole: Option<Failure>,
     /// Whether the CA's order is of no use any more.
     is_over: bool,
+    /// Whether the CA does not know the account.
+    has_lost_account: bool,
 }
 
 impl From<Failure> for Ended {
@@ -54,7 +57,7 @@ impl Ended {
         // What could not be asked at all can be asked again.
         let is_over =
             matches!(error, Error::Api(_)) && whole.as_ref().is_none_or(|failure| failure.kind != Kind::Unreachable);
-        Self { hosts, whole, is_over }
+        Self { hosts, whole, is_over, has_lost_account: failure::is_unknown_account(error) }
     }
 }
 
@@ -68,22 +71,21 @@ pub(super) async fn carry_out(edge: Arc<Edge>, order: Order) -> Outcome {
         return authority::carry_out(edge, order).await;
     }
     let name = order.secret.to_string();
-    let mut run = Run { edge: &edge, order: &order, unproven: Vec::new() };
-    let outcome = match timeout(ORDER, run.all()).await {
-        Ok(Ok(issued)) => Outcome { hosts: run.unproven, whole: None, issued, is_over: true },
-        Ok(Err(Ended { mut hosts, whole, is_over })) => {
-            hosts.append(&mut run.unproven);
-            Outcome { hosts, whole, issued: None, is_over }
-        }
+    let mut run = Run { edge: &edge, order: &order, unproven: Vec::new(), lost_account: None };
+    let mut outcome = match timeout(ORDER, run.all()).await {
+        Ok(Ok(issued)) => Outcome { issued, is_over: true, ..Outcome::default() },
+        Ok(Err(Ended { hosts, whole, is_over, .. })) => Outcome { hosts, whole, is_over, ..Outcome::default() },
         Err(_) => {
             let failure = Failure::new(
                 Kind::Unreachable,
                 "the CA has not finished the order in time",
                 "wait; it is gone on with",
             );
-            Outcome { hosts: run.unproven, whole: Some(failure), issued: None, is_over: false }
+            Outcome { whole: Some(failure), ..Outcome::default() }
         }
     };
+    outcome.hosts.append(&mut run.unproven);
+    outcome.lost_account = run.lost_account;
     edge.withdraw(&format!("{name}{PROBE}"));
     dns::clean(&edge, &order.secret).await;
     if outcome.is_over {
@@ -100,6 +102,8 @@ struct Run<'a> {
     order: &'a Order,
     /// Hosts that were left out.
     unproven: Vec<(String, Failure)>,
+    /// An account that the CA did not know any more, once another one was opened.
+    lost_account: Option<String>,
 }
 
 impl Run<'_> {
@@ -113,18 +117,26 @@ impl Run<'_> {
             return Err(Ended::default());
         }
         let issuer = &self.order.issuer;
-        let mut session = Session::open(self.edge, issuer).await?;
-        let began = match self.begin(&session, &hosts).await {
-            Err(error) if is_unknown_account(&error) => {
-                tracing::warn!(issuer = issuer.name, "the CA does not know the account any more");
-                session = Session::replace(self.edge, issuer).await?;
-                self.begin(&session, &hosts).await
+        let session = Session::open(self.edge, issuer).await?;
+        match self.with(&session, &hosts).await {
+            // Its orders have gone with it, so that everything begins once more.
+            Err(Ended { has_lost_account: true, .. }) => {
+                let lost = session.account.id().to_owned();
+                tracing::warn!(issuer = issuer.name, account = lost, "the CA does not know the account any more");
+                let session = session.replace(self.edge, issuer).await?;
+                self.lost_account = Some(lost);
+                self.with(&session, &hosts).await
             }
-            began => began,
-        };
-        let order = began.map_err(|error| Ended::refused(&error, &session, &hosts))?;
-        self.edge.memory().world.reached(&issuer.name);
-        self.complete(&session, order, &hosts).await
+            outcome => outcome,
+        }
+    }
+
+    /// The order as a whole, with one account.
+    async fn with(&self, session: &Session, hosts: &[String]) -> Result<Option<Existing>, Ended> {
+        let began = self.begin(session, hosts).await;
+        let order = began.map_err(|error| Ended::refused(&error, session, hosts))?;
+        self.edge.memory().world.reached(&self.order.issuer.name);
+        self.complete(session, order, hosts).await
     }
 
     /// Goes on with the order that the CA knows, else begins one.
@@ -137,7 +149,7 @@ impl Run<'_> {
                     }
                 }
                 // It has expired, or belongs to an account of before.
-                Err(Error::Api(_)) => {}
+                Err(Error::Api(problem)) if !failure::is_passing(&problem) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -145,7 +157,7 @@ impl Run<'_> {
         let order = match self.new_order(&session.account, &identifiers, true).await {
             // Another order has replaced that certificate, or the CA does not replace any.
             Err(Error::Unsupported(_)) => self.new_order(&session.account, &identifiers, false).await?,
-            Err(Error::Api(problem)) if self.order.replaces.is_some() && is_about_replacing(&problem) => {
+            Err(Error::Api(problem)) if self.order.replaces.is_some() && may_be_about_replacing(&problem) => {
                 self.new_order(&session.account, &identifiers, false).await?
             }
             order => order?,
@@ -187,7 +199,7 @@ impl Run<'_> {
         let stored = self.edge.store.key(&self.order.secret).await.map_err(|error| storing(&error))?;
         let key = match (order.state().status, stored.and_then(|pem| KeyPair::from_pem(&pem).ok())) {
             (OrderStatus::Ready, _) => {
-                let key = authority::key(self.order.issuer.key_type).map_err(|error| storing(&error))?;
+                let key = self.next_key().await?;
                 let kept = self.edge.store.save_key(&self.order.secret, Some(&key.serialize_pem())).await;
                 kept.map_err(|error| storing(&error))?;
                 order
@@ -212,13 +224,21 @@ pub(super) fn identifier(id: &str) -> Option<CertificateIdentifier<'_>> {
     Some(CertificateIdentifier { authority_key_identifier: authority.into(), serial: serial.into() })
 }
 
-fn is_unknown_account(error: &Error) -> bool {
-    matches!(error, Error::Api(problem) if problem.r#type.as_deref().is_some_and(|kind| kind.ends_with(":accountDoesNotExist")))
-}
-
-/// RFC 9773 section 5 has `alreadyReplaced`; others call it malformed or a conflict.
-fn is_about_replacing(problem: &instant_acme::Problem) -> bool {
-    let kind = problem.r#type.as_deref().unwrap_or_default();
-    let says_so = problem.detail.as_deref().is_some_and(|detail| detail.contains("replace"));
-    kind.ends_with(":alreadyReplaced") || problem.status == Some(409) || says_so
+/// Whether an order may have been refused for the certificate that it says it replaces. To say so is a courtesy, so that
+/// the order is made without it unless the CA's words are surely about something else. RFC 9773 section 5 has
+/// `alreadyReplaced`; a CA with another key than it had says malformed, one with another account unauthorized.
+fn may_be_about_replacing(problem: &instant_acme::Problem) -> bool {
+    let name = problem.r#type.as_deref().and_then(|urn| urn.rsplit(':').next()).unwrap_or_default();
+    let is_other = matches!(
+        name,
+        "accountDoesNotExist"
+            | "badNonce"
+            | "caa"
+            | "externalAccountRequired"
+            | "rateLimited"
+            | "rejectedIdentifier"
+            | "unsupportedIdentifier"
+            | "userActionRequired"
+    );
+    !is_other && problem.subproblems.is_empty() && !matches!(problem.status, Some(429 | 503))
 }

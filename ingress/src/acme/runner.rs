@@ -1,5 +1,6 @@
 //! The loop that keeps certificates as they are wanted.
 
+mod accounts;
 mod folder;
 mod renewals;
 
@@ -33,6 +34,7 @@ use crate::named::Named;
 use crate::observe::AcmeMetrics;
 use crate::status::StatusBoard;
 use crate::uids::Uids;
+use accounts::AccountKeys;
 use folder::FolderWatch;
 
 /// The longest time without a look.
@@ -74,7 +76,7 @@ pub(crate) fn start(args: &AcmeArgs, parts: Parts) -> anyhow::Result<(Link, Vec<
     let Parts { cluster, challenges, roots, board, metrics } = parts;
     let manifests = Manifests::default();
     let place = if cluster.is_some() { Place::Watched } else { Place::Stored };
-    let mut world = World::new(args.issuers()?, place);
+    let mut world = World::new(args.issuers()?, place).with_at_once(args.acme_concurrency);
     let (store, kept) = if let Some(InCluster { client, namespace, lease, .. }) = &cluster {
         (Store::Cluster(Cluster::new(client.clone(), namespace.clone(), lease)), Vec::new())
     } else {
@@ -101,6 +103,7 @@ pub(crate) fn start(args: &AcmeArgs, parts: Parts) -> anyhow::Result<(Link, Vec<
         metrics,
         orders: JoinSet::new(),
         checks: JoinSet::new(),
+        account_keys: AccountKeys::default(),
         cleaner: JoinSet::new(),
         cleaning: None,
         running: BTreeMap::new(),
@@ -135,6 +138,7 @@ struct Runner {
     metrics: AcmeMetrics,
     orders: JoinSet<(ObjectKey, Outcome)>,
     checks: JoinSet<(ObjectKey, Renewal)>,
+    account_keys: AccountKeys,
     /// Removes TXT records of an order that is not under way any more.
     cleaner: JoinSet<()>,
     /// That order's Secret.
@@ -192,7 +196,10 @@ impl Runner {
                     }
                 },
                 Some(checked) = self.checks.join_next() => if let Ok((key, renewal)) = checked {
-                    self.edge.memory().world.renewal(&key, renewal);
+                    self.asked_about_renewal(&key, renewal);
+                },
+                Some(changed) = self.account_keys.running.join_next() => if let Ok((issuer, outcome)) = changed {
+                    self.account_key_changed(issuer, outcome);
                 },
                 Some(_) = self.cleaner.join_next() => self.cleaning = None,
                 () = changed => {}
@@ -260,6 +267,7 @@ impl Runner {
             (Lead::Leads | Lead::Takes, false) => {
                 self.orders.abort_all();
                 self.checks.abort_all();
+                self.account_keys.running.abort_all();
                 self.cleaner.abort_all();
                 self.cleaning = None;
                 self.running.clear();
@@ -269,6 +277,7 @@ impl Runner {
                 self.lead = Lead::Takes;
                 // Others may have looked after the roots meanwhile.
                 self.tending = Tending::default();
+                self.account_keys = AccountKeys::default();
             }
             _ => {}
         }
@@ -292,16 +301,17 @@ impl Runner {
         let now = unix_now().as_secs();
         let leads = matches!(self.lead, Lead::Leads);
         let mut running: BTreeSet<ObjectKey> = self.running.keys().cloned().collect();
-        let (mut tend, mut clean) = (None, None);
+        let (mut tend, mut clean, mut rolled) = (None, None, None);
         if leads {
             self.edge.tidy(&running);
             clean = self.clean(&running, now);
             // What is removed now must not be set anew meanwhile.
             running.extend(self.cleaning.clone());
+            rolled = self.tend_account_keys(now);
             tend = self.tending.tend(&self.edge, self.default.as_deref(), now).await;
         }
         let plan = self.edge.memory().world.plan(now, &running);
-        let next = plan.next.into_iter().chain(tend).chain(clean).min();
+        let next = plan.next.into_iter().chain(tend).chain(clean).chain(rolled).min();
         let mut pause = next.map_or(LONGEST_PAUSE, |next| Duration::from_secs(next.saturating_sub(now).max(1)));
         self.tell(&plan);
         if leads {
@@ -360,7 +370,7 @@ impl Runner {
             .get(&secret)
             .is_none_or(|state| state.trouble.is_none() && state.hosts.is_empty());
         if is_first {
-            self.happened(&order, reason::CERTIFICATE_ORDERED, &note);
+            self.happened(&order.ingresses, reason::CERTIFICATE_ORDERED, &note);
         }
         self.running.insert(key.clone(), order.clone());
         let edge = self.edge.clone();
@@ -380,6 +390,10 @@ impl Runner {
             self.metrics.failed(issuer, reason);
             tracing::warn!(secret = %key, issuer, reason, error = failure.error, "a certificate can't be had");
         }
+        if let Some(lost) = &outcome.lost_account {
+            let note = format!("issuer {issuer} does not know the account {lost} any more; another one was opened");
+            self.happened(&order.ingresses, reason::ACME_ACCOUNT_REPLACED, &note);
+        }
         if let Some(facts) = outcome.issued.as_ref().and_then(|existing| existing.certificate.as_ref()) {
             self.metrics.issued(issuer);
             let names = facts.names.iter().cloned().collect::<Vec<_>>().join(", ");
@@ -387,14 +401,14 @@ impl Runner {
             let how = if order.is_renewal { "renewed" } else { "issued" };
             let note =
                 format!("the certificate for {names} was {how} by issuer {issuer} and is in Secret {}", key.name());
-            self.happened(&order, reason::CERTIFICATE_ISSUED, &note);
+            self.happened(&order.ingresses, reason::CERTIFICATE_ISSUED, &note);
         }
         self.edge.memory().world.ended(key, issuer, outcome, unix_now().as_secs());
     }
 
-    fn happened(&self, order: &Order, reason: landfall_model::Reason, note: &str) {
+    fn happened(&self, ingresses: &[ObjectKey], reason: landfall_model::Reason, note: &str) {
         let Some(cluster) = &self.cluster else { return };
-        for ingress in &order.ingresses {
+        for ingress in ingresses {
             let object = ObjectRef::new("Ingress", ingress.clone());
             let Some(uid) = cluster.uids.get(&object) else { continue };
             let reference = ObjectReference {

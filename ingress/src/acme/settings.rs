@@ -1,6 +1,7 @@
 //! The flags about automatic certificates.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
@@ -8,11 +9,14 @@ use clap::{Args, ValueEnum};
 use landfall_ingress_model::acme::ask::Asking;
 use landfall_ingress_model::acme::challenges::ChallengeKind;
 use landfall_ingress_model::acme::internal::{INTERNAL, Internal, Lifetime, Permitted};
-use landfall_ingress_model::acme::issuer::{DEFAULT, ExternalAccount, Issuer, KeyType, Ports};
+use landfall_ingress_model::acme::issuer::{DEFAULT, ExternalAccount, Issuer, KeyType, Ports, Rotation};
+use landfall_ingress_model::acme::plan::AT_ONCE;
 use landfall_model::ObjectKey;
 
+const CONCURRENCY: NonZeroUsize = NonZeroUsize::new(AT_ONCE).expect("it is more than none");
+
 /// Automatic certificates (ACME). They are on as soon as one of these is given.
-#[derive(Args, Clone, Debug, Default)]
+#[derive(Args, Clone, Debug)]
 pub struct AcmeArgs {
     /// The CA: letsencrypt, letsencrypt-staging, the URL of an ACME directory, or internal for one of our own.
     #[arg(long, env = "LANDFALL_ACME_DIRECTORY", value_name = "URL")]
@@ -35,6 +39,15 @@ pub struct AcmeArgs {
     /// The kind of the certificates' keys.
     #[arg(long, env = "LANDFALL_ACME_KEY_TYPE", value_enum, default_value_t)]
     pub acme_key_type: Key,
+    /// Whether a renewed certificate gets another key.
+    #[arg(long, env = "LANDFALL_ACME_KEY_ROTATION", value_enum, default_value_t)]
+    pub acme_key_rotation: KeyRotation,
+    /// A name for the account's key: when it changes, the CA is asked to take another key.
+    #[arg(long, env = "LANDFALL_ACME_ACCOUNT_KEY", value_name = "NAME")]
+    pub acme_account_key: Option<String>,
+    /// Orders under way at one time, of all issuers.
+    #[arg(long, env = "LANDFALL_ACME_CONCURRENCY", value_name = "N", default_value_t = CONCURRENCY)]
+    pub acme_concurrency: NonZeroUsize,
     /// How hosts are proven, the preferred way first.
     #[arg(long, env = "LANDFALL_ACME_CHALLENGES", value_enum, value_name = "LIST", value_delimiter = ',',
           default_values_t = [Kind::Http01, Kind::TlsAlpn01])]
@@ -79,6 +92,16 @@ pub struct AcmeArgs {
     /// systemd sets. Whoever reads it has the private keys.
     #[arg(long, env = "LANDFALL_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+}
+
+/// Whether a renewed certificate gets another key.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum KeyRotation {
+    /// It does.
+    #[default]
+    Always,
+    /// Only after a revocation, or for another kind of key.
+    Never,
 }
 
 /// Whether a challenge is looked for before the CA is asked to.
@@ -199,6 +222,11 @@ impl AcmeArgs {
         issuer.contact.clone_from(&self.acme_email);
         issuer.terms_agreed = self.acme_accept_terms;
         issuer.key_type = self.key_type();
+        issuer.key_rotation = match self.acme_key_rotation {
+            KeyRotation::Always => Rotation::Always,
+            KeyRotation::Never => Rotation::Never,
+        };
+        issuer.account_key.clone_from(&self.acme_account_key);
         let kind = |kind: &Kind| match kind {
             Kind::Http01 => ChallengeKind::Http01,
             Kind::TlsAlpn01 => ChallengeKind::TlsAlpn01,

@@ -123,6 +123,14 @@ impl Store {
         }
     }
 
+    /// An entry of a Secret with a certificate.
+    pub(super) async fn certificate_entry(&self, key: &ObjectKey, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        match self {
+            Self::Cluster(cluster) => cluster.entry(key, name).await,
+            Self::Folder(folder) => folder.certificate_entry(key, name),
+        }
+    }
+
     /// An entry of a Secret that a user wrote.
     pub(super) async fn entry(&self, key: &ObjectKey, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         match self {

@@ -20,6 +20,9 @@ pub const ISSUER: &str = "landfall.dev/acme-issuer";
 /// What the issuer was asked for besides the names: see [`Issuer::fingerprint`](super::issuer::Issuer::fingerprint).
 pub const FINGERPRINT: &str = "landfall.dev/acme-fingerprint";
 
+/// Has the certificate in a Secret replaced at once, as if its CA had revoked it: `"true"`.
+pub const REPLACE: &str = "landfall.dev/acme-replace";
+
 /// A Secret that may hold a certificate.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Existing {
@@ -29,6 +32,8 @@ pub struct Existing {
     pub issuer: Option<String>,
     /// What the issuer was asked for.
     pub fingerprint: Option<String>,
+    /// Whether somebody wants it to be replaced at once.
+    pub is_recalled: bool,
     /// The certificate; `None` if there is none that can be read.
     pub certificate: Option<Facts>,
 }
@@ -44,6 +49,9 @@ pub struct Facts {
     pub not_after: u64,
     /// How the CA calls it when it says when to renew it (RFC 9773 section 4.1); `None` without a key identifier.
     pub id: Option<String>,
+    /// The common names of the authority at the end of its chain, and of the one above that: where the chain ends for
+    /// clients.
+    pub ends_at: Vec<String>,
 }
 
 impl Existing {
@@ -57,6 +65,7 @@ impl Existing {
             is_managed: labels.and_then(|labels| labels.get(LABEL)).is_some_and(|value| value == MANAGED),
             issuer: annotation(ISSUER),
             fingerprint: annotation(FINGERPRINT),
+            is_recalled: annotation(REPLACE).is_some_and(|value| value.trim() == "true"),
             certificate: text.and_then(Facts::read),
         }
     }
@@ -87,6 +96,7 @@ impl Facts {
             // The last second still counts.
             not_after: seconds(certificate.validity().not_after.timestamp()).saturating_add(1),
             id: key_id.map(|key_id| format!("{}.{serial}", encode(key_id))),
+            ends_at: ends(pem),
         })
     }
 
@@ -100,8 +110,13 @@ impl Facts {
 
 /// Whether a chain in PEM form ends at the authority of this common name, or below it.
 pub fn ends_at(chain: &[u8], name: &str) -> bool {
-    let Some(Ok(last)) = CertificateDer::pem_slice_iter(chain).last() else { return false };
-    let Ok((_, last)) = X509Certificate::from_der(&last) else { return false };
-    let mut names = last.issuer().iter_common_name().chain(last.subject().iter_common_name());
-    names.any(|common| common.as_str().is_ok_and(|common| common == name))
+    ends(chain).iter().any(|end| end == name)
+}
+
+/// The common names where a chain in PEM form ends: of the issuer of its last certificate, and of that itself.
+pub fn ends(chain: &[u8]) -> Vec<String> {
+    let Some(Ok(last)) = CertificateDer::pem_slice_iter(chain).last() else { return Vec::new() };
+    let Ok((_, last)) = X509Certificate::from_der(&last) else { return Vec::new() };
+    let names = last.issuer().iter_common_name().chain(last.subject().iter_common_name());
+    names.filter_map(|name| name.as_str().ok().map(str::to_owned)).collect()
 }

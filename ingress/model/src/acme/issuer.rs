@@ -38,6 +38,17 @@ pub enum KeyType {
     Rsa4096,
 }
 
+/// Whether a renewed certificate has another key than the one before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rotation {
+    /// Always.
+    #[default]
+    Always,
+    /// Only where that one was revoked or is of another kind: for those who publish the key, as in TLSA records.
+    Never,
+}
+
 /// An account that the CA knows already (RFC 8555 section 7.3.4).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ExternalAccount {
@@ -64,6 +75,11 @@ pub struct Issuer {
     pub key_type: KeyType,
     /// An account that the CA knows already.
     pub external_account: Option<ExternalAccount>,
+    /// A name for the key of the account. When another one is given, the CA is asked to take another key (RFC 8555
+    /// section 7.3.5).
+    pub account_key: Option<String>,
+    /// Whether each certificate gets a key of its own.
+    pub key_rotation: Rotation,
     /// The profile to order by.
     pub profile: Option<String>,
     /// The common name of the authority that the chain should end at.
@@ -111,6 +127,10 @@ struct Written {
     #[serde(default)]
     external_account: Option<WrittenAccount>,
     #[serde(default)]
+    account_key: Option<String>,
+    #[serde(default)]
+    key_rotation: Rotation,
+    #[serde(default)]
     profile: Option<String>,
     #[serde(default)]
     preferred_chain: Option<String>,
@@ -145,6 +165,8 @@ impl Issuer {
             terms_agreed: false,
             key_type: KeyType::default(),
             external_account: None,
+            account_key: None,
+            key_rotation: Rotation::default(),
             profile: None,
             preferred_chain: None,
             challenges: vec![ChallengeKind::Http01, ChallengeKind::TlsAlpn01],
@@ -228,6 +250,8 @@ impl Issuer {
                 .ok_or_else(|| format!("externalAccount.secret {:?} is not namespace/name", account.secret))?;
             issuer.external_account = Some(ExternalAccount { key_id: account.key_id, secret });
         }
+        issuer.account_key = written.account_key;
+        issuer.key_rotation = written.key_rotation;
         issuer.profile = written.profile;
         issuer.preferred_chain = written.preferred_chain;
         issuer.dns = written.dns.map(|written| Dns::parse(written, namespace)).transpose()?.map(Box::new);
@@ -282,7 +306,7 @@ mod tests {
     fn every_field_is_read() {
         let text = "directory: letsencrypt\nemail: me@example.com\ntermsAgreed: true\nkeyType: rsa-2048\n\
                     externalAccount: {keyId: k1, secret: ns/eab}\nprofile: shortlived\npreferredChain: ISRG Root X1\n\
-                    challenges: [tls-alpn-01]\nhttpPort: 8080\ncaBundle: pem\n";
+                    challenges: [tls-alpn-01]\nhttpPort: 8080\ncaBundle: pem\naccountKey: '2'\nkeyRotation: never\n";
         let (issuers, problems) = parse(text);
         assert!(problems.is_empty(), "{problems:?}");
         let issuer = &issuers["le"];
@@ -294,6 +318,7 @@ mod tests {
         );
         assert_eq!(issuer.external_account.as_ref().map(|account| account.key_id.as_str()), Some("k1"));
         assert_eq!(issuer.ports, Ports { http: 8080, tls: 443 });
+        assert_eq!((issuer.account_key.as_deref(), issuer.key_rotation), (Some("2"), Rotation::Never));
     }
 
     #[test]

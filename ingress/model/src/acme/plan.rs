@@ -11,7 +11,7 @@ use super::state::{CertificateState, OrderState};
 use super::view::View;
 use super::world::{Desired, World};
 
-/// Orders under way at one time.
+/// Orders under way at one time, unless [`World::with_at_once`] says otherwise.
 pub const AT_ONCE: usize = 4;
 /// Failures of a host in a row after which it holds up no new host of the same certificate.
 const GIVEN_UP: u32 = 3;
@@ -52,6 +52,8 @@ pub struct Order {
     pub ingresses: Vec<ObjectKey>,
     /// Whether there was a certificate already.
     pub is_renewal: bool,
+    /// Whether that was revoked, so that its key is not to be used again.
+    pub is_revoked: bool,
 }
 
 /// A question to the CA about the renewal of a certificate.
@@ -89,7 +91,7 @@ impl World {
     /// What is to be done `now`, in seconds since the epoch, while the orders for `running` are under way.
     pub fn plan(&self, now: u64, running: &BTreeSet<ObjectKey>) -> Plan {
         let mut plan = Plan { problems: self.issuer_problems.clone(), ..Plan::default() };
-        let mut free = AT_ONCE.saturating_sub(running.len());
+        let mut free = self.at_once().saturating_sub(running.len());
         for desired in self.desired().values() {
             let verdict =
                 if running.contains(&desired.secret) { Verdict::Wait(None) } else { self.judge(desired, now) };
@@ -119,10 +121,29 @@ impl World {
         self.state.certificates.get(&key.to_string())
     }
 
+    /// Whether the certificate that is there is not to be trusted any more: its CA has revoked it, or somebody here says so.
+    pub(super) fn is_revoked(&self, key: &ObjectKey) -> bool {
+        self.existing(key).is_some_and(|existing| existing.is_recalled) || self.is_revoked_by_ca(key)
+    }
+
+    /// Whether its CA has revoked it.
+    pub(super) fn is_revoked_by_ca(&self, key: &ObjectKey) -> bool {
+        let facts = self.existing(key).and_then(|existing| existing.certificate.as_ref());
+        let renewal = self.remembered(key).and_then(|state| state.renewal.as_ref());
+        let id = facts.and_then(|facts| facts.id.as_ref());
+        renewal.is_some_and(|renewal| renewal.is_revoked && id == Some(&renewal.id))
+    }
+
     /// When a certificate that is there is to be renewed.
     pub(super) fn renews_at(&self, key: &ObjectKey, facts: &Facts) -> u64 {
-        let renewal = self.remembered(key).and_then(|state| state.renewal.as_ref());
-        renew_at(facts, renewal, &key.to_string())
+        if self.existing(key).is_some_and(|existing| existing.is_recalled) {
+            return facts.not_before;
+        }
+        let state = self.remembered(key);
+        let at = renew_at(facts, state.and_then(|state| state.renewal.as_ref()), &key.to_string());
+        // A window in the past may be no revocation, and yet come again and again.
+        let recalls = state.and_then(|state| state.recalls);
+        recalls.map_or(at, |recalls| at.max(recalls.next().min(facts.not_after)))
     }
 
     fn judge(&self, desired: &Desired, now: u64) -> Verdict {
@@ -167,9 +188,10 @@ impl World {
         // What is served for a host is not given up because the host can't be proven at the moment: unless time is
         // running out, or other hosts would wait for it in vain.
         let held = provable.iter().filter(|host| facts.covers(host) && now < facts.not_after).copied();
+        let is_revoked = self.is_revoked(&desired.secret);
         let is_given_up = |host: &str| {
             let failures = trouble(host).map_or(0, |trouble| trouble.failures);
-            is_urgent(facts, now) || (is_missing && failures >= GIVEN_UP)
+            is_revoked || is_urgent(facts, now) || (is_missing && failures >= GIVEN_UP)
         };
         let kept: BTreeSet<String> = held.filter(|host| !is_given_up(host)).cloned().collect();
         if let Some(next) = kept.iter().filter_map(|host| waiting(host)).map(|trouble| trouble.next).max() {
@@ -187,6 +209,7 @@ impl World {
         let resume =
             known.filter(|order| order.issuer == issuer.name && order.hosts.iter().all(|host| hosts.contains(host)));
         let Reasons { kept, added, replaces } = reasons;
+        let facts = self.existing(&desired.secret).and_then(|existing| existing.certificate.as_ref());
         Verdict::Order(Box::new(Order {
             secret: desired.secret.clone(),
             issuer: issuer.clone(),
@@ -196,7 +219,8 @@ impl World {
             replaces,
             resume: resume.cloned(),
             ingresses: desired.ingresses.clone(),
-            is_renewal: self.existing(&desired.secret).is_some_and(|existing| existing.certificate.is_some()),
+            is_renewal: facts.is_some(),
+            is_revoked: self.is_revoked(&desired.secret),
         }))
     }
 

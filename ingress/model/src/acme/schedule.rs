@@ -7,9 +7,13 @@ use super::trouble::share;
 /// When to renew a certificate, in seconds since the epoch.
 ///
 /// Where the CA names a window, a moment in it that is steady for `name` (RFC 9773 section 4.2 has it chosen at
-/// random, uniformly); a window in the past means now. Else two thirds of the lifetime, up to a thirtieth earlier.
+/// random, uniformly); a window in the past means now, and so does a revocation. Else two thirds of the lifetime, up to a thirtieth earlier.
 pub fn renew_at(facts: &Facts, renewal: Option<&Renewal>, name: &str) -> u64 {
-    let window = renewal.filter(|renewal| facts.id.as_ref() == Some(&renewal.id)).and_then(|renewal| renewal.window);
+    let renewal = renewal.filter(|renewal| facts.id.as_ref() == Some(&renewal.id));
+    if renewal.is_some_and(|renewal| renewal.is_revoked) {
+        return facts.not_before;
+    }
+    let window = renewal.and_then(|renewal| renewal.window);
     if let Some((start, end)) = window {
         return start + share(name, start, end.saturating_sub(start));
     }
@@ -31,7 +35,13 @@ mod tests {
     const DAY: u64 = 86_400;
 
     fn facts() -> Facts {
-        Facts { names: ["a.example".to_owned()].into(), not_before: 0, not_after: 90 * DAY, id: Some("id".into()) }
+        Facts {
+            names: ["a.example".to_owned()].into(),
+            not_before: 0,
+            not_after: 90 * DAY,
+            id: Some("id".into()),
+            ends_at: Vec::new(),
+        }
     }
 
     #[test]
@@ -46,12 +56,22 @@ mod tests {
 
     #[test]
     fn the_window_of_the_ca_counts_for_its_certificate_only() {
-        let mut renewal = Renewal { id: "id".into(), window: Some((10 * DAY, 12 * DAY)), check: 0, explanation: None };
+        let mut renewal = Renewal {
+            id: "id".into(),
+            window: Some((10 * DAY, 12 * DAY)),
+            check: 0,
+            explanation: None,
+            is_revoked: false,
+        };
         assert!((10 * DAY..=12 * DAY).contains(&renew_at(&facts(), Some(&renewal), "a/b")));
         renewal.window = None;
         assert!(renew_at(&facts(), Some(&renewal), "a/b") > 50 * DAY);
         renewal.id = "another".into();
         renewal.window = Some((10, 20));
+        renewal.is_revoked = true;
         assert!(renew_at(&facts(), Some(&renewal), "a/b") > 50 * DAY);
+        renewal.id = "id".into();
+        renewal.window = Some((50 * DAY, 60 * DAY));
+        assert_eq!(renew_at(&facts(), Some(&renewal), "a/b"), 0, "revoked, whatever the window");
     }
 }

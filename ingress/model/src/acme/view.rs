@@ -72,6 +72,8 @@ pub struct View {
     pub expires: Option<u64>,
     /// When it is renewed.
     pub renews_at: Option<u64>,
+    /// Whether the CA has revoked it, or somebody wants it to be replaced.
+    pub is_revoked: bool,
     /// Each host.
     pub hosts: Vec<HostView>,
 }
@@ -160,6 +162,7 @@ impl World {
             renews_at: facts
                 .filter(|_| existing.is_some_and(|existing| existing.is_managed))
                 .map(|facts| self.renews_at(&desired.secret, facts)),
+            is_revoked: self.is_revoked(&desired.secret),
             hosts,
         }
     }
@@ -214,6 +217,20 @@ impl World {
             };
             problem(trouble.kind.reason(), cause).remedy(trouble.remedy.clone())
         };
+        if let Some(trouble) = self.state.account_keys.get(&desired.issuer) {
+            let cause = format!(
+                "the key of the account at issuer {} can't be changed, so the former one is used: {}",
+                desired.issuer, trouble.error
+            );
+            problems.push(
+                problem(reason::ACME_ACCOUNT_KEY_KEPT, cause)
+                    .remedy("see what the CA says, or remove accountKey")
+                    .warning(),
+            );
+        }
+        problems.extend(self.other_chain(desired).map(|(cause, remedy)| {
+            problem(reason::ACME_CHAIN_NOT_OFFERED, cause).at("spec.tls", secret.name()).remedy(remedy).warning()
+        }));
         if let Some(trouble) = self.whole_trouble(desired) {
             problems.push(told(trouble, secret.to_string()));
         }
@@ -223,6 +240,27 @@ impl World {
             }
         }
         problems
+    }
+}
+
+impl World {
+    /// What to say of a certificate whose chain ends elsewhere than its issuer prefers, though it was asked for.
+    fn other_chain(&self, desired: &Desired) -> Option<(String, String)> {
+        let (existing, issuer) = (self.existing(&desired.secret)?, self.issuers.get(&desired.issuer)?);
+        let (facts, preferred) = (existing.certificate.as_ref()?, issuer.preferred_chain.as_ref()?);
+        if issuer.internal.is_some() || !self.is_of(existing, issuer) || facts.ends_at.contains(preferred) {
+            return None;
+        }
+        let cause = format!(
+            "issuer {} offers no chain that ends at {preferred:?}, so the certificate in Secret {} has its first one, \
+             which ends at {:?}",
+            issuer.name,
+            desired.secret,
+            facts.ends_at.first().map_or("-", String::as_str)
+        );
+        let remedy =
+            "correct preferredChain (--acme-preferred-chain): the common name of a root of the CA, letter by letter";
+        Some((cause, remedy.to_owned()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Everything that is known about certificates, and how it changes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
@@ -10,7 +11,8 @@ use super::ask::Asked;
 use super::certificate::Existing;
 use super::internal::INTERNAL;
 use super::issuer::{self, Issuer};
-use super::state::{CertificateState, OrderState, Renewal, State};
+use super::plan::AT_ONCE;
+use super::state::{CertificateState, OrderState, Recalls, Renewal, State};
 use super::trouble::{Failure, Kind, Trouble};
 use crate::compiler::store::Store;
 use crate::host::HostPattern;
@@ -46,6 +48,8 @@ pub struct World {
     roots: BTreeMap<String, String>,
     /// Until when what was issued is not ordered again, whatever the watch says.
     pub(super) settling: BTreeMap<ObjectKey, u64>,
+    /// Orders under way at one time; `None`: [`AT_ONCE`].
+    at_once: Option<NonZeroUsize>,
 }
 
 /// One certificate that is wanted: what all TLS entries ask for that name its Secret.
@@ -74,6 +78,8 @@ pub struct Outcome {
     pub issued: Option<Existing>,
     /// Whether the order is of no use any more.
     pub is_over: bool,
+    /// The account that the CA did not know any more, where another one was opened in its place.
+    pub lost_account: Option<String>,
 }
 
 impl World {
@@ -82,6 +88,18 @@ impl World {
         let mut world = Self { place, own: own.into_iter().collect(), ..Self::default() };
         world.set_issuers(None);
         world
+    }
+
+    /// Has so many orders under way at one time.
+    #[must_use]
+    pub fn with_at_once(mut self, at_once: NonZeroUsize) -> Self {
+        self.at_once = Some(at_once);
+        self
+    }
+
+    /// How many orders may be under way at one time.
+    pub fn at_once(&self) -> usize {
+        self.at_once.map_or(AT_ONCE, NonZeroUsize::get)
     }
 
     /// Takes in what Ingresses ask for.
@@ -116,6 +134,7 @@ impl World {
         let changed = |name: &str| issuers.get(name) != self.issuers.get(name);
         if !self.issuers.is_empty() {
             self.state.issuers.retain(|name, _| !changed(name));
+            self.state.account_keys.retain(|name, _| !changed(name));
             let mended: Vec<String> = issuers.keys().filter(|name| changed(name)).cloned().collect();
             self.forget_dns(&mended);
         }
@@ -237,6 +256,26 @@ impl World {
         });
         let issuers = &self.issuers;
         self.state.issuers.retain(|name, _| issuers.contains_key(name));
+        self.state.account_keys.retain(|name, _| issuers.contains_key(name));
+    }
+
+    /// The issuers whose account is to have a certain key, and which may be asked to change it now; and when others may
+    /// be.
+    pub fn account_keys_wanted(&self, now: u64) -> (Vec<Issuer>, Option<u64>) {
+        let wanted = self.issuers.values().filter(|issuer| issuer.internal.is_none() && issuer.account_key.is_some());
+        let later = |issuer: &&Issuer| self.state.account_keys.get(&issuer.name).filter(|trouble| trouble.next > now);
+        let next = wanted.clone().filter_map(|issuer| later(&issuer)).map(|trouble| trouble.next).min();
+        (wanted.filter(|issuer| later(issuer).is_none()).cloned().collect(), next)
+    }
+
+    /// The key of an issuer's account was changed, or could not be.
+    pub fn account_key_changed(&mut self, issuer: &str, failure: Option<Failure>, now: u64) {
+        let Some(failure) = failure else {
+            self.state.account_keys.remove(issuer);
+            return;
+        };
+        let trouble = Trouble::after(self.state.account_keys.get(issuer), failure, issuer, now);
+        self.state.account_keys.insert(issuer.to_owned(), trouble);
     }
 
     /// The CA knows an order.
@@ -246,13 +285,17 @@ impl World {
 
     /// An order has ended, well or not.
     pub fn ended(&mut self, key: &ObjectKey, issuer: &str, outcome: Outcome, now: u64) {
-        let Outcome { hosts, whole, issued, is_over } = outcome;
+        let Outcome { hosts, whole, issued, is_over, lost_account: _ } = outcome;
         if let Some(existing) = &issued {
+            let was_revoked = self.is_revoked_by_ca(key);
             self.settling.insert(key.clone(), now + SETTLING);
             self.state.issuers.remove(issuer);
             let state = self.certificate(key);
             state.trouble = None;
             state.renewal = None;
+            if was_revoked {
+                state.recalls = Some(Recalls::after(state.recalls, now));
+            }
             if let Some(facts) = &existing.certificate {
                 state.hosts.retain(|host, _| !facts.covers(host));
             }

@@ -77,7 +77,7 @@ async fn run(edge: &Edge, order: &Order) -> Result<Outcome, Failure> {
     let anchor = k8s_openapi::ByteString(root.anchor().into_bytes());
     secret.data.get_or_insert_default().insert(super::ROOT.to_owned(), anchor);
     edge.store.put(&order.secret, &secret).await.map_err(|error| storing(&error))?;
-    Ok(Outcome { hosts: refused, whole: None, issued: Some(Existing::read(&secret)), is_over: true })
+    Ok(Outcome { hosts: refused, issued: Some(Existing::read(&secret)), is_over: true, ..Outcome::default() })
 }
 
 fn storing(error: &dyn std::fmt::Display) -> Failure {

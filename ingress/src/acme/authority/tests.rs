@@ -183,6 +183,7 @@ mod kept {
                 resume: None,
                 ingresses: Vec::new(),
                 is_renewal: false,
+                is_revoked: false,
             };
             carry_out(self.1.clone(), order).await
         }

@@ -12,6 +12,9 @@ use rustls_pki_types::pem::PemObject;
 use super::{Ended, Run, storing};
 use crate::acme::account::Session;
 
+/// How often another chain is asked for until it comes.
+const ALTERNATE_TRIES: usize = 3;
+
 impl Run<'_> {
     /// The chain that ends where the issuer prefers it to; the first one, if none does.
     pub(super) async fn preferred(&self, session: &Session, first: String) -> String {
@@ -20,15 +23,14 @@ impl Run<'_> {
             return first;
         }
         for url in session.https.alternates() {
-            // The crate has no call for another chain. It fetches the URL as an order, which fails, and the client has
-            // the chain.
-            let _ = session.account.order(url).await;
-            if let Some(chain) = session.https.take_chain().filter(|chain| certificate::ends_at(chain.as_bytes(), name))
-            {
+            let chain = alternate(session, &url).await;
+            if let Some(chain) = chain.filter(|chain| certificate::ends_at(chain.as_bytes(), name)) {
                 return chain;
             }
         }
-        tracing::warn!(issuer = self.order.issuer.name, preferred = name, "the CA offers no chain that ends there");
+        let issuer = self.order.issuer.name.as_str();
+        let ends = certificate::ends(first.as_bytes()).join(", ");
+        tracing::warn!(issuer, preferred = name, ends, "the CA offers no chain that ends where it is preferred to");
         first
     }
 
@@ -50,6 +52,20 @@ impl Run<'_> {
         self.edge.store.put(&self.order.secret, &secret).await.map_err(|error| storing(&error))?;
         Ok(Some(Existing::read(&secret)))
     }
+}
+
+/// A chain that the CA offers besides the first one.
+async fn alternate(session: &Session, url: &str) -> Option<String> {
+    session.https.take_chain();
+    for _ in 0..ALTERNATE_TRIES {
+        // The crate has no call for another chain. It fetches the URL as an order, which fails, and the client has the
+        // chain: unless the CA was not content with a nonce, or is away for a moment.
+        let _ = session.account.order(url.to_owned()).await;
+        if let Some(chain) = session.https.take_chain() {
+            return Some(chain);
+        }
+    }
+    None
 }
 
 /// The Secret that an order makes of chain and key.

@@ -40,6 +40,7 @@ impl Run<'_> {
         }
         match order.poll_ready(&POLL).await {
             Ok(OrderStatus::Ready) => Ok(()),
+            Err(Error::Api(problem)) if is_of_the_account(&problem) => Err(refused(&Error::Api(problem))),
             Ok(_) | Err(Error::Api(_)) => Err(self.unproven(session, order.url()).await),
             Err(error) => Err(refused(&error)),
         }
@@ -59,7 +60,7 @@ impl Run<'_> {
             let Some((kind, wanted)) = self.choose(&host, &authorization.challenges) else {
                 let error = format!("the CA offers no challenge for {host} that the issuer allows");
                 let failure = Failure::new(Kind::Refused, error, "allow another challenge for the issuer");
-                return Err(Ended { hosts: vec![(host, failure)], whole: None, is_over: true });
+                return Err(Ended { hosts: vec![(host, failure)], is_over: true, ..Ended::default() });
             };
             let Some(challenge) = authorization.challenge(wanted) else { continue };
             let key_authorization = challenge.key_authorization().as_str().to_owned();
@@ -75,7 +76,7 @@ impl Run<'_> {
         proofs: &[Proof],
     ) -> Result<(), Ended> {
         // The order stays as it is at the CA, and is gone on with.
-        let failed = |hosts| Ended { hosts, whole: None, is_over: false };
+        let failed = |hosts| Ended { hosts, ..Ended::default() };
         dns::set(self.edge, self.order, proofs).await.map_err(failed)?;
         let hosts = proofs.iter().map(|proof| proof.host.clone()).collect();
         self.set_ready(session, order, &hosts).await
@@ -119,8 +120,9 @@ impl Run<'_> {
             let Some((_, wanted)) = self.choose(&host, &authorization.challenges) else { continue };
             if let Some(mut challenge) = authorization.challenge(wanted) {
                 match challenge.set_ready().await {
+                    Ok(()) => {}
                     // One that was asked for by our predecessor may have failed; the order says so below.
-                    Ok(()) | Err(Error::Api(_)) => {}
+                    Err(Error::Api(problem)) if !is_of_the_account(&problem) => {}
                     Err(error) => return Err(refused(&error)),
                 }
             }
@@ -167,6 +169,11 @@ impl Run<'_> {
             Ok(order) => order,
             Err(error) => return Ended::refused(&error, session, &self.order.hosts),
         };
+        if order.state().status == OrderStatus::Pending {
+            let failure =
+                Failure::new(Kind::Unreachable, "the CA has not decided about the order", "wait; it is gone on with");
+            return failure.into();
+        }
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
             let Ok(authorization) = authorization else { continue };
@@ -180,6 +187,11 @@ impl Run<'_> {
             let error = error.unwrap_or(Error::Str("the order is invalid, and the CA does not say why"));
             return Ended { is_over: true, ..Ended::refused(&error, session, &self.order.hosts) };
         }
-        Ended { hosts: failed.into_iter().collect(), whole: None, is_over: true }
+        Ended { hosts: failed.into_iter().collect(), is_over: true, ..Ended::default() }
     }
+}
+
+/// Whether an answer is about whoever asks, or about the moment, rather than about what is asked for.
+fn is_of_the_account(problem: &instant_acme::Problem) -> bool {
+    failure::is_passing(problem) || problem.r#type.as_deref().is_some_and(|kind| kind.ends_with(":accountDoesNotExist"))
 }

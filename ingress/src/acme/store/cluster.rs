@@ -9,7 +9,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
-use landfall_ingress_model::acme::certificate::Existing;
+use landfall_ingress_model::acme::certificate::{Existing, REPLACE};
 use landfall_model::ObjectKey;
 use serde_json::{Value, json};
 
@@ -131,6 +131,8 @@ impl Cluster {
         next.metadata.labels.get_or_insert_default().extend(secret.metadata.labels.clone().unwrap_or_default());
         let annotations = secret.metadata.annotations.clone().unwrap_or_default();
         next.metadata.annotations.get_or_insert_default().extend(annotations);
+        // That was asked for of the certificate before.
+        next.metadata.annotations.get_or_insert_default().remove(REPLACE);
         next.metadata.managed_fields = None;
         secrets.replace(key.name(), &PostParams::default(), &next).await.map_err(failed).map(drop)
     }

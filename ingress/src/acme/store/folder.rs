@@ -121,10 +121,23 @@ impl Folder {
     }
 
     pub(super) fn put(&self, key: &ObjectKey, secret: &Secret) -> Result<(), StoreError> {
-        let folder = self.root.join("certificates").join(file_name(key.namespace()));
-        Self::make(&folder)?;
+        Self::make(&self.root.join("certificates").join(file_name(key.namespace())))?;
         let text = serde_json::to_string_pretty(secret).unwrap_or_default();
-        Self::write(&folder.join(format!("{}.json", file_name(key.name()))), &text)
+        Self::write(&self.certificate_path(key), &text)
+    }
+
+    /// An entry of a certificate that is kept here; else of the Secret of that name in the folder of manifests.
+    pub(super) fn certificate_entry(&self, key: &ObjectKey, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.certificate_path(key);
+        let Some(text) = Self::read(&path)? else { return Ok(self.entry(key, name)) };
+        let secret: Secret = serde_json::from_str(&text)
+            .map_err(|error| StoreError::Content(path.display().to_string(), error.to_string()))?;
+        Ok(secret.data.and_then(|mut data| data.remove(name)).map(|bytes| bytes.0))
+    }
+
+    fn certificate_path(&self, key: &ObjectKey) -> PathBuf {
+        let folder = self.root.join("certificates").join(file_name(key.namespace()));
+        folder.join(format!("{}.json", file_name(key.name())))
     }
 
     pub(super) fn entry(&self, key: &ObjectKey, name: &str) -> Option<Vec<u8>> {
@@ -189,6 +202,13 @@ mod tests {
         assert_eq!(mode("certificates/___x"), 0o700);
         assert_eq!(mode("certificates/___x/y_z.json"), 0o600);
         assert_eq!(folder.certificates().len(), 1);
+        let secret = Secret {
+            data: Some([("tls.key".into(), k8s_openapi::ByteString(b"k".into()))].into()),
+            ..Secret::default()
+        };
+        folder.put(&ObjectKey::new("a", "b"), &secret).unwrap();
+        assert_eq!(folder.certificate_entry(&ObjectKey::new("a", "b"), "tls.key").unwrap().as_deref(), Some(&b"k"[..]));
+        assert_eq!(folder.certificate_entry(&ObjectKey::new("a", "c"), "tls.key").unwrap(), None);
         assert_eq!(folder.account("a").unwrap().as_deref(), Some("{}"));
         assert_eq!(folder.account("b").unwrap(), None);
         let held = folder.lead().unwrap();

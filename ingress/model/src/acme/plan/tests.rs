@@ -11,7 +11,7 @@ use rcgen::{CertificateParams, KeyPair};
 
 use super::*;
 use crate::acme::ask::Asked;
-use crate::acme::certificate::{FINGERPRINT, ISSUER, LABEL, MANAGED};
+use crate::acme::certificate::{FINGERPRINT, ISSUER, LABEL, MANAGED, REPLACE};
 use crate::acme::state::Renewal;
 use crate::acme::trouble::{Failure, Kind};
 use crate::acme::view::Phase;
@@ -239,7 +239,13 @@ fn the_ca_says_when_to_renew_and_a_window_in_the_past_means_now() {
     put(&mut world, secret("a", &["a.example"], true));
     let plan = world.plan(START + DAY, &BTreeSet::new());
     let [check] = &plan.checks[..] else { panic!("{plan:?}") };
-    let renewal = |window, check_at| Renewal { id: check.id.clone(), window, check: check_at, explanation: None };
+    let renewal = |window, check_at| Renewal {
+        id: check.id.clone(),
+        window,
+        check: check_at,
+        explanation: None,
+        is_revoked: false,
+    };
     let soon = START + 2 * DAY;
     world.renewal(&key("a"), renewal(Some((START + 30 * DAY, START + 31 * DAY)), soon));
     assert!(world.plan(START + DAY, &BTreeSet::new()).checks.is_empty());
@@ -365,4 +371,110 @@ fn another_root_makes_another_certificate_and_an_unknown_one_does_not() {
     assert_eq!(orders(&world, START + 61 * DAY).len(), 1, "it is renewed after two thirds");
     world.rooted("internal", "two");
     assert_eq!(orders(&world, START).len(), 1);
+}
+
+#[test]
+fn a_revoked_certificate_is_replaced_at_once_and_no_host_holds_that_up() {
+    let mut world = world(&[("a", &["a.example", "b.example"])]);
+    put(&mut world, secret("a", &["a.example", "b.example"], true));
+    fail_host(&mut world, "a", "b.example", Kind::Validation, START + DAY - 60);
+    assert!(orders(&world, START + DAY).is_empty());
+    let plan = world.plan(START + DAY, &BTreeSet::new());
+    let renewal = |is_revoked| Renewal {
+        id: plan.checks[0].id.clone(),
+        window: Some((START + 60 * DAY, START + 61 * DAY)),
+        check: START + 2 * DAY,
+        explanation: None,
+        is_revoked,
+    };
+    world.renewal(&key("a"), renewal(false));
+    assert!(!world.plan(START + DAY, &BTreeSet::new()).views[0].is_revoked);
+    world.renewal(&key("a"), renewal(true));
+    let plan = world.plan(START + DAY, &BTreeSet::new());
+    assert!(plan.views[0].is_revoked);
+    assert_eq!(plan.orders[0].hosts, hosts(&["a.example"]));
+    assert!(plan.orders[0].is_revoked && plan.orders[0].kept.is_empty());
+    // What was revoked stays so over a restart, and ends with the next certificate.
+    let text = serde_json::to_string(world.state()).unwrap();
+    world.load(serde_json::from_str(&text).unwrap());
+    assert_eq!(orders(&world, START + DAY).len(), 1);
+    put(&mut world, secret("a", &["a.example", "b.example"], true));
+    let plan = world.plan(START + DAY, &BTreeSet::new());
+    assert!(plan.orders.is_empty() && !plan.views[0].is_revoked, "{plan:?}");
+}
+
+#[test]
+fn a_window_that_moves_into_the_past_is_a_recall_and_one_that_passes_is_not() {
+    let renewal = |id: &str, window| Renewal { id: id.into(), window, check: 0, explanation: None, is_revoked: false };
+    let (past, future) = (Some((START - 2, START - 1)), Some((START, START + 2)));
+    for (former, next, expected) in [
+        (None, renewal("x", past), true),
+        (Some(renewal("x", future)), renewal("x", past), true),
+        (Some(renewal("x", past)), renewal("x", past), false),
+        (Some(renewal("y", past)), renewal("x", past), true),
+        (Some(renewal("x", future)), renewal("x", future), false),
+        (None, renewal("x", None), false),
+    ] {
+        assert_eq!(next.moves_into_the_past(former.as_ref(), START), expected, "{former:?} {next:?}");
+    }
+}
+
+#[test]
+fn whoever_has_lost_a_key_has_the_certificate_replaced() {
+    let mut world = world(&[("a", &["a.example"])]);
+    let recalled = |value: &str| {
+        let mut secret = secret("a", &["a.example"], true);
+        secret.metadata.annotations.get_or_insert_default().insert(REPLACE.to_owned(), value.to_owned());
+        secret
+    };
+    put(&mut world, recalled("false"));
+    assert!(orders(&world, START + DAY).is_empty());
+    put(&mut world, recalled("true"));
+    assert!(world.plan(START + DAY, &BTreeSet::new()).orders[0].is_revoked);
+    // A Secret of somebody else's is left alone whatever is on it.
+    let mut foreign = recalled("true");
+    foreign.metadata.labels = None;
+    put(&mut world, foreign);
+    assert!(orders(&world, START + DAY).is_empty());
+}
+
+#[test]
+fn a_chain_that_ends_elsewhere_than_asked_for_is_told() {
+    let preferring = |name: &str| Issuer {
+        preferred_chain: Some(name.to_owned()),
+        terms_agreed: true,
+        ..Issuer::new("default", "letsencrypt")
+    };
+    let told = |name: &str, noted: &Issuer| {
+        let mut world = World::new(Some(preferring(name)), Place::Watched);
+        world.ask([asked("a", &["a.example"])].into());
+        let mut secret = secret("a", &["a.example"], true);
+        let annotations = secret.metadata.annotations.get_or_insert_default();
+        annotations.insert(FINGERPRINT.to_owned(), noted.fingerprint());
+        put(&mut world, secret);
+        world.plan(START, &BTreeSet::new()).problems
+    };
+    let problems = told("Root X", &preferring("Root X"));
+    assert_eq!(problems[0].reason, reason::ACME_CHAIN_NOT_OFFERED);
+    let message = problems[0].message();
+    assert!(message.contains("no chain that ends at \"Root X\"") && message.contains("rcgen self signed"), "{message}");
+    assert!(told("rcgen self signed cert", &preferring("rcgen self signed cert")).is_empty());
+    // It was not asked for yet.
+    assert!(told("Root X", &issuer()).is_empty());
+}
+
+#[test]
+fn an_account_key_that_can_not_be_changed_holds_nothing_up() {
+    let wanted = Issuer { account_key: Some("2".into()), ..issuer() };
+    let mut world = World::new(Some(wanted), Place::Watched);
+    world.ask([asked("a", &["a.example"])].into());
+    assert_eq!(world.account_keys_wanted(START).0.len(), 1);
+    world.account_key_changed("default", Some(Failure::new(Kind::Account, "the CA's words", "")), START);
+    let (due, next) = world.account_keys_wanted(START + 1);
+    assert!(due.is_empty() && next > Some(START + 1));
+    let plan = world.plan(START + 1, &BTreeSet::new());
+    assert_eq!(plan.orders.len(), 1);
+    assert_eq!(plan.problems[0].reason, reason::ACME_ACCOUNT_KEY_KEPT);
+    world.account_key_changed("default", None, START + 2);
+    assert!(world.plan(START + 2, &BTreeSet::new()).problems.is_empty());
 }

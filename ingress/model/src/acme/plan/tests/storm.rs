@@ -56,6 +56,121 @@ fn nothing_that_fails_becomes_a_storm() {
     }
 }
 
+/// How many requests a CA gets in an hour about what nobody can order: orders, and questions about renewals.
+fn requests_in_an_hour(world: &mut World) -> usize {
+    let (mut now, mut count) = (START, 0);
+    while now < START + HOUR {
+        let plan = world.plan(now, &BTreeSet::new());
+        count += plan.orders.len() + plan.checks.len();
+        now = plan.next.map_or(now + 60, |next| next.max(now + 1));
+        let text = serde_json::to_string(world.state()).unwrap();
+        world.load(serde_json::from_str(&text).unwrap());
+    }
+    count
+}
+
+#[test]
+fn what_can_not_be_ordered_is_told_and_the_ca_hears_nothing_of_it() {
+    let wildcard = world(&[("a", &["*.a.example"])]);
+    let mut foreign = world(&[("a", &["a.example"])]);
+    put(&mut foreign, secret("a", &["a.example"], false));
+    let mut nobody = World::new(Some(issuer()), Place::Watched);
+    nobody.ask([Asked { issuer: Some("nobody".into()), ..asked("a", &["a.example"]) }].into());
+    let private = world(&[("a", &["nas.home.arpa"])]);
+    for (mut world, reason, remedy) in [
+        (wildcard, reason::ACME_UNPROVABLE_HOST, "give the issuer dns:"),
+        (foreign, reason::ACME_FOREIGN_SECRET, "hand it over"),
+        (nobody, reason::ACME_UNKNOWN_ISSUER, "--acme-issuers"),
+        (private, reason::ACME_UNPROVABLE_HOST, "landfall.dev/acme: internal"),
+    ] {
+        let problems = world.plan(START, &BTreeSet::new()).problems;
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].reason, reason);
+        assert!(problems[0].message().contains(remedy), "{}", problems[0]);
+        assert_eq!(requests_in_an_hour(&mut world), 0, "{reason:?}");
+    }
+}
+
+/// A CA that says nothing of renewals, or always the same, is asked once in an hour for each certificate.
+#[test]
+fn questions_about_renewals_are_few() {
+    for window in [None, Some((START + 60 * DAY, START + 61 * DAY))] {
+        let names: Vec<String> = (0..CERTIFICATES).map(|n| format!("c{n}")).collect();
+        let mut world = World::new(Some(issuer()), Place::Watched);
+        world.ask(names.iter().map(|name| asked(name, &["a.example"])).collect::<Vec<_>>().into());
+        let made = secret("c", &["a.example"], true);
+        for name in &names {
+            let mut secret = made.clone();
+            secret.metadata.name = Some(name.clone());
+            put(&mut world, secret);
+        }
+        let (mut now, mut count) = (START + DAY, 0);
+        while now < START + DAY + HOUR {
+            let plan = world.plan(now, &BTreeSet::new());
+            assert!(plan.orders.is_empty());
+            for check in plan.checks.into_iter().take(AT_ONCE) {
+                count += 1;
+                let renewal =
+                    Renewal { id: check.id, window, check: now + 6 * HOUR, explanation: None, is_revoked: false };
+                world.renewal(&check.secret, renewal);
+            }
+            now += 60;
+        }
+        assert_eq!(count, CERTIFICATES);
+    }
+}
+
+/// A certificate that the CA has revoked and does not issue again: it is asked as for any other that fails.
+#[test]
+fn a_revoked_certificate_that_can_not_be_replaced_makes_no_storm() {
+    let mut world = world(&[("a", &["a.example"])]);
+    put(&mut world, secret("a", &["a.example"], true));
+    let id = world.plan(START, &BTreeSet::new()).checks[0].id.clone();
+    let renewal = Renewal { id, window: None, check: START + DAY, explanation: None, is_revoked: true };
+    world.renewal(&key("a"), renewal);
+    let (mut now, mut count) = (START, 0);
+    while now < START + HOUR {
+        let plan = world.plan(now, &BTreeSet::new());
+        count += plan.orders.len();
+        if !plan.orders.is_empty() {
+            fail_host(&mut world, "a", "a.example", Kind::Validation, now);
+        }
+        now += 1;
+    }
+    assert!((2..=4).contains(&count), "{count} orders");
+}
+
+/// A CA that has everything replaced that it issues, or a clock that is far ahead.
+#[test]
+fn a_ca_that_recalls_whatever_it_issues_is_asked_ever_less() {
+    let mut world = world(&[("a", &["a.example"])]);
+    put(&mut world, secret("a", &["a.example"], true));
+    let (mut now, mut times) = (START, Vec::new());
+    while now < START + 7 * DAY {
+        let plan = world.plan(now, &BTreeSet::new());
+        for check in plan.checks {
+            let window = Some((now - 60, now - 1));
+            let renewal = Renewal { id: check.id, window, check: now + 60, explanation: None, is_revoked: true };
+            world.renewal(&check.secret, renewal);
+        }
+        if !plan.orders.is_empty() {
+            times.push(now - START);
+            let issued = Existing::read(&secret("a", &["a.example"], true));
+            world.ended(
+                &key("a"),
+                "default",
+                Outcome { issued: Some(issued), is_over: true, ..Outcome::default() },
+                now,
+            );
+            let text = serde_json::to_string(world.state()).unwrap();
+            world.load(serde_json::from_str(&text).unwrap());
+        }
+        now += 60;
+    }
+    assert!(times[0] <= 60, "the first one at once: {times:?}");
+    assert!(times[1] >= HOUR && times[2] >= 7 * HOUR && times.len() <= 10, "{times:?}");
+}
+
 #[test]
 fn records_are_tried_again_at_once_when_the_credentials_change() {
     let text = "directory: letsencrypt\ntermsAgreed: true\ndns: {provider: desec, secret: token}\n";
