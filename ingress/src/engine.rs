@@ -325,9 +325,7 @@ impl Engine {
         }
         let peer = Peer::new(connection);
         let mut exchanges = http1::Exchanges { peer: &peer, left: shared.limits.requests };
-        // Boxed, so that HTTP/2 connections do not hold the space for it.
-        let served = Box::pin(http1::serve(&shared, wire, &peer.connection, &mut exchanges));
-        if let Some(wire) = served.await {
+        if let Some(wire) = http1::serve(&shared, wire, &peer.connection, &mut exchanges).await {
             self.serve_h2(&shared, wire, peer.connection).await;
         }
     }
