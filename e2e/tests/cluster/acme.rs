@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use landfall_e2e::client::Client;
 use landfall_e2e::testbed::{Host, LANDFALL, Namespace, PATIENCE, Testbed};
 use landfall_e2e::tls::Trust;
-use landfall_e2e::{figures, tools, wait};
+use landfall_e2e::{figures, wait};
 use serde_json::{Value, json};
 
 use crate::pebble::{ACME, NAMES, Pebble};
