@@ -10,6 +10,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::Ingress;
 use landfall_ingress_model::acme::ask::Asking;
 use landfall_ingress_model::acme::challenges::Challenges;
+use landfall_ingress_model::backend::AllInUse;
 use landfall_ingress_model::compiler::{Built, Compiler};
 use landfall_ingress_model::fields::{Fields, HeaderEdits};
 use landfall_ingress_model::input::Input;
@@ -81,6 +82,7 @@ fn ask(built: &Built, host: &str, target: &str) -> Decision {
         instant: Instant::now(),
         limiter: &Unlimited,
         challenges: &Challenges::default(),
+        ejections: &AllInUse,
         trace: None,
     };
     let id = HeaderValue::from_static("id");

@@ -33,8 +33,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use landfall_ingress_model::acme::challenges::Challenges;
-use landfall_ingress_model::backend::{Backend, BackendKey, Target};
-use landfall_ingress_model::balance::Balancer;
+use landfall_ingress_model::backend::{Backend, BackendKey};
 use landfall_ingress_model::pipeline::{Connection, PipelineSettings};
 use landfall_ingress_model::table::{ConnectionLimits, Route, StreamService, Table};
 use landfall_shared::drain::Drain;
@@ -43,10 +42,10 @@ use thiserror::Error;
 pub use event::{Exchange, Handshake, Observer, Rejected, Scheme, StreamCounts, StreamRecord, Unobserved, Upstream};
 pub use framing::{Body, ChunkScanner, Head, Limits as HeadLimits, RequestScanner, Violation};
 
+use crate::balance::{Balancer, Balancers};
 use crate::limits::Limits;
 use crate::listener::{ClientStream, Socket, proxy_line};
 use crate::memory::{self, Account, Ledger, Refusal};
-use crate::resolve::{ResolveError, Resolver};
 use clock::Clock;
 use event::SharedObserver;
 pub(crate) use exchange::Opinions;
@@ -176,8 +175,8 @@ pub struct EngineConfig {
     pub drain: Drain,
     /// Hears of each exchange.
     pub observer: Arc<dyn Observer>,
-    /// Resolves the names of `ExternalName` Services.
-    pub resolver: Arc<Resolver>,
+    /// Balances over the endpoints of each backend.
+    pub balancers: Arc<Balancers>,
     /// What services said of requests.
     pub(crate) opinions: Opinions,
     /// What clients have asked lately.
@@ -213,7 +212,7 @@ struct Shared {
     limits: EngineLimits,
     drain: Drain,
     observer: SharedObserver,
-    resolver: Arc<Resolver>,
+    balancers: Arc<Balancers>,
     opinions: Opinions,
     clients: Limits,
     pool: Arc<Pool>,
@@ -222,14 +221,6 @@ struct Shared {
 }
 
 impl Shared {
-    /// The endpoints of a backend.
-    async fn endpoints(&self, target: &Target) -> Result<Arc<Balancer>, ResolveError> {
-        match target {
-            Target::Endpoints(balancer) => Ok(balancer.clone()),
-            Target::Dns { name, port } => self.resolver.balancer(name, *port).await,
-        }
-    }
-
     /// Notes that an endpoint could not be reached.
     fn failed(&self, backend: &BackendKey, balancer: &Balancer, address: SocketAddr) {
         let now = std::time::Instant::now();
@@ -252,7 +243,7 @@ impl Engine {
             limits,
             drain,
             observer,
-            resolver,
+            balancers,
             opinions,
             clients,
             carrier,
@@ -270,7 +261,7 @@ impl Engine {
             limits,
             drain,
             observer,
-            resolver,
+            balancers,
             opinions,
             clients,
             pool,
@@ -356,7 +347,7 @@ impl Engine {
     /// An endpoint for datagrams of a client; says why where there is none.
     pub(crate) async fn choose(
         &self,
-        backend: &Backend,
+        backend: &Arc<Backend>,
         client: IpAddr,
         excluded: &[SocketAddr],
     ) -> Result<Chosen, &'static str> {

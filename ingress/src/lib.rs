@@ -11,6 +11,7 @@ use rustls::{SupportedCipherSuite, SupportedProtocolVersion};
 
 pub mod acme;
 mod anybody;
+pub mod balance;
 pub mod ca;
 pub mod certs;
 pub mod check;

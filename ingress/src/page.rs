@@ -19,6 +19,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::balance::Balancers;
 use crate::cli::ServeArgs;
 use crate::control::Question;
 use crate::explain::request;
@@ -41,6 +42,8 @@ const ASSETS: [Asset; 4] = [
 pub(crate) struct Page {
     /// The table in force.
     pub(crate) table: Arc<ArcSwap<Table>>,
+    /// What is known of endpoints.
+    pub(crate) balancers: Arc<Balancers>,
     /// What the last build said.
     pub(crate) board: Arc<StatusBoard>,
     /// Where the objects come from.

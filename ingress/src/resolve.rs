@@ -1,9 +1,7 @@
-//! Names of `ExternalName` Services to addresses, and to a choice among them.
+//! Names of `ExternalName` Services to addresses.
 //!
 //! Answers are kept for as long as their TTL says, failures for a moment, and one name is asked for once at a time.
-//! While name servers are away, an old answer is used for a short time more. All addresses of a name are used in
-//! turn, and one that can't be reached is left out for a while, exactly as the endpoints of any other Service.
-//! Addresses that lead back into the proxy's own host are refused, since whoever writes a Service must not reach what
+//! While name servers are away, an old answer is used for a short time more. Addresses that lead back into the proxy's own host are refused, since whoever writes a Service must not reach what
 //! only the host may.
 
 mod name;
@@ -17,7 +15,6 @@ use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerCon
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use landfall_ingress_model::address::{Unusable, usable};
-use landfall_ingress_model::balance::Balancer;
 use landfall_ingress_model::settings::Origin;
 use moka::sync::Cache;
 use thiserror::Error;
@@ -122,19 +119,9 @@ impl Resolver {
         self.origin
     }
 
-    /// The addresses of `name`, sorted, at least one.
+    /// The addresses of `name`, sorted, at least one. As long as they are the same, so is the list.
     pub async fn resolve(&self, name: &Arc<str>) -> Result<Arc<[IpAddr]>, ResolveError> {
         self.addresses(name, &self.entry(name)).await
-    }
-
-    /// The choice among the addresses of `name` at `port`.
-    ///
-    /// It is the same one as long as the addresses are the same; after that, what is known of those that stay is
-    /// kept. All Services with this name and port share it.
-    pub async fn balancer(&self, name: &Arc<str>, port: u16) -> Result<Arc<Balancer>, ResolveError> {
-        let entry = self.entry(name);
-        let addresses = self.addresses(name, &entry).await?;
-        Ok(entry.balancer(&addresses, port))
     }
 
     fn entry(&self, name: &Arc<str>) -> Arc<Name> {

@@ -22,6 +22,7 @@ use landfall_shared::telemetry;
 use tokio::time::sleep;
 
 use crate::acme::{self, InCluster, Parts, Roots};
+use crate::balance::Balancers;
 use crate::cli::{MetricNames, ServeArgs, TrafficArgs};
 use crate::control::Control;
 use crate::debug;
@@ -109,19 +110,23 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let mut config = DataPlaneConfig::new(table.clone(), drain.clone(), Arc::new(traffic));
     config.challenges = challenges.clone();
     config.memory = memory.clone();
-    let plane = DataPlane::start(data_plane(config, args, origin.settings()))?;
+    let config = data_plane(config, args, origin.settings());
+    let balancers = config.balancers.clone();
+    let plane = DataPlane::start(config)?;
     tracing::info!(http = ?plane.http(), https = ?plane.https(), "listening");
 
     let awaited = view.clone();
     readiness.provider(move || awaited.awaited().into_iter().map(|kind| format!("the list of {kind}")).collect());
     let (shown, source_view, ready) = (board.clone(), view.clone(), readiness.clone());
     let (in_force, shown_roots, shown_readiness) = (table.clone(), roots.clone(), readiness.clone());
+    let balanced = balancers.clone();
     let admin = Admin::new(readiness, registry, move || shown.to_json(ready.is_ready(), &source_view, &memory))
-        .debug("routes", move || debug::routes(&in_force.load()))
+        .debug("routes", move || debug::routes(&in_force.load(), &balanced))
         .file("/ca.crt", CERTIFICATE, move || shown_roots.text());
     let (questions, asked) = tokio::sync::mpsc::channel(4);
     let admin = Page {
         table: table.clone(),
+        balancers,
         board: board.clone(),
         source: view.clone(),
         readiness: shown_readiness,
@@ -255,7 +260,7 @@ fn data_plane(defaults: DataPlaneConfig, args: &ServeArgs, origin: settings::Ori
             per_client: (per_client > 0).then_some(per_client),
         },
         proxy_protocol: traffic.proxy_protocol.clone(),
-        resolver: Arc::new(Resolver::new(origin)),
+        balancers: Balancers::new(Arc::new(Resolver::new(origin))),
         carrier: traffic.engine,
         ..defaults
     }

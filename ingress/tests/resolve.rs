@@ -7,13 +7,32 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use landfall_ingress::balance::Balancers;
 use landfall_ingress::resolve::{ResolveError, Resolver};
 use landfall_ingress_model::address::Unusable;
+use landfall_ingress_model::backend::{
+    Affinity, Backend, BackendKey, BackendState, Balance, PortRef, Protocol, Target,
+};
 use landfall_ingress_model::settings::Origin;
+use landfall_model::ObjectKey;
 use support::dns::{NameServer, Zone};
 
 fn resolver(server: &NameServer) -> Arc<Resolver> {
     Arc::new(Resolver::with_name_servers(Origin::Cluster, &[server.address]))
+}
+
+fn backend(target: Target) -> Arc<Backend> {
+    let state = BackendState {
+        protocol: Protocol::Http,
+        affinity: Affinity::None,
+        balance: Balance::RoundRobin,
+        hash_by: None,
+        cookie: None,
+        target,
+        unavailable: None,
+    };
+    let key = BackendKey { service: ObjectKey::new("shop", "db"), port: PortRef::Number(80) };
+    Arc::new(Backend::new(key, Arc::new(state)))
 }
 
 fn name(text: &str) -> Arc<str> {
@@ -27,13 +46,12 @@ async fn many_requests_at_once_ask_once() {
     let resolver = resolver(&server);
     let asked = (0..100).map(|_| {
         let resolver = resolver.clone();
-        tokio::spawn(async move { resolver.balancer(&name("db.example"), 5432).await.unwrap() })
+        tokio::spawn(async move { resolver.resolve(&name("db.example")).await.unwrap() })
     });
-    let balancers = futures::future::join_all(asked.collect::<Vec<_>>()).await;
-    let first = balancers[0].as_ref().unwrap();
-    assert!(balancers.iter().all(|other| Arc::ptr_eq(first, other.as_ref().unwrap())), "they share one choice");
-    let addresses: Vec<String> = first.addresses().map(|address| address.to_string()).collect();
-    assert_eq!(addresses, ["10.0.0.1:5432", "10.0.0.2:5432"]);
+    let answers = futures::future::join_all(asked.collect::<Vec<_>>()).await;
+    let first = answers[0].as_ref().unwrap();
+    assert!(answers.iter().all(|other| Arc::ptr_eq(first, other.as_ref().unwrap())), "they share one list");
+    assert_eq!(first.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.1", "10.0.0.2"]);
     assert_eq!(server.queries(), 1);
 }
 
@@ -74,8 +92,10 @@ async fn failures_are_remembered_for_a_moment() {
 async fn a_ttl_is_honoured_and_what_is_known_of_addresses_that_stay_is_kept() {
     let server = NameServer::start(Duration::ZERO);
     server.set("db.example", Zone::of(&["10.0.0.1", "10.0.0.2"], 1));
-    let (resolver, db) = (resolver(&server), name("db.example"));
-    let before = resolver.balancer(&db, 80).await.unwrap();
+    let balancers = Balancers::new(resolver(&server));
+    let target = Target::Dns { name: name("db.example"), port: 80 };
+    let backend = backend(target.clone());
+    let before = balancers.of(&backend, &target).await.unwrap();
     let dead = "10.0.0.2:80".parse().unwrap();
     for _ in 0..4 {
         before.failed(dead, Instant::now());
@@ -83,7 +103,7 @@ async fn a_ttl_is_honoured_and_what_is_known_of_addresses_that_stay_is_kept() {
     server.set("db.example", Zone::of(&["10.0.0.2", "10.0.0.3"], 60));
     let end = Instant::now() + Duration::from_secs(10);
     let after = loop {
-        let now = resolver.balancer(&db, 80).await.unwrap();
+        let now = balancers.of(&backend, &target).await.unwrap();
         if !Arc::ptr_eq(&before, &now) {
             break now;
         }

@@ -12,9 +12,8 @@ use std::time::{Duration, Instant};
 use landfall_ingress::engine::Rejected;
 use landfall_ingress::listener::{StreamPorts, Unopened};
 use landfall_ingress_model::backend::{
-    Affinity, Backend, BackendKey, BackendState, PortRef, Protocol, Target, Transport,
+    Affinity, Backend, BackendKey, BackendState, Balance, PortRef, Protocol, Target, Transport,
 };
-use landfall_ingress_model::balance::{Balance, Balancer};
 use landfall_ingress_model::table::{ProxyHeaders, StreamPolicy, StreamPort, StreamService, Streams};
 use landfall_ingress_model::tls::CertificateTable;
 use landfall_model::ObjectKey;
@@ -22,19 +21,14 @@ use support::plane::{Plane, table, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
-fn state(endpoints: &[SocketAddr], old: Option<&Backend>) -> Arc<BackendState> {
-    let old = old.map(Backend::state);
-    let old = old.as_ref().and_then(|state| match &state.target {
-        Target::Endpoints(balancer) => Some(&**balancer),
-        Target::Dns { .. } => None,
-    });
+fn state(endpoints: &[SocketAddr]) -> Arc<BackendState> {
     Arc::new(BackendState {
         protocol: Protocol::Http,
         affinity: Affinity::None,
         balance: Balance::RoundRobin,
         hash_by: None,
         cookie: None,
-        target: Target::Endpoints(Arc::new(Balancer::new(endpoints.iter().copied(), old))),
+        target: Target::Endpoints(endpoints.into()),
         unavailable: endpoints.is_empty().then(|| "it has no endpoint".into()),
     })
 }
@@ -43,7 +37,7 @@ fn service(port: StreamPort, endpoints: &[SocketAddr]) -> StreamService {
     let key = BackendKey { service: ObjectKey::new("shop", "db"), port: PortRef::Number(1) };
     StreamService {
         port,
-        backend: Arc::new(Backend::new(key, state(endpoints, None))),
+        backend: Arc::new(Backend::new(key, state(endpoints))),
         proxy: ProxyHeaders::default(),
         policy: Arc::default(),
     }
@@ -227,13 +221,13 @@ fn endpoints_change_under_an_open_port_and_without_any_it_is_closed() {
     assert!(ports.follow(&table).is_empty());
     let mut old = connect(port);
     assert_eq!(ask(&mut old, "1"), "a:1");
-    backend.publish(state(&[b], Some(&backend)));
+    backend.publish(state(&[b]));
     assert_eq!(ask(&mut connect(port), "2"), "b:2");
-    backend.publish(state(&[], Some(&backend)));
+    backend.publish(state(&[]));
     assert!(ports.follow(&table).is_empty());
     wait_for(|| TcpStream::connect(address(port)).is_err().then_some(()));
     assert_eq!(ask(&mut old, "3"), "a:3");
-    backend.publish(state(&[a], Some(&backend)));
+    backend.publish(state(&[a]));
     assert!(ports.follow(&table).is_empty());
     assert_eq!(ask(&mut connect(port), "4"), "a:4");
 }
@@ -396,7 +390,7 @@ fn a_client_leaves_an_endpoint_that_the_service_has_no_more() {
     assert!(ports.follow(&table).is_empty());
     let client = udp_client();
     client.send_to(b"log line", address(port)).unwrap();
-    backend.publish(state(&[b], Some(&backend)));
+    backend.publish(state(&[b]));
     wait_for(|| {
         client.send_to(b"log line", address(port)).unwrap();
         (heard.load(Ordering::SeqCst) > 0).then_some(())

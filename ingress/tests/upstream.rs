@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use landfall_ingress::balance::Balancers;
 use landfall_ingress::resolve::Resolver;
 use landfall_ingress_model::authorities::Authorities;
 use landfall_ingress_model::backend::{Protocol, Target};
@@ -335,7 +336,7 @@ fn all_addresses_of_a_name_are_used_in_turn_and_a_dead_one_is_left_out() {
     let target = Target::Dns { name: "two.example".into(), port };
     let rules = table(vec![rule("", "/", &[]).target(target)], CertificateTable::default());
     let plane = Plane::with(rules, |config| {
-        config.resolver = Arc::new(Resolver::with_name_servers(Origin::Folder, &[server.address]));
+        config.balancers = Balancers::new(Arc::new(Resolver::with_name_servers(Origin::Folder, &[server.address])));
     });
     let mut client = Client::plain(plane.http());
     for _ in 0..6 {

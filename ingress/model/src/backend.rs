@@ -2,12 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use landfall_model::ObjectKey;
 
-use crate::balance::{Balance, Balancer};
 use crate::policy::{CookieAffinity, HashBy};
 
 /// The port of a Service as an Ingress names it.
@@ -91,11 +90,25 @@ pub enum Protocol {
     Https,
 }
 
+/// How the next endpoint is chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Balance {
+    /// Each in turn, evenly from the first request.
+    #[default]
+    RoundRobin,
+    /// The one with the fewest requests in flight; ties in turn.
+    LeastConnections,
+    /// Of two that chance names, the one that has answered faster lately.
+    Ewma,
+    /// The one that a consistent hash of the request's key points to.
+    ConsistentHash,
+}
+
 /// Where the endpoints come from.
 #[derive(Clone, Debug)]
 pub enum Target {
-    /// Addresses from EndpointSlices or Endpoints, in a stable order, without duplicates.
-    Endpoints(Arc<Balancer>),
+    /// Addresses from EndpointSlices or Endpoints, sorted, without duplicates.
+    Endpoints(Arc<[SocketAddr]>),
     /// `ExternalName`: a DNS name that the proxy resolves, and the port.
     Dns {
         /// The name, without a trailing dot.
@@ -138,7 +151,7 @@ impl BackendState {
     /// The endpoint addresses, empty for a DNS target.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         match &self.target {
-            Target::Endpoints(balancer) => balancer.addresses().collect(),
+            Target::Endpoints(addresses) => addresses.to_vec(),
             Target::Dns { .. } => Vec::new(),
         }
     }
@@ -166,5 +179,21 @@ impl Backend {
     /// Publishes a new state. Done by the publisher of a build, never by the compiler.
     pub fn publish(&self, state: Arc<BackendState>) {
         self.state.store(state);
+    }
+}
+
+/// Who knows which endpoints are left out for a while, since they could not be reached.
+pub trait Ejections {
+    /// Whether an endpoint of `backend` is left out at `now`.
+    fn is_ejected(&self, backend: &Backend, address: SocketAddr, now: Instant) -> bool;
+}
+
+/// No endpoint is left out.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AllInUse;
+
+impl Ejections for AllInUse {
+    fn is_ejected(&self, _backend: &Backend, _address: SocketAddr, _now: Instant) -> bool {
+        false
     }
 }

@@ -11,7 +11,7 @@ use landfall_model::ObjectKey;
 use serde::Serialize;
 
 use crate::acme::challenges::Challenges;
-use crate::backend::Target;
+use crate::backend::{AllInUse, Target};
 use crate::compiler::Compiler;
 use crate::compiler::ingress::ParsedIngress;
 use crate::compiler::link::Linked;
@@ -186,7 +186,7 @@ fn winner(route: &Route, decision: Decision, request: &Request) -> Winner {
         Action::Forward(backend) => {
             let state = backend.state();
             let endpoints = match &state.target {
-                Target::Endpoints(balancer) => balancer.addresses().map(|address| address.to_string()).collect(),
+                Target::Endpoints(addresses) => addresses.iter().map(ToString::to_string).collect(),
                 Target::Dns { name, port } => vec![format!("{name}:{port}")],
             };
             (Some(backend.key.to_string()), endpoints, state.unavailable.clone())
@@ -288,6 +288,7 @@ fn decision(compiler: &Compiler, request: &Request) -> (Decision, Vec<Stage>) {
         instant: std::time::Instant::now(),
         limiter: &Unlimited,
         challenges: &Challenges::default(),
+        ejections: &AllInUse,
         trace: Some(&trace),
     };
     let decision = decide(&head, &connection, &compiler.table, &PipelineSettings::default(), &id, &live);

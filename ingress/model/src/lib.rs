@@ -10,7 +10,6 @@ pub mod acme;
 pub mod address;
 pub mod authorities;
 pub mod backend;
-pub mod balance;
 pub mod checkup;
 pub mod compiler;
 pub mod explain;

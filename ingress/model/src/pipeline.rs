@@ -33,6 +33,7 @@ use http::{HeaderValue, Method, StatusCode, Version};
 use ipnet::IpNet;
 
 use crate::acme::challenges::Challenges;
+use crate::backend::Ejections;
 use crate::fields::{FieldValue, Fields};
 use crate::host::HostName;
 use crate::path::CanonicalPath;
@@ -116,6 +117,8 @@ pub struct Live<'a> {
     pub limiter: &'a dyn Limiter,
     /// The challenges of our own that are answered.
     pub challenges: &'a Challenges,
+    /// Knows which endpoints are left out.
+    pub ejections: &'a dyn Ejections,
     /// Who wants to know which steps it passes; nobody, on the data path.
     pub trace: Option<&'a Trace>,
 }

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::Access;
-use crate::balance::Balance;
+use crate::backend::Balance;
 
 pub use affinity::{CookieAffinity, HashBy, key_of, name_of};
 pub use auth::{Auth, AuthCache, BasicAuth, ExternalAuth, Signin, is_known, verify};

@@ -30,6 +30,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use landfall_ingress_model::acme::challenges::Challenges;
+use landfall_ingress_model::backend::AllInUse;
 use landfall_ingress_model::backend::{BackendState, Target};
 use landfall_ingress_model::compiler::Compiler;
 use landfall_ingress_model::fields::{Fields, HeaderEdits};
@@ -242,7 +243,7 @@ fn build(with: &With, inputs: Vec<Input>) -> (Arc<Table>, Vec<Expected>) {
 /// Addresses, or the DNS name.
 fn targets(state: Option<&BackendState>) -> Vec<String> {
     match state.map(|state| &state.target) {
-        Some(Target::Endpoints(balancer)) => balancer.addresses().map(|address| address.to_string()).collect(),
+        Some(Target::Endpoints(addresses)) => addresses.iter().map(ToString::to_string).collect(),
         Some(Target::Dns { name, port }) => vec![format!("{name}:{port}")],
         None => Vec::new(),
     }
@@ -294,6 +295,7 @@ fn answer(table: &Table, asked: &Asked, with: &With) -> Found {
         instant: std::time::Instant::now(),
         limiter: &Unlimited,
         challenges: &Challenges::default(),
+        ejections: &AllInUse,
         trace: None,
     };
     match decide(&head, &connection, table, &settings, &HeaderValue::from_static("id"), &live) {

@@ -3,7 +3,7 @@
 
 mod support;
 
-use landfall_ingress_model::balance::Balance;
+use landfall_ingress_model::backend::Balance;
 use landfall_ingress_model::compiler::{Built, Compiler};
 use landfall_ingress_model::host::HostName;
 use landfall_ingress_model::input::Input;

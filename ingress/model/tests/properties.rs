@@ -256,7 +256,7 @@ fn route_text(route: &Route) -> String {
         Action::Forward(backend) => {
             let state = backend.state();
             let target = match &state.target {
-                Target::Endpoints(balancer) => format!("{:?}", balancer.addresses().collect::<Vec<_>>()),
+                Target::Endpoints(addresses) => format!("{addresses:?}"),
                 Target::Dns { name, port } => format!("{name}:{port}"),
             };
             let (protocol, affinity) = (state.protocol, state.affinity);

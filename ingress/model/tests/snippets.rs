@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use landfall_ingress_model::acme::challenges::Challenges;
+use landfall_ingress_model::backend::AllInUse;
 use landfall_ingress_model::compiler::Compiler;
 use landfall_ingress_model::explain::{Explanation, Request, explain};
 use landfall_ingress_model::fields::{Fields, HeaderEdits};
@@ -66,6 +67,7 @@ fn decision(compiler: &Compiler, target: &str) -> Decision {
         instant: std::time::Instant::now(),
         limiter: &Unlimited,
         challenges: &Challenges::default(),
+        ejections: &AllInUse,
         trace: None,
     };
     let id = HeaderValue::from_static("id");

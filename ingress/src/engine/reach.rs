@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use landfall_ingress_model::backend::Backend;
-use landfall_ingress_model::balance::{Balancer, Choice, Pick};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{HURRIED_CONNECT, Shared};
+use crate::balance::{Balancer, Choice, Pick};
 use crate::lack::is_lack;
 
 /// How long and how often endpoints are tried.
@@ -42,12 +42,12 @@ pub(super) struct Reached {
 /// Chooses an endpoint that is not among `excluded`.
 pub(super) async fn choose(
     engine: &Shared,
-    backend: &Backend,
+    backend: &Arc<Backend>,
     client: IpAddr,
     excluded: &[SocketAddr],
 ) -> Result<Chosen, &'static str> {
     let state = backend.state();
-    let found = engine.endpoints(&state.target).await;
+    let found = engine.balancers.of(backend, &state.target).await;
     let balancer = found.map_err(|_| "the name of the service has no address")?;
     let (balance, affinity) = (state.balance, state.affinity);
     let choice = Choice { balance, affinity, client, key: None, subset: 1, pinned: None, excluded };
@@ -56,7 +56,7 @@ pub(super) async fn choose(
 }
 
 /// Connects with one endpoint after the other.
-pub(super) async fn reach(engine: &Shared, backend: &Backend, client: IpAddr, tries: Tries) -> Reached {
+pub(super) async fn reach(engine: &Shared, backend: &Arc<Backend>, client: IpAddr, tries: Tries) -> Reached {
     let begun = Instant::now();
     // `failed` are those of `asked` that are to blame.
     let (mut asked, mut failed) = (Vec::new(), Vec::new());

@@ -116,7 +116,7 @@ impl Port {
 fn is_orphan(session: &Session) -> bool {
     let Some(endpoint) = session.endpoint() else { return false };
     match &session.service.backend.state().target {
-        Target::Endpoints(balancer) => balancer.stats(endpoint).is_none(),
+        Target::Endpoints(addresses) => addresses.binary_search(&endpoint).is_err(),
         Target::Dns { .. } => false,
     }
 }

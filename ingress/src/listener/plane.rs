@@ -21,6 +21,7 @@ use super::limits::{ConnectionLimits, Live, idle_within};
 use super::ports::{Opened, StreamPorts};
 use super::socket::{BindError, Listener};
 use super::tls::{Tls, TlsError};
+use crate::balance::Balancers;
 use crate::engine::{Carrier, Engine, EngineConfig, EngineLimits, Observer, Opinions, Scheme};
 use crate::limits::Limits;
 use crate::memory::{self, Ledger};
@@ -47,8 +48,8 @@ pub struct DataPlaneConfig {
     pub connections: ConnectionLimits,
     /// Peers that have to send a PROXY header; from others it is not understood.
     pub proxy_protocol: Vec<IpNet>,
-    /// Resolves the names of `ExternalName` Services.
-    pub resolver: Arc<Resolver>,
+    /// Balances over the endpoints of each backend.
+    pub balancers: Arc<Balancers>,
     /// The way out.
     pub drain: Drain,
     /// Hears of everything that happens.
@@ -72,7 +73,7 @@ impl DataPlaneConfig {
             limits: EngineLimits::default(),
             connections: ConnectionLimits::default(),
             proxy_protocol: Vec::new(),
-            resolver: Arc::new(Resolver::new(Origin::Cluster)),
+            balancers: Balancers::new(Arc::new(Resolver::new(Origin::Cluster))),
             drain,
             observer,
             carrier: Carrier::default(),
@@ -223,7 +224,7 @@ impl Worker {
             proxy_protocol,
             drain,
             observer,
-            resolver,
+            balancers,
             carrier,
             memory,
             ..
@@ -235,7 +236,7 @@ impl Worker {
             limits,
             drain: drain.clone(),
             observer: observer.clone(),
-            resolver,
+            balancers,
             opinions: self.opinions.clone(),
             clients: self.clients.clone(),
             carrier,

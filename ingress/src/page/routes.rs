@@ -1,6 +1,7 @@
 //! `/status/routes`: the rules in force, a page of them at a time.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,6 +13,7 @@ use landfall_shared::admin::{Answer, Query};
 use serde::Serialize;
 
 use super::{Facts, json};
+use crate::balance::Balancers;
 
 /// Rules that are told of at once.
 const MOST: usize = 500;
@@ -79,7 +81,7 @@ pub(super) fn routes(facts: &Facts, query: &Query) -> Answer {
         query.get("search").unwrap_or_default().split_whitespace().map(str::to_ascii_lowercase).collect();
     let only_unwell = query.get("show") == Some("unwell");
     let mut text = String::new();
-    routes.retain(|route| has(route, &words, &mut text) && (!only_unwell || is_unwell(route)));
+    routes.retain(|route| has(route, &words, &mut text) && (!only_unwell || is_unwell(&facts.page.balancers, route)));
     let number = |name, usual| query.get(name).and_then(|text| text.parse::<usize>().ok()).unwrap_or(usual);
     let (offset, limit) = (number("offset", 0), number("limit", 100).min(MOST));
     let shown = routes.iter().skip(offset).take(limit).map(|route| shown(facts, route)).collect();
@@ -106,18 +108,18 @@ fn path(route: &Route) -> String {
 }
 
 /// Whether requests fail, or an endpoint is left out.
-fn is_unwell(route: &Route) -> bool {
+fn is_unwell(balancers: &Balancers, route: &Route) -> bool {
     match &route.action {
         Action::Unavailable(_) => true,
         Action::NotFound => false,
         Action::Forward(backend) => {
             let state = backend.state();
             let now = Instant::now();
-            let ejected = match &state.target {
-                Target::Endpoints(balancer) => balancer.addresses().any(|address| balancer.is_ejected(address, now)),
-                Target::Dns { .. } => false,
+            let ejected = || {
+                let balancer = balancers.known(backend)?;
+                Some(balancer.addresses().any(|address| balancer.is_ejected(address, now)))
             };
-            ejected || state.unavailable.is_some()
+            state.unavailable.is_some() || ejected() == Some(true)
         }
     }
 }
@@ -129,7 +131,8 @@ fn shown(facts: &Facts, route: &Arc<Route>) -> Shown {
         Action::Forward(backend) => Some(backend),
         Action::Unavailable(_) | Action::NotFound => None,
     };
-    let (protocol, why, endpoints, more_endpoints) = backend.map_or((None, None, Vec::new(), 0), |b| backend_now(b));
+    let (protocol, why, endpoints, more_endpoints) =
+        backend.map_or((None, None, Vec::new(), 0), |backend| backend_now(&facts.page.balancers, backend));
     Shown {
         host: route.id.host.to_string(),
         path: path(route),
@@ -153,7 +156,10 @@ fn shown(facts: &Facts, route: &Arc<Route>) -> Shown {
 }
 
 /// What is known of a backend at this moment.
-fn backend_now(backend: &Backend) -> (Option<&'static str>, Option<String>, Vec<Endpoint>, usize) {
+fn backend_now(
+    balancers: &Balancers,
+    backend: &Backend,
+) -> (Option<&'static str>, Option<String>, Vec<Endpoint>, usize) {
     let state = backend.state();
     let protocol = match state.protocol {
         Protocol::Http => "HTTP/1.1",
@@ -161,19 +167,20 @@ fn backend_now(backend: &Backend) -> (Option<&'static str>, Option<String>, Vec<
         Protocol::Https => "HTTPS",
     };
     let (endpoints, more) = match &state.target {
-        Target::Endpoints(balancer) => {
-            let now = Instant::now();
-            let endpoint = |address| {
-                let ejected = balancer.ejected_for(address, now);
+        Target::Endpoints(addresses) => {
+            let (balancer, now) = (balancers.known(backend), Instant::now());
+            let endpoint = |address: &SocketAddr| {
+                let ejected = balancer.as_ref().and_then(|balancer| balancer.ejected_for(*address, now));
+                let stats = balancer.as_ref().and_then(|balancer| balancer.stats(*address));
                 Endpoint {
                     address: address.to_string(),
                     state: if ejected.is_some() { State::Ejected } else { State::Ready },
                     ejected_for_ms: ejected.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
-                    in_flight: balancer.stats(address).map_or(0, |stats| stats.in_flight()),
+                    in_flight: stats.map_or(0, |stats| stats.in_flight()),
                 }
             };
-            let all = balancer.addresses();
-            (all.take(ENDPOINTS).map(endpoint).collect(), balancer.len().saturating_sub(ENDPOINTS))
+            let shown = addresses.iter().take(ENDPOINTS).map(endpoint).collect();
+            (shown, addresses.len().saturating_sub(ENDPOINTS))
         }
         Target::Dns { name, port } => {
             let address = format!("{name}:{port}");

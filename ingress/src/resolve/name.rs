@@ -1,11 +1,10 @@
 //! What is known of one name.
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use landfall_ingress_model::balance::Balancer;
 use tokio::sync::Mutex;
 
 use super::ResolveError;
@@ -25,13 +24,12 @@ pub(super) struct Answer {
     pub(super) ttl: Duration,
 }
 
-/// One name: its last outcome, and a choice for each port that is asked for.
+/// One name and its last outcome.
 #[derive(Debug, Default)]
 pub(super) struct Name {
     known: ArcSwapOption<Known>,
     /// Held by whoever asks the name servers.
     pub(super) asking: Mutex<()>,
-    rotations: RwLock<Vec<Rotation>>,
 }
 
 #[derive(Debug)]
@@ -41,20 +39,6 @@ struct Known {
     renew: Instant,
     /// From then on it may not be used.
     end: Instant,
-}
-
-#[derive(Debug)]
-struct Rotation {
-    port: u16,
-    /// The very list that the choice was made from.
-    addresses: Arc<[IpAddr]>,
-    balancer: Arc<Balancer>,
-}
-
-impl Rotation {
-    fn is_for(&self, addresses: &Arc<[IpAddr]>, port: u16) -> bool {
-        self.port == port && Arc::ptr_eq(&self.addresses, addresses)
-    }
 }
 
 impl Name {
@@ -79,7 +63,7 @@ impl Name {
         let old = last.as_ref().and_then(|known| Some((known.outcome.as_ref().ok()?, known.end)));
         let new = match (answer, old) {
             (Ok(Answer { addresses, ttl }), old) => {
-                // The same list stays the same one, so that its balancers stay too.
+                // The same list stays the same one, so that whoever balances by it sees that it is the same.
                 let addresses = match old {
                     Some((old, _)) if **old == *addresses => old.clone(),
                     _ => addresses.into(),
@@ -103,30 +87,6 @@ impl Name {
         let outcome = new.outcome.clone();
         self.known.store(Some(Arc::new(new)));
         outcome
-    }
-
-    /// The choice among `addresses` at `port`.
-    pub(super) fn balancer(&self, addresses: &Arc<[IpAddr]>, port: u16) -> Arc<Balancer> {
-        let of = |rotations: &[Rotation]| {
-            let found = rotations.iter().find(|rotation| rotation.is_for(addresses, port));
-            found.map(|rotation| rotation.balancer.clone())
-        };
-        if let Some(found) = of(&self.rotations.read().unwrap_or_else(PoisonError::into_inner)) {
-            return found;
-        }
-        let mut rotations = self.rotations.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = of(&rotations) {
-            return found;
-        }
-        let at = addresses.iter().map(|address| SocketAddr::new(*address, port));
-        if let Some(rotation) = rotations.iter_mut().find(|rotation| rotation.port == port) {
-            rotation.balancer = Arc::new(Balancer::new(at, Some(&rotation.balancer)));
-            rotation.addresses = addresses.clone();
-            return rotation.balancer.clone();
-        }
-        let balancer = Arc::new(Balancer::new(at, None));
-        rotations.push(Rotation { port, addresses: addresses.clone(), balancer: balancer.clone() });
-        balancer
     }
 }
 
@@ -167,20 +127,5 @@ mod tests {
         assert_eq!(name.current(start + Duration::from_secs(4)), Some(Err(missing)));
         assert_eq!(name.current(start + Duration::from_secs(5)), None);
         assert_eq!(name.stale(start), None);
-    }
-
-    #[test]
-    fn a_balancer_stays_while_the_addresses_do_and_then_hands_on_what_it_knows() {
-        let (name, now) = (Name::default(), Instant::now());
-        let first = name.keep(Ok(answer(&["192.0.2.1", "192.0.2.2"])), now).unwrap();
-        let balancer = name.balancer(&first, 80);
-        assert!(!Arc::ptr_eq(&balancer, &name.balancer(&first, 81)), "ports are chosen for apart");
-        let again = name.keep(Ok(answer(&["192.0.2.1", "192.0.2.2"])), now).unwrap();
-        assert!(Arc::ptr_eq(&balancer, &name.balancer(&again, 80)));
-        let dead = "192.0.2.2:80".parse().unwrap();
-        balancer.failed(dead, now);
-        let other = name.keep(Ok(answer(&["192.0.2.2", "192.0.2.3"])), now).unwrap();
-        let changed = name.balancer(&other, 80);
-        assert!(!Arc::ptr_eq(&balancer, &changed) && changed.is_ejected(dead, now));
     }
 }

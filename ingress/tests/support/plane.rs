@@ -1,16 +1,18 @@
 //! A data plane with a table made by hand.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use landfall_ingress::balance::Balancers;
 use landfall_ingress::engine::{Exchange, Handshake, Observer, Rejected, Scheme, StreamRecord};
 use landfall_ingress::listener::{DataPlane, DataPlaneConfig};
 use landfall_ingress::resolve::Resolver;
-use landfall_ingress_model::backend::{Affinity, Backend, BackendKey, BackendState, PortRef, Protocol, Target};
-use landfall_ingress_model::balance::{Balance, Balancer};
+use landfall_ingress_model::backend::{
+    Affinity, Backend, BackendKey, BackendState, Balance, PortRef, Protocol, Target,
+};
 use landfall_ingress_model::host::{HostName, HostPattern};
 use landfall_ingress_model::settings::Origin;
 use landfall_ingress_model::table::{
@@ -112,9 +114,9 @@ impl Rule {
             balance: Balance::RoundRobin,
             hash_by: None,
             cookie: None,
-            target: self
-                .target
-                .unwrap_or_else(|| Target::Endpoints(Arc::new(Balancer::new(self.endpoints.iter().copied(), None)))),
+            target: self.target.unwrap_or_else(|| {
+                Target::Endpoints(self.endpoints.iter().copied().collect::<BTreeSet<_>>().into_iter().collect())
+            }),
             unavailable: unavailable.then(|| "there is no endpoint".into()),
         };
         let key = BackendKey { service: service.clone(), port: PortRef::Number(80) };
@@ -201,7 +203,7 @@ impl Plane {
         config.http = vec!["127.0.0.1:0".parse().unwrap()];
         config.https = vec!["127.0.0.1:0".parse().unwrap()];
         config.workers = 1;
-        config.resolver = Arc::new(Resolver::new(Origin::Folder));
+        config.balancers = Balancers::new(Arc::new(Resolver::new(Origin::Folder)));
         change(&mut config);
         Self { data: DataPlane::start(config).unwrap(), table, heard, drainer }
     }

@@ -32,8 +32,7 @@ use landfall_model::{ObjectRef, Problem};
 use super::ingress::PathSpec;
 use super::options::Options;
 use crate::access::{self, Access};
-use crate::backend::Protocol;
-use crate::balance::Balance;
+use crate::backend::{Balance, Protocol};
 use crate::policy::{CanaryRule, CookieAffinity, HashBy, HttpsRedirect, RoutePolicy};
 use crate::table::Dialect;
 

@@ -11,8 +11,7 @@ use super::service::{ParsedService, Port};
 use super::set::SmallSet;
 use super::store::Store;
 use super::suggest::{alternatives, nearest};
-use crate::backend::{Affinity, Backend, BackendKey, BackendState, PortRef, Protocol, Target, Transport};
-use crate::balance::{Balance, Balancer};
+use crate::backend::{Affinity, Backend, BackendKey, BackendState, Balance, PortRef, Protocol, Target, Transport};
 use crate::policy::{CookieAffinity, HashBy};
 use crate::reason;
 use crate::settings::Settings;
@@ -222,14 +221,10 @@ impl Backends {
             problems.push(problem.at("spec.selector", &*service.selector).remedy(remedy.clone()).warning());
         }
         problems.extend(found.problems);
-        let balancer = previous.and_then(|state| match &state.target {
-            Target::Endpoints(balancer) => Some(balancer),
-            Target::Dns { .. } => None,
-        });
-        // The same list keeps its balancer, so that an unchanged backend is the very same one.
-        let balancer = match balancer {
-            Some(old) if old.addresses().eq(found.addresses.iter().copied()) => old.clone(),
-            old => Arc::new(Balancer::new(found.addresses, old.map(|old| &**old))),
+        // The same list stays where it is, so that whoever balances by it sees that it is the same.
+        let addresses = match previous.map(|state| &state.target) {
+            Some(Target::Endpoints(old)) if old.iter().eq(&found.addresses) => old.clone(),
+            _ => found.addresses.into_iter().collect(),
         };
         let state = BackendState {
             protocol,
@@ -237,7 +232,7 @@ impl Backends {
             balance: Balance::default(),
             hash_by: None,
             cookie: None,
-            target: Target::Endpoints(balancer),
+            target: Target::Endpoints(addresses),
             unavailable: unavailable.map(|(cause, _)| format!("service {name}: {cause}").into()),
         };
         Resolved { state, fault: None, problems }
@@ -371,7 +366,7 @@ fn unresolved(fault: Fault) -> Resolved {
         balance: Balance::default(),
         hash_by: None,
         cookie: None,
-        target: Target::Endpoints(Arc::new(Balancer::new([], None))),
+        target: Target::Endpoints(Arc::default()),
         unavailable: Some(fault.cause.as_str().into()),
     };
     Resolved { state, fault: Some(Box::new(fault)), problems: Vec::new() }
@@ -379,7 +374,7 @@ fn unresolved(fault: Fault) -> Resolved {
 
 fn is_same(old: &BackendState, new: &BackendState) -> bool {
     let target = match (&old.target, &new.target) {
-        (Target::Endpoints(old), Target::Endpoints(new)) => old.addresses().eq(new.addresses()),
+        (Target::Endpoints(old), Target::Endpoints(new)) => old == new,
         (Target::Dns { name: old, port: old_port }, Target::Dns { name, port }) => old == name && old_port == port,
         _ => false,
     };

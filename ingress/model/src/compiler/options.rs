@@ -22,7 +22,7 @@ use super::annotations::upstream::{retry, tries, within};
 use super::annotations::value::{BodyLimit, body_size, boolean, duration, number, seconds};
 use super::annotations::{Read, Risk};
 use crate::access::{self, Access};
-use crate::balance::Balance;
+use crate::backend::Balance;
 use crate::policy::snippet::Snippet;
 use crate::policy::{
     CodingRule, Compression, ExternalAuth, Forwarding, LogEscape, LogFormat, Logging, ResponseRules, Retry,

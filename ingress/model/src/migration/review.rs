@@ -135,7 +135,7 @@ impl<'a> Review<'a> {
             Action::Forward(backend) => {
                 let state = backend.state();
                 let endpoints = match &state.target {
-                    Target::Endpoints(balancer) => balancer.len(),
+                    Target::Endpoints(addresses) => addresses.len(),
                     Target::Dns { .. } => 1,
                 };
                 let fault = state.unavailable.as_ref().map(|why| format!("503: {why}")).unwrap_or_default();

@@ -40,6 +40,7 @@ impl Request<'_> {
     pub(super) fn endpoint(
         &self,
         route: &Route,
+        backend: &Backend,
         state: &BackendState,
         client: IpAddr,
     ) -> (Option<Key>, Option<HeaderValue>) {
@@ -60,7 +61,7 @@ impl Request<'_> {
             };
             return (by.map(|by| key(by)), None);
         };
-        let Target::Endpoints(balancer) = &state.target else { return (None, None) };
+        let Target::Endpoints(addresses) = &state.target else { return (None, None) };
         let rule_path = route.written.text(route.id.path.as_ref());
         let set = |value: &str| affinity.set(value, rule_path, self.facts.secure(), head.headers, self.live.now);
         let given = affinity.value(head.headers);
@@ -72,12 +73,12 @@ impl Request<'_> {
             };
             return (Some(Key::Hash(key_of(value.as_bytes()))), cookie);
         }
-        let usable = |address: &SocketAddr| !balancer.is_ejected(*address, self.live.instant);
-        let known = given.and_then(|value| balancer.addresses().find(|address| name_of(*address) == *value));
+        let usable = |address: &SocketAddr| !self.live.ejections.is_ejected(backend, *address, self.live.instant);
+        let known = given.and_then(|value| addresses.iter().copied().find(|address| name_of(*address) == *value));
         if let Some(address) = known.filter(usable) {
             return (Some(Key::Endpoint(address)), None);
         }
-        let usable: Vec<SocketAddr> = balancer.addresses().filter(usable).collect();
+        let usable: Vec<SocketAddr> = addresses.iter().copied().filter(usable).collect();
         let index = self.live.dice % u64::try_from(usable.len()).unwrap_or(1).max(1);
         let chosen = usize::try_from(index).ok().and_then(|index| usable.get(index).copied());
         (chosen.map(Key::Endpoint), chosen.and_then(|address| set(&name_of(address))))

@@ -256,7 +256,7 @@ impl Request<'_> {
         {
             replace(&mut edits, HOST, host);
         }
-        let (key, affinity) = self.endpoint(route, &state, client);
+        let (key, affinity) = self.endpoint(route, backend, &state, client);
         let [of_host, of_route] = policies;
         let certificate = match (&self.facts.connection.tls, of_route.or(of_host)) {
             (Some(tls), Some(policy)) => client_certificate::fields(policy, tls.client.as_deref()),

@@ -7,8 +7,7 @@ use http::{HeaderMap, HeaderName};
 
 use super::*;
 use crate::access::Access;
-use crate::backend::{Affinity, Backend, BackendKey, BackendState, PortRef, Protocol, Target};
-use crate::balance::{Balance, Balancer};
+use crate::backend::{Affinity, AllInUse, Backend, BackendKey, BackendState, Balance, PortRef, Protocol, Target};
 use crate::host::HostPattern;
 use crate::policy::{Auth, BasicAuth};
 use crate::table::{Action, Attached, Dialect, HostRoutes, HttpsRedirect, PathRule, RouteId, RoutePolicy, Written};
@@ -23,7 +22,7 @@ fn table(policy: RoutePolicy, dialect: Dialect) -> Table {
         balance: Balance::RoundRobin,
         hash_by: None,
         cookie: None,
-        target: Target::Endpoints(Arc::new(Balancer::new(["10.0.0.1:80".parse().unwrap()], None))),
+        target: Target::Endpoints(["10.0.0.1:80".parse().unwrap()].into()),
         unavailable: None,
     };
     let key = BackendKey { service: ObjectKey::new("shop", "web"), port: PortRef::Number(80) };
@@ -84,6 +83,7 @@ fn ask(table: &Table, client: &str, tls: Option<Tls>, text: &str) -> Decision {
         instant: std::time::Instant::now(),
         limiter: &crate::policy::Unlimited,
         challenges: &Challenges::default(),
+        ejections: &AllInUse,
         trace: None,
     };
     decide(&head, &connection, table, &settings, &HeaderValue::from_static("id"), &live)

@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use landfall_ingress_model::backend::Protocol;
-use landfall_ingress_model::balance::{Balance, Balancer, Choice, Pick};
+use landfall_ingress_model::backend::{Balance, Protocol};
 use landfall_ingress_model::pipeline::Forward;
 use landfall_ingress_model::policy::{Retry, UpstreamTls};
 use landfall_ingress_model::table::Dialect;
@@ -13,6 +12,7 @@ use tokio::time::Instant;
 
 use super::upload::Upload;
 use super::{Failure, Peer, Record, Request, Shared};
+use crate::balance::{Balancer, Choice, Pick};
 use crate::engine::HURRIED_CONNECT;
 use crate::engine::body::Length;
 use crate::engine::upstream::{Care, ConnectError, Origin, Outbound, Protocols, Upstream, UpstreamError, server_name};
@@ -193,7 +193,7 @@ impl<'a> Attempts<'a> {
         // ingress-nginx takes a name without an address for a backend without endpoints.
         let as_nginx = self.forward.route.dialect == Dialect::IngressNginx;
         let status = |error: &ResolveError| if as_nginx { 503 } else { error.status() };
-        let found = self.engine.endpoints(&self.forward.state.target).await;
+        let found = self.engine.balancers.of(&self.forward.backend, &self.forward.state.target).await;
         found.map_err(|error| Failure::Unresolved(status(&error), error.to_string()))
     }
 

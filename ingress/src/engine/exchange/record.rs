@@ -72,6 +72,7 @@ impl<'a> Record<'a> {
             instant: self.begun.into_std(),
             limiter: &engine.clients,
             challenges: &engine.challenges,
+            ejections: &*engine.balancers,
             trace: None,
         }
     }

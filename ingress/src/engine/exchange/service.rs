@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use landfall_ingress_model::address::usable;
-use landfall_ingress_model::backend::{Affinity, Protocol};
-use landfall_ingress_model::balance::{Balance, Choice};
+use landfall_ingress_model::backend::Protocol;
 use landfall_ingress_model::fields::{Fields, HeaderEdits};
 use landfall_ingress_model::pipeline::{Opinion, Question, parts};
 use tokio::sync::Semaphore;
@@ -39,7 +38,7 @@ pub(super) struct Services {
 
 impl Services {
     pub(super) fn of(engine: &Shared) -> Self {
-        Self { pool: engine.pool.clone(), resolver: engine.resolver.clone() }
+        Self { pool: engine.pool.clone(), resolver: engine.balancers.resolver().clone() }
     }
 
     /// Sends a copy of a request and forgets it. The request waits for nothing of that.
@@ -58,7 +57,8 @@ impl Services {
             Some((host, port)) if !host.ends_with(':') => (host, port.parse().ok()?),
             _ => (authority, if tls { 443 } else { 80 }),
         };
-        let address = self.address(host.trim_matches(['[', ']']), port).await?;
+        let mut addresses = self.addresses(host.trim_matches(['[', ']']), port).await?.into_iter();
+        let mut address = addresses.next()?;
         let protocol = if tls { Protocol::Https } else { Protocol::Http };
         let target = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
         let length = body.as_ref().map_or(Length::None, |body| Length::Known(body.len() as u64));
@@ -66,7 +66,10 @@ impl Services {
         loop {
             let server_name = server_name(protocol, host, address, None);
             let origin = Origin { address, server_name, tls: None, protocol: Protocols::Http1 };
-            let mut upstream = self.pool.get(origin, Care::Once, CONNECT, Instant::now()).await.ok()?;
+            let Ok(mut upstream) = self.pool.get(origin, Care::Once, CONNECT, Instant::now()).await else {
+                address = addresses.next()?;
+                continue;
+            };
             let reused = upstream.is_reused();
             let edits = HeaderEdits::default();
             let outbound = Outbound {
@@ -92,23 +95,16 @@ impl Services {
         }
     }
 
-    /// An address of a service.
-    async fn address(&self, host: &str, port: u16) -> Option<SocketAddr> {
+    /// The addresses of a service, in the order in which they are to be tried: each time another one is first.
+    async fn addresses(&self, host: &str, port: u16) -> Option<Vec<SocketAddr>> {
         if let Ok(address) = host.parse::<IpAddr>() {
             let address = usable(address, self.resolver.origin()).ok()?;
-            return Some((address, port).into());
+            return Some(vec![(address, port).into()]);
         }
-        let balancer = self.resolver.balancer(&Arc::from(host), port).await.ok()?;
-        let choice = Choice {
-            balance: Balance::default(),
-            affinity: Affinity::None,
-            client: IpAddr::from([0, 0, 0, 0]),
-            key: None,
-            subset: 1,
-            pinned: None,
-            excluded: &[],
-        };
-        balancer.pick(&choice, std::time::Instant::now()).map(|pick| pick.addr)
+        let found = self.resolver.resolve(&Arc::from(host)).await.ok()?;
+        let mut addresses: Vec<SocketAddr> = found.iter().map(|address| (*address, port).into()).collect();
+        addresses.rotate_left(rand::random_range(0..found.len()));
+        Some(addresses)
     }
 }
 

@@ -21,10 +21,10 @@ use pingora_proxy::{HttpProxy, http_proxy};
 use super::peer::{Anchors, anchors};
 use super::session::{ExchangeStream, H2Stream};
 use super::shutdown_watch;
+use crate::balance::Balancers;
 use crate::engine::event::SharedObserver;
 use crate::engine::{EngineConfig, EngineLimits};
 use crate::limits::Limits;
-use crate::resolve::Resolver;
 
 /// HTTP/2 windows towards clients: large enough for a fast upload over a long way, small enough that 100 streams
 /// nobody reads from stay bounded by the connection's.
@@ -53,18 +53,18 @@ pub(super) struct Hooks {
     limits: EngineLimits,
     drain: Drain,
     observer: SharedObserver,
-    resolver: Arc<Resolver>,
+    balancers: Arc<Balancers>,
     clients: Limits,
     anchors: Anchors,
 }
 
 impl Proxy {
     pub(in crate::engine) fn new(config: &EngineConfig) -> Self {
-        let EngineConfig { table, challenges, pipeline, limits, drain, observer, resolver, clients, .. } =
+        let EngineConfig { table, challenges, pipeline, limits, drain, observer, balancers, clients, .. } =
             config.clone();
         let shutdown = shutdown_watch(drain.clone());
         let hooks =
-            Hooks { table, challenges, pipeline, limits, drain, observer, resolver, clients, anchors: anchors() };
+            Hooks { table, challenges, pipeline, limits, drain, observer, balancers, clients, anchors: anchors() };
         let conf = ServerConf {
             threads: 1,
             max_retries: MAX_TRIES,

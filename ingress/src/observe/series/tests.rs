@@ -4,8 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, SystemTime};
 
 use http::Version;
-use landfall_ingress_model::backend::{Affinity, Backend, BackendState, PortRef, Protocol, Target};
-use landfall_ingress_model::balance::{Balance, Balancer};
+use landfall_ingress_model::backend::{Affinity, Backend, BackendState, Balance, PortRef, Protocol, Target};
 use landfall_ingress_model::host::HostName;
 use landfall_ingress_model::table::{Attached, Dialect, RegexRoute, RoutePolicy, Written};
 use prometheus_client::registry::Registry;
@@ -26,7 +25,7 @@ fn route(name: &str) -> Arc<Route> {
         balance: Balance::RoundRobin,
         hash_by: None,
         cookie: None,
-        target: Target::Endpoints(Arc::new(Balancer::new([], None))),
+        target: Target::Endpoints(Arc::default()),
         unavailable: None,
     };
     let host = HostPattern::parse(&format!("{name}.example")).unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::fault::Fault;
 use super::value::{boolean, is_of, number};
 use super::{Annotations, Read};
-use crate::balance::Balance;
+use crate::backend::Balance;
 use crate::policy::{CookieAffinity, HashBy, Template};
 
 /// `upstream-hash-by-subset-size`, where nothing is said.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
-use landfall_ingress_model::balance::{Balancer, Pick};
 use landfall_ingress_model::pipeline::{Connection, Forward};
 use landfall_ingress_model::table::Route;
 use pingora_core::{Error, ErrorSource, ErrorType};
 use tokio::time::Instant;
 
+use crate::balance::{Balancer, Pick};
 use crate::engine::event::{Exchange, Scheme, Upstream};
 
 /// One request on its way.

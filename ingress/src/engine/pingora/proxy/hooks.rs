@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, Version, header};
-use landfall_ingress_model::backend::{Protocol, Target};
-use landfall_ingress_model::balance::{Balancer, Choice, Pick};
+use landfall_ingress_model::backend::Protocol;
 use landfall_ingress_model::fields::Fields;
 use landfall_ingress_model::pipeline::{
     Decision, Forward, Trailers, Upgraded, error_page, has_token, response_body, response_edits,
@@ -23,6 +22,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use super::Hooks;
 use super::context::{Attempt, Context};
 use super::request::exchange_stream;
+use crate::balance::{Balancer, Choice, Pick};
 use crate::engine::pingora::outcome::{CLIENT_CLOSED_REQUEST, EXHAUSTED, Failure, classify};
 use crate::engine::pingora::peer;
 use crate::engine::pingora::session::ExchangeStream;
@@ -32,14 +32,12 @@ use crate::lack::is_lack;
 impl Hooks {
     /// The next endpoint for a request.
     async fn endpoint(&self, forward: &Forward, tried: &[SocketAddr]) -> Result<(Arc<Balancer>, Pick)> {
-        let balancer = match &forward.state.target {
-            Target::Endpoints(balancer) => balancer.clone(),
-            Target::Dns { name, port } => self.resolver.balancer(name, *port).await.map_err(|error| {
-                let text = error.to_string();
-                let status = ErrorType::HTTPStatus(error.status());
-                Error::create(status, ErrorSource::Internal, Some(text.into()), None)
-            })?,
-        };
+        let found = self.balancers.of(&forward.backend, &forward.state.target).await;
+        let balancer = found.map_err(|error| {
+            let text = error.to_string();
+            let status = ErrorType::HTTPStatus(error.status());
+            Error::create(status, ErrorSource::Internal, Some(text.into()), None)
+        })?;
         let (balance, key, subset, pinned) = forward.choice();
         let (affinity, client) = (forward.state.affinity, forward.client);
         let choice = Choice { balance, affinity, client, key, subset, pinned, excluded: tried };

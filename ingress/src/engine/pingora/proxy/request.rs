@@ -72,6 +72,7 @@ impl Hooks {
                 instant: Instant::now(),
                 limiter: &self.clients,
                 challenges: &self.challenges,
+                ejections: &*self.balancers,
                 trace: None,
             };
             decide(&head, connection, &self.table.load(), &self.pipeline, &id, &live)

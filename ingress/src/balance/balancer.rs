@@ -1,37 +1,17 @@
-//! Which endpoint takes the next request.
+//! The choice among one list of endpoints.
 //!
-//! A [`Balancer`] belongs to one list of endpoints. When the list changes, a new one is made from the old one, so
-//! that what is known of the endpoints that stay, the turn, and the clients' affinity all survive.
-
-mod affinity;
-mod ewma;
-mod stats;
+//! When the list changes, a new [`Balancer`] is made from the old one, so that what is known of the endpoints that stay,
+//! the turn, and the clients' affinity all survive.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::backend::Affinity;
+use landfall_ingress_model::backend::{Affinity, Balance};
 
-pub use stats::EndpointStats;
-
-use affinity::AffinityMap;
-use stats::Epoch;
-
-/// How the next endpoint is chosen.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum Balance {
-    /// Each in turn, evenly from the first request.
-    #[default]
-    RoundRobin,
-    /// The one with the fewest requests in flight; ties in turn.
-    LeastConnections,
-    /// Of two that chance names, the one that has answered faster lately.
-    Ewma,
-    /// The one that a consistent hash of the request's key points to.
-    ConsistentHash,
-}
+use super::affinity::AffinityMap;
+use super::stats::{EndpointStats, Epoch};
 
 /// What the choice of an endpoint goes by.
 #[derive(Clone, Copy, Debug)]
