@@ -162,13 +162,29 @@ impl BackendState {
 pub struct Backend {
     /// Service and port.
     pub key: BackendKey,
+    /// The port as a text.
+    port: Box<str>,
+    /// Tells it from others, in every process.
+    tag: u64,
     state: ArcSwap<BackendState>,
 }
 
 impl Backend {
     /// A backend with its first state.
     pub fn new(key: BackendKey, state: Arc<BackendState>) -> Self {
-        Self { key, state: ArcSwap::new(state) }
+        let port = key.port.to_string().into();
+        let tag = crate::policy::key_of(key.to_string().as_bytes());
+        Self { key, port, tag, state: ArcSwap::new(state) }
+    }
+
+    /// Number or name of the port, as the Ingress has it.
+    pub fn port(&self) -> &str {
+        &self.port
+    }
+
+    /// A name that tells it from others, the same in every process.
+    pub fn name(&self) -> String {
+        format!("{:016x}", self.tag)
     }
 
     /// The state now; a request loads it once.

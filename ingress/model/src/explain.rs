@@ -19,7 +19,8 @@ use crate::fields::Fields;
 use crate::host::{HostName, HostPattern};
 use crate::path::CanonicalPath;
 use crate::pipeline::{
-    Answer, Ask, Connection, Decision, Forward, Live, PipelineSettings, RequestHead, Stage, Tls, Trace, decide,
+    Answer, Ask, Connection, Decision, Forward, Live, PipelineSettings, RequestHead, Stage, Tls, TlsSession, Trace,
+    decide,
 };
 use crate::policy::Unlimited;
 use crate::reason;
@@ -266,7 +267,8 @@ fn other_target(forward: &Forward, request: &Request) -> Option<String> {
 /// passes.
 fn decision(compiler: &Compiler, request: &Request) -> (Decision, Vec<Stage>) {
     let client = SocketAddr::new(request.client.unwrap_or(Ipv4Addr::LOCALHOST.into()), 0);
-    let tls = (request.scheme == "https").then_some(Tls { server_name: None, client: None });
+    let tls =
+        (request.scheme == "https").then_some(Tls { server_name: None, client: None, session: TlsSession::default() });
     let connection = Connection { client, peer: client, local: client, destination: None, tls };
     let mut headers = request.headers.clone();
     if let Ok(host) = HeaderValue::from_str(&request.host) {

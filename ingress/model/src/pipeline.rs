@@ -22,6 +22,7 @@ mod response;
 mod snippets;
 mod steps;
 mod text;
+mod tls_variable;
 mod tokens;
 mod trace;
 
@@ -47,6 +48,7 @@ pub use forward::{Forward, Key};
 pub use hops::may_trail;
 pub use page::{Answer, error_page};
 pub use response::{BadFraming, ResponseBody, Trailers, Upgraded, declared_length, response_body, response_edits};
+pub use tls_variable::TlsVariable;
 pub use tokens::{has_token, tokens};
 pub use trace::{Stage, Trace};
 
@@ -72,6 +74,19 @@ pub struct Tls {
     pub server_name: Option<HostName>,
     /// The certificate that the client has shown, if it was asked for one.
     pub client: Option<Arc<ClientCertificate>>,
+    /// What was agreed on.
+    pub session: TlsSession,
+}
+
+/// What client and listener have agreed on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TlsSession {
+    /// `TLSv1.3`; empty where it is not known.
+    pub protocol: &'static str,
+    /// The cipher suite, as OpenSSL names it.
+    pub cipher: &'static str,
+    /// Whether a former session goes on.
+    pub is_resumed: bool,
 }
 
 /// Settings of the pipeline.

@@ -50,7 +50,8 @@ pub struct CertificateTable {
     pub exact: HostMap<Arc<Certificate>>,
     /// By the domain behind the `*.`.
     pub wildcard: HostMap<Arc<Certificate>>,
-    /// Names whose rules are of another namespace than the certificate of their wildcard, which is not used for them.
+    /// Names that get the default certificate, whatever their wildcard has: its certificate is of another namespace
+    /// than the rules of the name, or the oldest Ingress has none in class nginx.
     pub closed: HashSet<HostName>,
     /// Those of the exact names that are addresses.
     pub addresses: BTreeSet<HostName>,

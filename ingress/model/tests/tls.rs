@@ -227,6 +227,32 @@ fn the_oldest_ingress_with_a_usable_secret_has_the_name() {
 }
 
 #[test]
+fn in_class_nginx_the_oldest_ingress_with_an_entry_decides_even_without_a_certificate() {
+    let mut compiler = Compiler::new(settings(Publish::Nothing));
+    let own = |secret: &str| json!([{"hosts": ["a.ex"], "secretName": secret}]);
+    let age = |name: &str, age, tls: &Value| ingress_of("nginx", name, age, "a.ex", tls);
+    let good = tls_secret("good", &certificate(&["a.ex"], 2026, 2027));
+    let built = build(
+        &mut compiler,
+        [age("plain", 1, &json!([])), age("first", 2, &own("gone")), age("second", 3, &own("good")), good],
+    );
+    assert_eq!(served(&built, "a.ex"), None);
+    assert!(reasons(&built).contains(&("TlsConflict", "spec.tls[0].secretName", "a.ex")), "{:?}", reasons(&built));
+    // An entry for another host decides, too.
+    let other = json!([{"hosts": ["b.ex"], "secretName": "gone"}]);
+    assert_eq!(served(&build(&mut compiler, [age("first", 2, &other)]), "a.ex"), None);
+    // Who has no entry decides nothing.
+    let built = build(&mut compiler, [age("first", 2, &json!([]))]);
+    assert_eq!(served(&built, "a.ex"), Some(ObjectKey::new("shop", "good")));
+    // Nor does the wildcard's certificate take the place of one that is not there.
+    let wildcard = tls_secret("wide", &certificate(&["*.ex"], 2026, 2027));
+    let wide = ingress_of("nginx", "wide", 4, "*.ex", &json!([{"hosts": ["*.ex"], "secretName": "wide"}]));
+    let built = build(&mut compiler, [wildcard, wide, age("first", 2, &own("gone"))]);
+    assert_eq!(served(&built, "a.ex"), None);
+    assert_eq!(served(&built, "z.ex"), Some(ObjectKey::new("shop", "wide")));
+}
+
+#[test]
 fn a_secret_is_swapped_and_nothing_else_changes() {
     let mut compiler = Compiler::new(settings(Publish::Nothing));
     let tls = json!([{"hosts": ["a.example"], "secretName": "s"}]);

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use http::Version;
 use landfall_ingress_model::backend::{Backend, BackendKey};
 use landfall_ingress_model::fields::Fields;
-use landfall_ingress_model::pipeline::Connection;
+use landfall_ingress_model::pipeline::{Connection, Tls};
 use landfall_ingress_model::policy::SpanContext;
 use landfall_ingress_model::table::{Action, Route, StreamService};
 
@@ -81,6 +81,8 @@ pub struct Exchange<'a> {
     pub referer: Option<Cow<'a, str>>,
     /// All fields of the request, where somebody reads them.
     pub fields: Option<Cow<'a, Fields>>,
+    /// What is known of TLS with the client, where somebody reads it.
+    pub tls: Option<Cow<'a, Tls>>,
     /// Its span, where it is traced.
     pub span: Option<Box<SpanContext>>,
     /// What went wrong, in words.
@@ -107,6 +109,7 @@ impl Exchange<'_> {
             user_agent: self.user_agent.map(owned),
             referer: self.referer.map(owned),
             fields: self.fields.map(|fields| Cow::Owned(fields.into_owned())),
+            tls: self.tls.map(|tls| Cow::Owned(tls.into_owned())),
             error: self.error.map(owned),
             ..self
         }

@@ -250,6 +250,7 @@ fn refused<'a>(connection: &Connection, answer: &'a Answer, violation: &Violatio
         user_agent: None,
         referer: None,
         fields: None,
+        tls: None,
         error: Some(violation.reason.into()),
     }
 }

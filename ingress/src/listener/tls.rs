@@ -13,8 +13,8 @@ use bytes::BytesMut;
 use landfall_ingress_model::acme::challenges::Challenges;
 use landfall_ingress_model::authorities::Authorities;
 use landfall_ingress_model::host::HostName;
-use landfall_ingress_model::pipeline::{self, ClientCertificate};
-use landfall_ingress_model::policy::ClientCertificates;
+use landfall_ingress_model::pipeline::{self, ClientCertificate, TlsSession};
+use landfall_ingress_model::policy::{ClientCertificates, cipher_name};
 use landfall_ingress_model::table::{HostTls, Table, TlsRules};
 use moka::sync::Cache;
 use rustls::client::danger::HandshakeSignatureValid;
@@ -22,7 +22,10 @@ use rustls::crypto::CryptoProvider;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{DigitallySignedStruct, DistinguishedName, ProtocolVersion, ServerConfig, SignatureScheme};
+use rustls::{
+    CommonState, DigitallySignedStruct, DistinguishedName, HandshakeKind, ProtocolVersion, ServerConfig,
+    SignatureScheme,
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -171,8 +174,21 @@ impl Tls {
             let chain = chain.iter().cloned().map(CertificateDer::into_owned).collect();
             ClientCertificate::new(chain, UnixTime::now(), policy.as_deref()).map(Arc::new)
         });
-        Ok(Some((stream, pipeline::Tls { server_name, client })))
+        let session = session(state);
+        Ok(Some((stream, pipeline::Tls { server_name, client, session })))
     }
+}
+
+/// What was agreed on, in OpenSSL's names.
+fn session(state: &CommonState) -> TlsSession {
+    let protocol = match state.protocol_version() {
+        Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+        _ => "",
+    };
+    let cipher = state.negotiated_cipher_suite().map(|suite| u16::from(suite.suite())).and_then(cipher_name);
+    let is_resumed = state.handshake_kind() == Some(HandshakeKind::Resumed);
+    TlsSession { protocol, cipher: cipher.unwrap_or_default(), is_resumed }
 }
 
 impl Settings {

@@ -33,7 +33,7 @@ use super::ingress::PathSpec;
 use super::options::Options;
 use crate::access::{self, Access};
 use crate::backend::{Balance, Protocol};
-use crate::policy::{CanaryRule, CookieAffinity, HashBy, HttpsRedirect, RoutePolicy};
+use crate::policy::{CanaryRule, CookieAffinity, HashBy, HttpsRedirect, RoutePolicy, Template};
 use crate::table::Dialect;
 
 use affinity::Affinities;
@@ -150,6 +150,7 @@ impl Annotations {
             // An empty value counts as absent in ingress-nginx.
             let value = written.trim();
             if value.is_empty() {
+                parsed.redirect.see_empty(name);
                 continue;
             }
             let risk = risk::risk_of(name);
@@ -176,6 +177,7 @@ impl Annotations {
         parsed.snippets = SnippetAnnotations::read(&snippets);
         parsed.access = (access != Access::default()).then(|| Arc::new(access));
         parsed.cors.finish();
+        parsed.names.www &= !parsed.redirect.is_ignored();
         let together = [ClientCertificateAnnotations::finish, UpstreamTlsAnnotations::finish];
         for (name, fault) in together.into_iter().filter_map(|finish| finish(&mut parsed)) {
             let key = format!("{PREFIX}{name}");
@@ -254,7 +256,7 @@ impl Annotations {
     }
 
     /// `app-root`: where a client is sent that asks for `/`.
-    pub(crate) fn app_root(&self) -> Option<&Arc<str>> {
+    pub(crate) fn app_root(&self) -> Option<&Arc<Template>> {
         self.redirect.app_root.as_ref()
     }
 
@@ -270,7 +272,7 @@ impl Annotations {
             Dialect::Kubernetes => HttpsRedirect::Always,
             Dialect::IngressNginx => HttpsRedirect::IngressNginx {
                 status: options.http_redirect_code,
-                keeps_slash: self.redirect.preserve_trailing_slash,
+                keeps_slash: self.redirect.keeps_slash.unwrap_or(options.of(dialect).keeps_slash),
                 with_port: self.redirect.with_port.unwrap_or(options.of(dialect).port_in_redirects),
                 forced: matches!(self.redirect(dialect, options), RedirectRule::Always),
             },
@@ -289,9 +291,10 @@ impl Annotations {
     ) -> RoutePolicy {
         let mut policy = RoutePolicy { https_redirect, ..RoutePolicy::default() };
         self.upstream.apply(dialect, options, &mut policy);
-        policy.access = self.access.clone().or_else(|| options.access_of(dialect));
+        policy.access = options.access_of(dialect, self.access.as_ref());
         policy.redirect = self.redirect.redirect();
-        policy.relative_redirects = self.redirect.relative.unwrap_or(options.of(dialect).relative_redirects);
+        // An annotation does not take back what the ConfigMap says of all.
+        policy.relative_redirects = self.redirect.is_relative() || options.of(dialect).relative_redirects;
         policy.cors = self.cors.cors();
         policy.rewrite = self.rewrite.rewrite(path);
         policy.limit = self.limit.limit(zone, options);

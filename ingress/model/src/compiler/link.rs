@@ -160,6 +160,9 @@ impl Compiler {
         for entry in &parsed.tls {
             self.claim_entry(&parsed, dialect, entry, &mut claims, &mut problems);
         }
+        if dialect == Dialect::IngressNginx {
+            decide_rule_hosts(&parsed, &mut claims);
+        }
         claims.sort_by(|a, b| a.name.cmp(&b.name));
         self.enter(&parsed, &claims, effects);
         problems.extend(self.asked_problems(&parsed));
@@ -443,6 +446,21 @@ impl Compiler {
             self.backends.release(pool, &old.parsed.age.key);
             effects.released.insert(pool.clone());
             effects.used.insert(pool.clone());
+        }
+    }
+}
+
+/// Puts claims in the order in which ingress-nginx looks at the TLS entries of an Ingress: those that name the host, then
+/// those whose certificate happens to be for it. A host of a rule that none of them is for gets the default certificate,
+/// which is a claim like any other.
+fn decide_rule_hosts(parsed: &ParsedIngress, claims: &mut Vec<Claim>) {
+    let Some(first) = parsed.tls.first() else { return };
+    let is_named =
+        |claim: &Claim| parsed.tls.iter().any(|entry| entry.index == claim.index && entry.hosts.contains(&claim.name));
+    claims.sort_by_cached_key(|claim| !is_named(claim));
+    for host in hosts_of(parsed).into_iter().filter(|host| **host != HostPattern::Any) {
+        if !claims.iter().any(|claim| claim.name == *host) {
+            claims.push(Claim { name: host.clone(), index: first.index, certificate: None });
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::tls::{Certificate, CertificateTable};
 enum Chosen {
     /// The wildcard over it decides, then the default.
     Nothing,
-    /// The wildcard's certificate is somebody else's, so the default decides.
+    /// The default decides: the wildcard's certificate is somebody else's, or the oldest Ingress has none.
     Closed,
     Certificate(Arc<Certificate>),
 }
@@ -80,29 +80,44 @@ impl Compiler {
     }
 
     /// The certificate of a name: that of the oldest Ingress which has one that can be used and may speak for it.
+    ///
+    /// In ingress-nginx the oldest Ingress with a TLS entry decides even where it has none: then the default answers.
     fn choose(&mut self, name: &HostPattern, effects: &mut Effects) -> Chosen {
-        let mut winner: Option<(&Age, &Arc<Certificate>)> = None;
+        let mut winner: Option<(&Age, Option<&Arc<Certificate>>)> = None;
         let mut problems = Vec::new();
-        for (age, claim, certificate) in self.usable_claims(name) {
+        for (age, claim) in self.claims(name) {
+            let certificate = claim.certificate.as_ref();
             if !self.is_entitled(age, name) {
                 let ruling = self.owner(name).or_else(|| self.ruling(name)?.first());
-                problems.extend(ruling.map(|ruling| not_entitled(&age.key, claim, &ruling.key)));
+                let refused = ruling.filter(|_| certificate.is_some());
+                problems.extend(refused.map(|ruling| not_entitled(&age.key, claim, &ruling.key)));
                 continue;
             }
-            match winner {
-                None => winner = Some((age, certificate)),
-                Some((first, used)) if used.secret != certificate.secret => {
+            match (winner, certificate) {
+                (None, None) if !self.decides(age, name) => {}
+                (None, _) => winner = Some((age, certificate)),
+                (Some((first, Some(used))), Some(certificate)) if used.secret != certificate.secret => {
                     problems.push(lost(&age.key, claim, certificate, &first.key, used));
                 }
-                Some(_) => {}
+                (Some((first, None)), Some(_)) => problems.push(shadowed(&age.key, claim, &first.key)),
+                (Some(_), _) => {}
             }
         }
         let chosen = match winner {
-            Some((_, certificate)) => Chosen::Certificate(certificate.clone()),
+            Some((_, Some(certificate))) => Chosen::Certificate(certificate.clone()),
+            // Behind a wildcard there is nothing but the default.
+            Some((_, None)) if matches!(name, HostPattern::Exact(_)) => Chosen::Closed,
+            Some((_, None)) => Chosen::Nothing,
             None => self.choose_by_wildcard(name, &mut problems),
         };
         self.note(&Contest::Name(name.clone()), problems, effects);
         chosen
+    }
+
+    /// Whether an Ingress decides about the certificate of a name that it has none for.
+    fn decides(&self, age: &Age, name: &HostPattern) -> bool {
+        let is_nginx = self.linked.get(&age.key).is_some_and(|linked| linked.dialect == Dialect::IngressNginx);
+        is_nginx && self.hosts.get(name).is_some_and(|ages| ages.contains(age))
     }
 
     /// For a name without a certificate of its own: whether the wildcard's may be used for it.
@@ -128,13 +143,17 @@ impl Compiler {
         }
     }
 
-    /// Claims to a name that have a certificate, the oldest Ingress first.
-    fn usable_claims(&self, name: &HostPattern) -> impl Iterator<Item = (&Age, &Claim, &Arc<Certificate>)> {
-        let claims = self.names.get(name).into_iter().flatten().flat_map(move |age| {
+    /// Claims to a name, the oldest Ingress first.
+    fn claims(&self, name: &HostPattern) -> impl Iterator<Item = (&Age, &Claim)> {
+        self.names.get(name).into_iter().flatten().flat_map(move |age| {
             let claims = self.linked.get(&age.key).map(|linked| linked.claims_to(name)).unwrap_or_default();
             claims.iter().map(move |claim| (age, claim))
-        });
-        claims.filter_map(|(age, claim)| Some((age, claim, claim.certificate.as_ref()?)))
+        })
+    }
+
+    /// Claims to a name that have a certificate, the oldest Ingress first.
+    fn usable_claims(&self, name: &HostPattern) -> impl Iterator<Item = (&Age, &Claim, &Arc<Certificate>)> {
+        self.claims(name).filter_map(|(age, claim)| Some((age, claim, claim.certificate.as_ref()?)))
     }
 }
 
@@ -197,6 +216,22 @@ fn lost(
     let problem = Problem::new(ObjectRef::new("Ingress", loser.clone()), reason::TLS_CONFLICT, cause);
     let problem = problem.at(format!("spec.tls[{}].secretName", claim.index), certificate.secret.name());
     problem.remedy("use one Secret for one host").warning()
+}
+
+/// That a certificate is not used, since an older Ingress has none.
+fn shadowed(loser: &ObjectKey, claim: &Claim, winner: &ObjectKey) -> Problem {
+    let name = &claim.name;
+    let cause = if winner == loser {
+        format!("an earlier entry for host {name} has no certificate, so the default certificate answers")
+    } else {
+        format!(
+            "ingress {winner}, which is older, has TLS entries and no certificate for host {name}, so the default \
+             certificate answers"
+        )
+    };
+    let problem = Problem::new(ObjectRef::new("Ingress", loser.clone()), reason::TLS_CONFLICT, cause);
+    let problem = problem.at(format!("spec.tls[{}].secretName", claim.index), name.to_string());
+    problem.remedy("have the older entry name a Secret that can be used").warning()
 }
 
 /// That the wildcard's certificate is not used for a host; the owner of the host is told.

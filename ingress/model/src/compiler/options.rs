@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode};
+use ipnet::IpNet;
 use landfall_model::{ObjectKey, ObjectRef, Problem};
 use regex::Regex;
 
@@ -50,6 +51,8 @@ pub(crate) struct Options {
     /// What every answer gets.
     pub(crate) respond: Arc<ResponseRules>,
     access: Option<Arc<Access>>,
+    /// `block-cidrs`, which holds where there is no list.
+    blocked_ranges: Box<[IpNet]>,
     /// What backends are told of clients.
     pub(crate) forwarding: Arc<Forwarding>,
     /// What holds for connections, before any request.
@@ -104,6 +107,7 @@ pub(crate) struct Limits {
     pub(crate) force_ssl_redirect: Option<bool>,
     pub(crate) relative_redirects: bool,
     pub(crate) port_in_redirects: bool,
+    pub(crate) keeps_slash: bool,
     /// How values of backends are rewritten.
     pub(crate) rewrites: Rewrites,
     /// Whether the errors of backends stay as they are.
@@ -129,6 +133,7 @@ static NONE: Limits = Limits {
     force_ssl_redirect: None,
     relative_redirects: false,
     port_in_redirects: false,
+    keeps_slash: false,
     rewrites: Rewrites::NONE,
     only_our_errors: false,
     via_service: false,
@@ -190,8 +195,23 @@ impl Options {
     }
 
     /// The source ranges that hold where an Ingress names none.
-    pub(crate) fn access_of(&self, dialect: Dialect) -> Option<Arc<Access>> {
-        self.access.clone().filter(|_| dialect == Dialect::IngressNginx)
+    ///
+    /// As in ingress-nginx, a list of an Ingress takes the place of the one of its kind, and `block-cidrs` holds only
+    /// where there is neither.
+    pub(crate) fn access_of(&self, dialect: Dialect, own: Option<&Arc<Access>>) -> Option<Arc<Access>> {
+        if dialect != Dialect::IngressNginx {
+            return own.cloned();
+        }
+        match (own, &self.access) {
+            (Some(own), Some(common)) => {
+                let deny = if own.deny.is_empty() { &common.deny } else { &own.deny };
+                let allow = own.allow.as_ref().or(common.allow.as_ref());
+                Some(Arc::new(Access { deny: deny.clone(), allow: allow.cloned() }))
+            }
+            (Some(lists), None) | (None, Some(lists)) => Some(lists.clone()),
+            (None, None) if self.blocked_ranges.is_empty() => None,
+            (None, None) => Some(Arc::new(Access { deny: self.blocked_ranges.clone(), allow: None })),
+        }
     }
 
     /// Reads the data of the `ConfigMap` named `key`.
@@ -210,6 +230,7 @@ impl Options {
             crowded_status: StatusCode::SERVICE_UNAVAILABLE,
             respond: Arc::default(),
             access: None,
+            blocked_ranges: Box::default(),
             global_auth: None,
             forwarding: Arc::default(),
             connections: ConnectionRules::default(),
@@ -258,6 +279,7 @@ impl Options {
                     }
                     "disable-proxy-intercept-errors" => limits.only_our_errors = boolean(value)?,
                     "use-port-in-redirects" => limits.port_in_redirects = boolean(value)?,
+                    "preserve-trailing-slash" => limits.keeps_slash = boolean(value)?,
                     "proxy-body-size" => limits.max_body = Some(body_size(value)?),
                     "load-balance" => limits.balance = Some(balance(value)?),
                     "ssl-redirect" => limits.ssl_redirect = Some(boolean(value)?),
@@ -349,10 +371,8 @@ impl Options {
                     }
                     // A list that can't be read lets nobody in.
                     "whitelist-source-range" => access.allow = Some(ranges(value).unwrap_or_default()),
-                    "denylist-source-range" | "block-cidrs" => {
-                        let all = || Box::from(["0.0.0.0/0", "::/0"].map(|net| net.parse().expect("a network")));
-                        access.deny = ranges(value).unwrap_or_else(|_| all());
-                    }
+                    "denylist-source-range" => access.deny = ranges(value).unwrap_or_else(|_| everybody()),
+                    "block-cidrs" => options.blocked_ranges = ranges(value).unwrap_or_else(|_| everybody()),
                     name if traces.read(name, value)? => {}
                     _ => {
                         let mut read = connections::read(&mut options.connections, name, value)?;
@@ -399,7 +419,12 @@ impl Options {
     }
 }
 
-fn ranges(value: &str) -> Result<Box<[ipnet::IpNet]>, Fault> {
+/// What stands for a list of those who are kept out that can't be read.
+fn everybody() -> Box<[IpNet]> {
+    Box::from(["0.0.0.0/0", "::/0"].map(|net| net.parse().expect("a network")))
+}
+
+fn ranges(value: &str) -> Result<Box<[IpNet]>, Fault> {
     access::ranges(value).map_err(|entry| Fault::Range(entry.to_owned()))
 }
 

@@ -69,7 +69,11 @@ impl Compiler {
             statuses: statuses.into(),
             takes_over: backend.is_some(),
             backend,
-            intercepts: !asked.only_ours.unwrap_or(self.options.of(linked.dialect).only_our_errors),
+            intercepts: match &asked.statuses {
+                Some(_) => !asked.only_ours.unwrap_or(false),
+                // The annotation concerns the statuses of its own Ingress alone.
+                None => !self.options.of(linked.dialect).only_our_errors,
+            },
         }));
     }
 
@@ -162,17 +166,18 @@ impl Compiler {
     /// elsewhere.
     fn policy(&self, linked: &Linked, host: &HostPattern, path: Option<&PathSpec>) -> Arc<RoutePolicy> {
         let (annotations, dialect, options) = (&linked.parsed.annotations, linked.dialect, &self.options);
-        // In ingress-nginx a TLS entry of whatever host is enough.
-        let has_tls = dialect == Dialect::IngressNginx && !linked.parsed.tls.is_empty();
+        // In ingress-nginx a TLS entry of whatever host is enough, but hosts that no rule names have no certificate.
+        let is_named = *host != HostPattern::Any;
+        let has_tls = dialect == Dialect::IngressNginx && is_named && !linked.parsed.tls.is_empty();
         let redirect = match annotations.redirect(dialect, options) {
-            _ if is_below(path, &options.plain_paths) => HttpsRedirect::Never,
+            _ if is_below(dialect, path, &options.plain_paths) => HttpsRedirect::Never,
             RedirectRule::Always => annotations.https_redirect(dialect, options),
             RedirectRule::WhenCovered if has_tls || self.is_covered(&linked.parsed.age, host) => {
                 annotations.https_redirect(dialect, options)
             }
             RedirectRule::WhenCovered | RedirectRule::Never => HttpsRedirect::Never,
         };
-        let open = is_below(path, &options.open_paths);
+        let open = is_below(dialect, path, &options.open_paths);
         let zone = key_of(linked.parsed.age.key.to_string().as_bytes());
         let policy = annotations.policy(dialect, options, redirect, path, zone);
         let mut policy = policy;
@@ -199,9 +204,9 @@ impl Compiler {
     }
 }
 
-/// Whether the path of a rule is one of these or lies below one.
-fn is_below(path: Option<&PathSpec>, places: &[Box<str>]) -> bool {
-    let below =
-        |text: &str, place: &str| text.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+/// Whether the path of a rule is one of these or lies below one; in ingress-nginx it only has to begin like it.
+fn is_below(dialect: Dialect, path: Option<&PathSpec>, places: &[Box<str>]) -> bool {
+    let is_end = |rest: &str| dialect == Dialect::IngressNginx || rest.is_empty() || rest.starts_with('/');
+    let below = |text: &str, place: &str| text.strip_prefix(place).is_some_and(is_end);
     path.is_some_and(|path| places.iter().any(|place| below(path.text(), place)))
 }

@@ -13,6 +13,7 @@ use super::notes::Contest;
 use super::{Compiler, Effects};
 use crate::backend::{BackendKey, PortRef, Transport};
 use crate::host::{HostName, HostPattern};
+use crate::policy::Template;
 use crate::reason;
 use crate::settings::HostOwnership;
 use crate::table::{
@@ -125,7 +126,7 @@ impl Compiler {
         let owner = self.owner(host);
         let owner_name = owner.map(|owner| owner.key.namespace().into());
         let mut routes = HostRoutes { owner: owner_name, ..HostRoutes::default() };
-        let mut app_root: Option<(usize, &Arc<str>)> = None;
+        let mut app_root: Option<(usize, &Arc<Template>)> = None;
         let mut first = None;
         let mut others: BTreeMap<&str, HostRoutes> = BTreeMap::new();
         let mut problems = Vec::new();

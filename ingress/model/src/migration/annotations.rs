@@ -115,7 +115,7 @@ fn with_problem(
     let fate = match (problem.severity, fate(name, value, all)) {
         // Passwords with hashes that are not known here; the Secret is there.
         (Severity::Warning, Fate::Denied) if name == "auth-secret" => Fate::Works,
-        (Severity::Warning, Fate::Denied) => Fate::Ignored,
+        (Severity::Warning, Fate::Denied) if name != "proxy-read-timeout" => Fate::Ignored,
         (_, fate) => fate,
     };
     match fate {
@@ -127,7 +127,7 @@ fn with_problem(
         Fate::Works => {}
     }
     match (problem.severity, fate) {
-        (Severity::Error, Fate::Denied) | (Severity::Warning, Fate::Ignored) => Effect::Invalid,
+        (_, Fate::Denied) | (Severity::Warning, Fate::Ignored) => Effect::Invalid,
         (Severity::Error, _) => {
             report.refused.push(finding("value", problem.cause.clone()));
             Effect::Refused
@@ -147,6 +147,7 @@ pub(super) const FROZEN: &str = "nginx refuses its whole configuration for this:
 fn denied(name: &str) -> String {
     let status = match name {
         "proxy-ssl-verify" => "502",
+        "proxy-read-timeout" => "504",
         _ if name.starts_with("auth-tls-") => "403",
         _ => "503",
     };

@@ -49,7 +49,9 @@ pub(super) fn fate(name: &str, value: &str, all: &BTreeMap<String, String>) -> F
         "backend-protocol" if ["FCGI", "AUTO_HTTP"].iter().any(|known| value.eq_ignore_ascii_case(known)) => {
             Fate::Works
         }
-        "proxy-read-timeout" | "proxy-connect-timeout" | "proxy-send-timeout" if value == "0" => Fate::Works,
+        // No backend answers in no time, there as here.
+        "proxy-read-timeout" if value == "0" => Fate::Denied,
+        "proxy-connect-timeout" | "proxy-send-timeout" if value == "0" => Fate::Works,
         "proxy-read-timeout" | "proxy-connect-timeout" | "proxy-send-timeout" if is_negative(value) => Fate::Frozen,
         "limit-burst-multiplier" if value.parse::<i64>().is_ok() => Fate::Frozen,
         "auth-signin" | "auth-tls-error-page" if value.contains(' ') => Fate::Frozen,
@@ -144,7 +146,8 @@ mod tests {
         for (name, value, all, expected) in [
             ("proxy-read-timeout", "30s", &none, Fate::Ignored),
             ("proxy-read-timeout", "-1", &none, Fate::Frozen),
-            ("proxy-read-timeout", "0", &none, Fate::Works),
+            ("proxy-read-timeout", "0", &none, Fate::Denied),
+            ("proxy-send-timeout", "0", &none, Fate::Works),
             ("whitelist-source-range", "abc", &none, Fate::Denied),
             ("limit-rps", "abc", &none, Fate::Dropped),
             ("limit-burst-multiplier", "abc", &none, Fate::Ignored),

@@ -11,7 +11,8 @@ use super::ask::{self, Question, parts};
 use super::request::Request;
 use super::steps::{NO_RULE, Step};
 use crate::backend::{Backend, BackendState, Target};
-use crate::policy::{Canary, HashBy, key_of, name_of};
+use crate::fields::Fields;
+use crate::policy::{Canary, CookieAffinity, HashBy, key_of, name_of};
 use crate::table::{Action, Dialect, Route, Table};
 
 impl Request<'_> {
@@ -29,27 +30,40 @@ impl Request<'_> {
         }
     }
 
-    /// The backend of a canary, if the request is one's and it has endpoints.
-    pub(super) fn canary<'c>(&self, canaries: &'c [Canary]) -> Option<&'c Arc<Backend>> {
+    /// The canary that a request is for, if it is one's that has endpoints. Whoever has a cookie stays where it was
+    /// given, at the main backend or at a canary.
+    pub(super) fn canary<'c>(&self, route: &Route, main: &Backend, canaries: &'c [Canary]) -> Option<&'c Canary> {
+        if canaries.is_empty() {
+            return None;
+        }
         let headers = self.facts.head.headers;
-        let mut taken = canaries.iter().filter(|canary| canary.rule.takes(headers, self.live.dice));
-        taken.find(|canary| canary.backend.state().unavailable.is_none()).map(|canary| &canary.backend)
+        let is_alive = |canary: &&Canary| canary.backend.state().unavailable.is_none();
+        let state = main.state();
+        let given = affinity_of(route, &state, headers).and_then(|affinity| affinity.value(headers));
+        if let Some((_, giver)) = given.filter(|(_, giver)| !giver.is_empty()) {
+            if main.name() == giver {
+                return None;
+            }
+            let of_giver = |canary: &&Canary| !canary.rule.ignores_affinity && canary.backend.name() == giver;
+            if let Some(canary) = canaries.iter().filter(is_alive).find(of_giver) {
+                return Some(canary);
+            }
+        }
+        canaries.iter().filter(|canary| canary.rule.takes(headers)).find(is_alive)
     }
 
-    /// What decides about the endpoint, and the cookie by which it is to be the same the next time.
+    /// What decides about the endpoint, and the cookie by which it is to be the same the next time. `main` is the state
+    /// of the backend whose cookie holds, where one does.
     pub(super) fn endpoint(
         &self,
         route: &Route,
         backend: &Backend,
         state: &BackendState,
+        main: Option<&BackendState>,
         client: IpAddr,
     ) -> (Option<Key>, Option<HeaderValue>) {
         let head = self.facts.head;
-        // In ingress-nginx a cookie is a Service's, though only those who ask for it give it out.
-        let of_service = state.cookie.as_ref().filter(|_| route.dialect == Dialect::IngressNginx);
-        let own = route.policy.affinity.as_ref();
-        let known = || of_service.filter(|cookie| cookie.value(head.headers).is_some());
-        let Some(affinity) = own.and(of_service).or(own).or_else(known) else {
+        let Some(affinity) = main.and_then(|main| affinity_of(route, main, head.headers)) else {
             let facts = || self.template_facts(route, None, client);
             let by = match route.dialect {
                 Dialect::Kubernetes => route.policy.hash_by.as_ref(),
@@ -63,8 +77,11 @@ impl Request<'_> {
         };
         let Target::Endpoints(addresses) = &state.target else { return (None, None) };
         let rule_path = route.written.text(route.id.path.as_ref());
-        let set = |value: &str| affinity.set(value, rule_path, self.facts.secure(), head.headers, self.live.now);
-        let given = affinity.value(head.headers);
+        let set = |value: &str| {
+            let value = format!("{value}|{}", backend.name());
+            affinity.set(&value, rule_path, self.facts.secure(), head.headers, self.live.now)
+        };
+        let given = affinity.value(head.headers).map(|(value, _)| value);
         if !affinity.persistent {
             let fresh = || format!("{:016x}", self.live.dice);
             let (value, cookie) = match given {
@@ -100,4 +117,13 @@ impl Request<'_> {
         fields.insert(HOST, host);
         Some(Box::new(Question { method: head.method.clone(), url, fields, key: None }))
     }
+}
+
+/// The cookie that keeps the clients of a route at the endpoints of its backend. In ingress-nginx it is the Service's,
+/// though only those who ask for it give it out.
+fn affinity_of<'a>(route: &'a Route, state: &'a BackendState, headers: &Fields) -> Option<&'a Arc<CookieAffinity>> {
+    let of_service = state.cookie.as_ref().filter(|_| route.dialect == Dialect::IngressNginx);
+    let own = route.policy.affinity.as_ref();
+    let known = || of_service.filter(|cookie| cookie.value(headers).is_some());
+    own.and(of_service).or(own).or_else(known)
 }

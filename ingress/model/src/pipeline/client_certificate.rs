@@ -57,6 +57,30 @@ impl ClientCertificate {
         &self.subject
     }
 
+    /// Its issuer as nginx writes it (RFC 2253).
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// When it was shown.
+    pub(super) fn time(&self) -> UnixTime {
+        self.time
+    }
+
+    /// The certificate itself.
+    pub(super) fn der(&self) -> Option<&[u8]> {
+        self.chain.first().map(AsRef::as_ref)
+    }
+
+    /// `$ssl_client_verify`: what it is worth to those who were asked about first.
+    pub(super) fn verified(&self) -> String {
+        match &self.known {
+            Some((_, _, Ok(()))) => "SUCCESS".to_owned(),
+            Some((_, _, Err(flaw))) => format!("FAILED:{flaw}"),
+            None => "NONE".to_owned(),
+        }
+    }
+
     /// What it is worth, as of the handshake. The authorities may have changed since then, or be those of another host.
     pub(super) fn verdict(&self, authorities: &Arc<Authorities>, depth: u32) -> Cow<'_, Result<(), Flaw>> {
         match &self.known {
@@ -98,7 +122,7 @@ pub(super) fn fields(
 }
 
 /// PEM (RFC 7468) with everything escaped that has a meaning in a URI, as `$ssl_client_escaped_cert` of nginx.
-fn escaped_pem(certificate: &CertificateDer<'_>) -> String {
+pub(super) fn escaped_pem(certificate: &[u8]) -> String {
     let encoded = STANDARD.encode(certificate);
     let mut text = String::with_capacity(encoded.len() * 5 / 4 + 80);
     text.push_str("-----BEGIN%20CERTIFICATE-----%0A");

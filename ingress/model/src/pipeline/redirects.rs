@@ -20,6 +20,7 @@ impl Request<'_> {
         if !matches!(&*decoded(self.path.as_str()), [b'/']) {
             return None;
         }
+        let root = root.expand(&self.request_facts(self.facts.client()));
         let place = format!("{}://{}{root}", self.scheme(), self.facts.authority.unwrap_or_default());
         Some(self.sent_to(StatusCode::FOUND, &place))
     }
@@ -56,7 +57,7 @@ impl Request<'_> {
         if redirect.status == StatusCode::NOT_MODIFIED {
             return Err(Answer::empty(redirect.status, self.facts.request_id));
         }
-        if place.starts_with('/') && !place.starts_with("//") && !route.policy.relative_redirects {
+        if place.starts_with('/') && !route.policy.relative_redirects {
             let host = self.host.map(HostName::as_str).unwrap_or_default();
             return Err(self.sent_to(redirect.status, &format!("{}://{host}{place}", self.scheme())));
         }

@@ -76,8 +76,8 @@ impl Request<'_> {
         client: IpAddr,
     ) -> Facts<'f> {
         let id = &route.id.ingress;
-        let service = backend.map_or("", |backend| backend.key.service.name());
-        Facts { place: [id.namespace(), id.name(), service, ""], ..self.request_facts(client) }
+        let (service, port) = backend.map_or(("", ""), |backend| (backend.key.service.name(), backend.port()));
+        Facts { place: [id.namespace(), id.name(), service, port], ..self.request_facts(client) }
     }
 
     /// What variables stand for that have nothing to do with a route.
@@ -87,15 +87,17 @@ impl Request<'_> {
             host: self.host.map(HostName::as_str).unwrap_or_default(),
             authority: self.facts.authority.unwrap_or_default(),
             scheme: self.scheme(),
-            outer_scheme: self.scheme(),
+            outer_scheme: if self.facts.secure() { "https" } else { "http" },
             request_uri: head.target,
             path: self.path.as_str(),
             method: Some(head.method),
             client: Some(client),
             headers: Some(head.headers),
             request_id: self.facts.request_id.to_str().unwrap_or_default(),
+            dice: self.live.dice,
             no_arguments: false,
             place: [""; 4],
+            tls: self.facts.connection.tls.as_ref(),
         }
     }
 

@@ -211,7 +211,8 @@ impl Request<'_> {
             return self.missing(route, client, verdict, run);
         }
         let main = self.backend(route, table)?;
-        let backend = self.canary(found.canaries).unwrap_or(main);
+        let canary = self.canary(route, main, found.canaries);
+        let backend = canary.map_or(main, |canary| &canary.backend);
         let own = backend;
         let mut state = backend.state();
         if route.policy.follows_scheme && self.facts.connection.tls.is_some() {
@@ -245,18 +246,23 @@ impl Request<'_> {
             edits.set.push((X_CODE, HeaderValue::from_static("503")));
         }
         self.live.begin(Stage::Rewrite);
-        let target = self.target(route, backend, client, &mut edits)?;
+        let target = self.target(route, main, client, &mut edits)?;
         for (name, template) in route.policy.forwarding.iter().flat_map(|nginx| &nginx.set) {
-            let value = template.expand(&self.template_facts(route, Some(backend), client));
+            let value = template.expand(&self.template_facts(route, Some(main), client));
             edits.set.retain(|(set, _)| set != name);
             edits.set.extend(HeaderValue::from_str(&value).ok().map(|value| (name.clone(), value)));
         }
         if let Some(host) = &route.policy.upstream_host
-            && let Ok(host) = HeaderValue::from_str(&host.expand(&self.template_facts(route, Some(backend), client)))
+            && let Ok(host) = HeaderValue::from_str(&host.expand(&self.template_facts(route, Some(main), client)))
         {
             replace(&mut edits, HOST, host);
         }
-        let (key, affinity) = self.endpoint(route, backend, &state, client);
+        let of_main = match canary {
+            Some(canary) if canary.rule.ignores_affinity => None,
+            Some(_) => Some(main.state()),
+            None => Some(state.clone()),
+        };
+        let (key, affinity) = self.endpoint(route, backend, &state, of_main.as_deref(), client);
         let [of_host, of_route] = policies;
         let certificate = match (&self.facts.connection.tls, of_route.or(of_host)) {
             (Some(tls), Some(policy)) => client_certificate::fields(policy, tls.client.as_deref()),
@@ -283,13 +289,13 @@ impl Request<'_> {
             key,
             permit,
             is_bodiless: false,
-            mirror: self.mirror(route, backend, client),
+            mirror: self.mirror(route, main, client),
             on_error: if route.policy.errors.is_some() { self.error_forward(route, Some(own), table) } else { None },
             is_replacement: false,
             snippet: None,
             state,
         });
-        let facts = || self.template_facts(route, Some(backend), client);
+        let facts = || self.template_facts(route, Some(main), client);
         self.ask_or_forward(forward, auth, &certificate, facts, run)
     }
 
@@ -343,8 +349,7 @@ impl Request<'_> {
     ) -> Step<Decision> {
         self.live.begin(Stage::Authentication);
         let (head, id) = (self.facts.head, self.facts.request_id);
-        let outer = Facts { outer_scheme: if self.facts.secure() { "https" } else { "http" }, ..facts };
-        let mut ask = Box::new(Ask::new(then, auth, head, &outer, id, certificate));
+        let mut ask = Box::new(Ask::new(then, auth, head, &facts, id, certificate));
         if let Some(snippet) = auth.external.as_ref().and_then(|external| external.snippet.as_ref()) {
             self.run_auth(snippet, &mut ask, run.get_or_insert_with(|| Run::new(self)), facts)?;
         }
@@ -421,8 +426,8 @@ impl Request<'_> {
             match rewrite.apply(&decoded(self.path.as_str()), &facts) {
                 RewriteTarget::Unchanged => {}
                 RewriteTarget::Elsewhere(place) => return Err(self.sent_to(StatusCode::FOUND, &with_query(place))),
-                RewriteTarget::Path(path) => {
-                    edits.set.extend(rewrite.prefix.clone().map(|prefix| (X_FORWARDED_PREFIX, prefix)));
+                RewriteTarget::Path(path, prefix) => {
+                    edits.set.extend(prefix.map(|prefix| (X_FORWARDED_PREFIX, prefix)));
                     if route.dialect == Dialect::Kubernetes {
                         // What is forwarded has the form in which paths are matched.
                         let path = CanonicalPath::parse(&path).map_or(path, |path| path.to_string());

@@ -173,7 +173,10 @@ fn a_trusted_proxys_forwarding_headers_are_kept_and_extended() {
 fn the_ports_of_the_listeners_are_nobodys_business() {
     let table = table(RoutePolicy::default(), Dialect::Kubernetes);
     let text = "GET /app HTTP/1.1\nHost: shop.example";
-    for (tls, scheme, port) in [(None, "http", "80"), (Some(Tls { server_name: None, client: None }), "https", "443")] {
+    for (tls, scheme, port) in [
+        (None, "http", "80"),
+        (Some(Tls { server_name: None, client: None, session: TlsSession::default() }), "https", "443"),
+    ] {
         let (_, fields) = outcome(ask(&table, "198.51.100.7", tls, text), text).unwrap();
         for expected in [
             "host: shop.example".to_owned(),
@@ -310,7 +313,12 @@ fn a_plain_request_is_sent_to_https_where_the_route_asks_for_it() {
     let Decision::Answer(answer, Some(_)) = ask(&table, "198.51.100.7", None, text) else { panic!() };
     assert_eq!(answer.status, StatusCode::PERMANENT_REDIRECT);
     assert!(answer.headers.contains(&(LOCATION, HeaderValue::from_static("https://shop.example/app/a?b=c"))));
-    let by_tls = ask(&table, "198.51.100.7", Some(Tls { server_name: None, client: None }), text);
+    let by_tls = ask(
+        &table,
+        "198.51.100.7",
+        Some(Tls { server_name: None, client: None, session: TlsSession::default() }),
+        text,
+    );
     assert!(matches!(by_tls, Decision::Forward(_)));
     let behind_proxy = format!("{text}\nX-Forwarded-Proto: https");
     assert!(matches!(ask(&table, "10.9.0.1", None, &behind_proxy), Decision::Forward(_)));

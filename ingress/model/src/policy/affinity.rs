@@ -20,7 +20,7 @@ pub struct CookieAffinity {
     /// `Domain`.
     pub domain: Option<Box<str>>,
     /// `Expires`, in seconds from now.
-    pub expires: Option<u64>,
+    pub expires: Option<i64>,
     /// `Max-Age`, in seconds.
     pub max_age: Option<i64>,
     /// `SameSite`.
@@ -43,9 +43,10 @@ pub struct HashBy {
 }
 
 impl CookieAffinity {
-    /// The value that the client sends.
-    pub fn value<'a>(&self, headers: &'a Fields) -> Option<&'a str> {
-        cookie(headers, &self.name).filter(|value| !value.is_empty())
+    /// What the client sends: what tells its endpoint, and the name of the backend that has given it.
+    pub fn value<'a>(&self, headers: &'a Fields) -> Option<(&'a str, &'a str)> {
+        let value = cookie(headers, &self.name).filter(|value| !value.is_empty())?;
+        Some(value.split_once('|').unwrap_or((value, "")))
     }
 
     /// `Set-Cookie`, for a rule's path, at `now` seconds since the epoch.
@@ -53,7 +54,7 @@ impl CookieAffinity {
         let mut text = format!("{}={value}", self.name);
         // The order is that of ingress-nginx. Writing to a text can't fail.
         if let Some(expires) = self.expires {
-            let _ = write!(text, "; Expires={}", date(now.saturating_add(expires)));
+            let _ = write!(text, "; Expires={}", date(now.saturating_add_signed(expires)));
         }
         if let Some(max_age) = self.max_age {
             let _ = write!(text, "; Max-Age={max_age}");

@@ -86,13 +86,14 @@ pub struct Signin {
 pub struct AuthCache {
     /// What requests have in common that get the same answer.
     pub key: Template,
-    /// How long answers of a status are kept.
+    /// How long answers of a status are kept; 0 stands for those that have no entry of their own.
     pub durations: Box<[(u16, Duration)]>,
 }
 
 impl AuthCache {
     /// How long an answer is kept.
     pub fn duration(&self, status: u16) -> Option<Duration> {
-        self.durations.iter().find(|(of, _)| *of == status).map(|(_, duration)| *duration)
+        let of = |wanted: u16| self.durations.iter().find(|(of, _)| *of == wanted);
+        of(status).or_else(|| of(0)).map(|(_, duration)| *duration)
     }
 }

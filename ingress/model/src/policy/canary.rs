@@ -1,11 +1,13 @@
 //! A second backend for some of the requests of a path.
 
+use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::HeaderName;
 use regex::Regex;
 
-use super::template::cookie;
+use super::template::variable_cookie as cookie;
 use crate::backend::Backend;
 use crate::fields::Fields;
 
@@ -18,7 +20,11 @@ pub struct Canary {
     pub rule: Arc<CanaryRule>,
 }
 
-/// Which requests a canary gets: by field, then by cookie, then by chance.
+/// 2^64 divided by the golden ratio. Its multiples are spread evenly over all numbers of 64 bits, however many of them
+/// there are and whichever of them are looked at (H. Weyl 1916).
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Which requests a canary gets: by field, then by cookie, then by its share.
 #[derive(Clone, Debug, Default)]
 pub struct CanaryRule {
     /// The field that decides.
@@ -33,6 +39,20 @@ pub struct CanaryRule {
     pub weight: u64,
     /// Of how many requests `weight` are the canary's.
     pub total: u64,
+    /// `affinity-canary-behavior: legacy`: nobody stays at the canary by a cookie.
+    pub ignores_affinity: bool,
+    /// How many requests its share has been asked for.
+    pub asked: Turns,
+}
+
+/// A count that a copy begins anew.
+#[derive(Debug, Default)]
+pub struct Turns(AtomicU64);
+
+impl Clone for Turns {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 impl PartialEq for CanaryRule {
@@ -44,27 +64,41 @@ impl PartialEq for CanaryRule {
             && self.cookie == other.cookie
             && self.weight == other.weight
             && self.total == other.total
+            && self.ignores_affinity == other.ignores_affinity
     }
 }
 
 impl CanaryRule {
-    /// Whether a request is the canary's. `dice` is a random number.
-    pub fn takes(&self, headers: &Fields, dice: u64) -> bool {
+    /// Whether a request is the canary's.
+    pub fn takes(&self, headers: &Fields) -> bool {
         let by_header = self.header.as_ref().and_then(|name| self.by_header(headers, name));
         let by_cookie = || self.cookie.as_ref().and_then(|name| word(cookie(headers, name)?));
-        by_header.or_else(by_cookie).unwrap_or_else(|| dice % self.total.max(1) < self.weight)
+        by_header.or_else(by_cookie).unwrap_or_else(|| self.is_in_share())
+    }
+
+    /// Whether the next request is within the canary's share. After any number of requests it has got that share of
+    /// them to within a few, and no pattern of requests meets a pattern here.
+    fn is_in_share(&self) -> bool {
+        if self.weight == 0 || self.weight >= self.total {
+            return self.weight > 0;
+        }
+        let turn = self.asked.0.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        let place = u128::from(turn.wrapping_mul(GOLDEN)) * u128::from(self.total);
+        place >> 64 < u128::from(self.weight)
     }
 
     fn by_header(&self, headers: &Fields, name: &HeaderName) -> Option<bool> {
-        let mut values = headers.get_all(name);
-        let value = values.next()?.to_str().ok()?;
-        if values.next().is_some() {
-            return None;
-        }
+        // Several fields of one name are one list.
+        let values: Vec<&str> = headers.get_all(name).filter_map(|value| value.to_str().ok()).collect();
+        let value = match &values[..] {
+            [] => return None,
+            [value] => Cow::Borrowed(*value),
+            several => Cow::Owned(several.join(", ")),
+        };
         match (&self.value, &self.pattern) {
             (Some(wanted), _) => (**wanted == *value).then_some(true),
-            (None, Some(pattern)) => pattern.is_match(value).then_some(true),
-            (None, None) => word(value),
+            (None, Some(pattern)) => pattern.is_match(&value).then_some(true),
+            (None, None) => word(&value),
         }
     }
 }
@@ -88,7 +122,6 @@ mod tests {
         let rule = CanaryRule {
             header: Some(HeaderName::from_static("x-c")),
             cookie: Some("cc".into()),
-            weight: 30,
             total: 100,
             ..CanaryRule::default()
         };
@@ -102,16 +135,33 @@ mod tests {
             }
             Fields::from(&headers)
         };
-        for (field, cookie, dice, expected) in [
-            ("always", "cc=never", 99, true),
-            ("never", "cc=always", 0, false),
-            ("other", "cc=always", 99, true),
-            ("ALWAYS", "cc=never", 0, false),
-            ("", "cc=Always", 29, true),
-            ("", "cc=Always", 30, false),
-            ("", "", 129, true),
+        for (field, cookie, weight, expected) in [
+            ("always", "cc=never", 0, true),
+            ("never", "cc=always", 100, false),
+            ("other", "cc=always", 0, true),
+            ("ALWAYS", "cc=never", 100, false),
+            ("", "CC=always", 0, true),
+            ("", "cc=Always", 100, true),
+            ("", "cc=Always", 0, false),
+            ("", "", 200, true),
         ] {
-            assert_eq!(rule.takes(&headers(field, cookie), dice), expected, "{field} {cookie} {dice}");
+            let rule = CanaryRule { weight, ..rule.clone() };
+            assert_eq!(rule.takes(&headers(field, cookie)), expected, "{field} {cookie} {weight}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_kept_at_any_time_and_for_every_nth_request() {
+        let headers = Fields::default();
+        for (weight, total) in [(10, 100), (50, 100), (1, 1000), (99, 100)] {
+            for step in [1, 2, 3, 7, 10] {
+                let rule = CanaryRule { weight, total, ..CanaryRule::default() };
+                let taken: Vec<bool> = (0..20_000).map(|_| rule.takes(&headers)).collect();
+                let seen = taken.iter().step_by(step);
+                let (count, of) = (seen.clone().filter(|taken| **taken).count() as u64, seen.count() as u64);
+                let expected = of * weight / total;
+                assert!(count.abs_diff(expected) <= 10, "{weight}/{total}, every {step}th: {count} of {expected}");
+            }
         }
     }
 }

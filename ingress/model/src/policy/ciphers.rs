@@ -76,6 +76,17 @@ impl Ciphers {
     }
 }
 
+/// OpenSSL's name of a suite that is spoken here.
+pub fn cipher_name(suite: u16) -> Option<&'static str> {
+    // Those of TLS 1.3 (RFC 8446 section B.4).
+    match suite {
+        0x1301 => Some("TLS_AES_128_GCM_SHA256"),
+        0x1302 => Some("TLS_AES_256_GCM_SHA384"),
+        0x1303 => Some("TLS_CHACHA20_POLY1305_SHA256"),
+        _ => KNOWN.iter().find(|known| known.number == suite).map(|known| known.name),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

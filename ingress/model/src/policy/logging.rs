@@ -3,6 +3,7 @@
 use http::HeaderName;
 
 use super::UnknownVariable;
+use crate::pipeline::TlsVariable;
 
 /// What is asked of the access log.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -90,6 +91,10 @@ pub enum LogVariable {
     UpstreamConnectTime,
     UpstreamHeaderTime,
     Header(HeaderName),
+    Cookie(Box<str>),
+    Argument(Box<str>),
+    Tls(TlsVariable),
+    Https,
 }
 
 impl LogFormat {
@@ -152,7 +157,18 @@ fn variable(name: &str) -> Option<LogVariable> {
         "upstream_response_time" => V::UpstreamResponseTime,
         "upstream_connect_time" => V::UpstreamConnectTime,
         "upstream_header_time" => V::UpstreamHeaderTime,
-        _ => V::Header(HeaderName::try_from(name.strip_prefix("http_")?.replace('_', "-")).ok()?),
+        "https" => V::Https,
+        _ => {
+            if let Some(variable) = TlsVariable::of(name) {
+                V::Tls(variable)
+            } else if let Some(cookie) = name.strip_prefix("cookie_") {
+                V::Cookie(cookie.into())
+            } else if let Some(argument) = name.strip_prefix("arg_") {
+                V::Argument(argument.into())
+            } else {
+                V::Header(HeaderName::try_from(name.strip_prefix("http_")?.replace('_', "-")).ok()?)
+            }
+        }
     })
 }
 

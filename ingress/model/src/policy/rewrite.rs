@@ -17,8 +17,8 @@ pub struct Rewrite {
     pattern: Regex,
     /// What takes the place of the whole path.
     target: Template,
-    /// `x-forwarded-prefix`.
-    pub prefix: Option<http::HeaderValue>,
+    /// `x-forwarded-prefix`, which may name what was captured.
+    prefix: Option<Template>,
 }
 
 /// What a rewrite gives.
@@ -26,15 +26,15 @@ pub struct Rewrite {
 pub enum RewriteTarget {
     /// The pattern is not in the path, which stays as it is.
     Unchanged,
-    /// This path, escaped.
-    Path(String),
+    /// This path, escaped, and `X-Forwarded-Prefix`.
+    Path(String, Option<http::HeaderValue>),
     /// The client is sent to this place.
     Elsewhere(String),
 }
 
 impl Rewrite {
     /// A rewrite of paths that hold `pattern`, a rule's path.
-    pub fn new(pattern: &str, target: Template, prefix: Option<http::HeaderValue>) -> Result<Self, regex::Error> {
+    pub fn new(pattern: &str, target: Template, prefix: Option<Template>) -> Result<Self, regex::Error> {
         Ok(Self { pattern: path_regex(pattern, false)?, target, prefix })
     }
 
@@ -57,7 +57,8 @@ impl Rewrite {
         if target.starts_with(b"http://") || target.starts_with(b"https://") {
             return RewriteTarget::Elsewhere(escaped(&target));
         }
-        RewriteTarget::Path(escaped(&target))
+        let prefix = self.prefix.as_ref().map(|prefix| prefix.expand_with(facts, capture));
+        RewriteTarget::Path(escaped(&target), prefix.and_then(|prefix| http::HeaderValue::from_bytes(&prefix).ok()))
     }
 }
 
@@ -156,7 +157,7 @@ mod tests {
         ] {
             assert_eq!(
                 rewrite(pattern, target, path),
-                RewriteTarget::Path(expected.into()),
+                RewriteTarget::Path(expected.into(), None),
                 "{pattern} {target} {path}"
             );
         }

@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use http::{HeaderName, Method};
 use thiserror::Error;
 
+use super::affinity::key_of;
 use crate::fields::Fields;
+use crate::pipeline::{Tls, TlsVariable};
 
 /// What variables stand for in one request.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,12 +31,16 @@ pub struct Facts<'a> {
     pub client: Option<IpAddr>,
     /// The fields of the request.
     pub headers: Option<&'a Fields>,
-    /// The request id.
+    /// The request id, which may be the client's.
     pub request_id: &'a str,
+    /// A random number.
+    pub dice: u64,
     /// Whether `$arg_NAME` is empty.
     pub no_arguments: bool,
     /// Namespace, Ingress, Service and port of the route.
     pub place: [&'a str; 4],
+    /// What is known of TLS with the client.
+    pub tls: Option<&'a Tls>,
 }
 
 impl Facts<'_> {
@@ -68,6 +74,7 @@ pub(super) enum Variable {
     Host,
     HttpHost,
     Scheme,
+    OuterScheme,
     RequestUri,
     EscapedRequestUri,
     Uri,
@@ -76,6 +83,8 @@ pub(super) enum Variable {
     Method,
     Client,
     RequestId,
+    /// A request id that is never the client's.
+    OwnId,
     Namespace,
     Ingress,
     Service,
@@ -83,6 +92,9 @@ pub(super) enum Variable {
     Header(HeaderName),
     Cookie(Box<str>),
     Argument(Box<str>),
+    Tls(TlsVariable),
+    /// A `$` itself.
+    Dollar,
 }
 
 impl Template {
@@ -155,7 +167,8 @@ impl Variable {
         Some(match name {
             "host" | "server_name" => Self::Host,
             "http_host" | "best_http_host" => Self::HttpHost,
-            "scheme" | "pass_access_scheme" => Self::Scheme,
+            "scheme" => Self::Scheme,
+            "pass_access_scheme" => Self::OuterScheme,
             "request_uri" => Self::RequestUri,
             "escaped_request_uri" => Self::EscapedRequestUri,
             "uri" | "document_uri" => Self::Uri,
@@ -163,14 +176,18 @@ impl Variable {
             "is_args" => Self::IsArgs,
             "request_method" => Self::Method,
             "remote_addr" | "the_real_ip" | "binary_remote_addr" => Self::Client,
-            "request_id" | "req_id" => Self::RequestId,
+            "req_id" => Self::RequestId,
+            "request_id" => Self::OwnId,
             "namespace" => Self::Namespace,
             "ingress_name" => Self::Ingress,
             "service_name" => Self::Service,
             "service_port" => Self::ServicePort,
             "content_type" => Self::Header(http::header::CONTENT_TYPE),
+            "literal_dollar" => Self::Dollar,
             _ => {
-                if let Some(header) = name.strip_prefix("http_") {
+                if let Some(variable) = TlsVariable::of(name) {
+                    Self::Tls(variable)
+                } else if let Some(header) = name.strip_prefix("http_") {
                     Self::Header(HeaderName::try_from(header.replace('_', "-")).ok()?)
                 } else if let Some(cookie) = name.strip_prefix("cookie_") {
                     Self::Cookie(cookie.into())
@@ -187,6 +204,7 @@ impl Variable {
             Self::Host => facts.host,
             Self::HttpHost => facts.authority,
             Self::Scheme => facts.scheme,
+            Self::OuterScheme => facts.outer_scheme,
             Self::RequestUri => facts.request_uri,
             Self::EscapedRequestUri => return text.extend_from_slice(escaped_argument(facts.request_uri).as_bytes()),
             Self::Uri => facts.path,
@@ -199,6 +217,14 @@ impl Variable {
                 None => "",
             },
             Self::RequestId => facts.request_id,
+            Self::OwnId => {
+                let sent = facts.headers.and_then(|headers| headers.get(HeaderName::from_static("x-request-id")));
+                if sent.is_some_and(|sent| sent.as_bytes() == facts.request_id.as_bytes()) {
+                    let own = format!("{:016x}{:016x}", key_of(&facts.dice.to_le_bytes()), facts.dice);
+                    return text.extend_from_slice(own.as_bytes());
+                }
+                facts.request_id
+            }
             Self::Namespace => facts.place[0],
             Self::Ingress => facts.place[1],
             Self::Service => facts.place[2],
@@ -213,7 +239,12 @@ impl Variable {
                 }
                 return;
             }
-            Self::Cookie(name) => facts.headers.and_then(|headers| cookie(headers, name)).unwrap_or_default(),
+            Self::Cookie(name) => facts.headers.and_then(|headers| variable_cookie(headers, name)).unwrap_or_default(),
+            Self::Tls(variable) => {
+                let value = facts.tls.map(|tls| variable.text(tls)).unwrap_or_default();
+                return text.extend_from_slice(value.as_bytes());
+            }
+            Self::Dollar => "$",
             Self::Argument(_) if facts.no_arguments => "",
             Self::Argument(name) => {
                 let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
@@ -229,6 +260,13 @@ pub(crate) fn cookie<'a>(headers: &'a Fields, name: &str) -> Option<&'a str> {
     let lines = headers.get_all(http::header::COOKIE).filter_map(|line| line.to_str().ok());
     let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
+/// The value of a cookie as nginx' variables have it: letter case does not matter in the name.
+pub fn variable_cookie<'a>(headers: &'a Fields, name: &str) -> Option<&'a str> {
+    let lines = headers.get_all(http::header::COOKIE).filter_map(|line| line.to_str().ok());
+    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
+    pairs.find(|(key, _)| key.trim().eq_ignore_ascii_case(name)).map(|(_, value)| value.trim_matches(' '))
 }
 
 /// A text as the value of a query's argument: all but unreserved characters escaped.
@@ -281,8 +319,10 @@ mod tests {
             client: Some([192, 0, 2, 1].into()),
             headers: Some(&headers),
             request_id: "id",
+            dice: 0,
             no_arguments: false,
             place: ["shop", "web", "api", "80"],
+            tls: None,
         };
         for (text, expected) in [
             ("$service_name.$namespace.svc", "api.shop.svc"),

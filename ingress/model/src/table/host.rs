@@ -9,7 +9,7 @@ use regex::bytes::Regex;
 use super::{Dialect, HostTls, Map, PathRule, Route};
 use crate::path::CanonicalPath;
 use crate::policy::snippet::Snippet;
-use crate::policy::{Canary, ClientCertificates, UpstreamTls, decoded};
+use crate::policy::{Canary, ClientCertificates, Template, UpstreamTls, decoded};
 
 /// What runs before a route is looked for; `Err` says why nothing of a host is served.
 pub type ServerSnippet = Result<Arc<Snippet>, Arc<str>>;
@@ -31,7 +31,7 @@ pub struct HostRoutes {
     /// `spec.defaultBackend` of an Ingress that names this host.
     pub default: Option<Arc<Route>>,
     /// Where a client is sent that asks for `/`.
-    pub app_root: Option<Arc<str>>,
+    pub app_root: Option<Arc<Template>>,
     /// Backends that get some of the requests for a path, by the path as it was written; the first one comes first.
     pub canaries: HashMap<(PathRule, Box<str>), Vec<Canary>>,
     /// What is asked of clients' certificates: by the oldest Ingress of the host that asks for something.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Action, Dialect, HostRoutes, HostTls, Match, Route, ServerSnippet, Table, WwwRedirect};
 use crate::host::{HostName, HostPattern};
 use crate::path::CanonicalPath;
-use crate::policy::{ClientCertificates, UpstreamTls};
+use crate::policy::{ClientCertificates, Template, UpstreamTls};
 
 /// The rules that count for one host: those of the host itself, of its wildcard, and those without a host.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +71,7 @@ impl<'a> HostLevels<'a> {
     }
 
     /// Where a client is sent that asks for `/`.
-    pub fn app_root(&self) -> Option<&'a str> {
+    pub fn app_root(&self) -> Option<&'a Template> {
         self.levels.iter().flatten().next()?.app_root.as_deref()
     }
 

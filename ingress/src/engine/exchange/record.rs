@@ -188,6 +188,7 @@ impl<'a> Record<'a> {
             user_agent: text(header::USER_AGENT),
             referer: text(header::REFERER),
             fields: headers.map(Cow::Borrowed),
+            tls: headers.and(peer.connection.tls.as_ref()).map(Cow::Borrowed),
             error: self.error.map(Cow::Owned),
         });
     }

@@ -313,6 +313,7 @@ mod tests {
             user_agent: Some("curl".into()),
             referer: None,
             fields: None,
+            tls: None,
             error: None,
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use landfall_ingress_model::backend::BackendKey;
 use landfall_ingress_model::pipeline::credentials;
-use landfall_ingress_model::policy::{LogEscape, LogFormat, LogPiece, LogVariable};
+use landfall_ingress_model::policy::{LogEscape, LogFormat, LogPiece, LogVariable, variable_cookie as cookie};
 
 use super::line::{Line, protocol};
 use crate::engine::Exchange;
@@ -73,6 +73,13 @@ impl Line {
             LogVariable::UpstreamResponseTime => seconds(upstream?.first_byte.map(|_| exchange.duration)?),
             LogVariable::UpstreamConnectTime => seconds(upstream?.connect?),
             LogVariable::UpstreamHeaderTime => seconds(upstream?.first_byte?),
+            LogVariable::Https => exchange.tls.as_ref().map(|_| "on".to_owned())?,
+            LogVariable::Tls(variable) => variable.text(exchange.tls.as_ref()?),
+            LogVariable::Cookie(name) => cookie(exchange.fields.as_ref()?, name)?.to_owned(),
+            LogVariable::Argument(name) => {
+                let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+                pairs.find(|(key, _)| key.eq_ignore_ascii_case(name))?.1.to_owned()
+            }
             LogVariable::Header(name) => {
                 let value = exchange.fields.as_ref()?.get(name)?;
                 String::from_utf8_lossy(value.as_bytes()).into_owned()
@@ -164,6 +171,7 @@ mod tests {
             user_agent: None,
             referer: None,
             fields: Some(Cow::Borrowed(fields)),
+            tls: None,
             error: None,
         }
     }

@@ -30,6 +30,7 @@ fn exchange(host: &'static str, target: &'static str, status: u16) -> Exchange<'
         user_agent: Some("agent".into()),
         referer: Some("https://shop.example/?token=secret".into()),
         fields: None,
+        tls: None,
         span: None,
         error: None,
     }

@@ -73,6 +73,7 @@ fn exchange(route: Option<Arc<Route>>, status: u16) -> Exchange<'static> {
         user_agent: None,
         referer: None,
         fields: None,
+        tls: None,
         error: None,
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct Affinities {
     name: Option<Box<str>>,
     path: Option<Box<str>>,
     domain: Option<Box<str>>,
-    expires: Option<u64>,
+    expires: Option<i64>,
     max_age: Option<i64>,
     same_site: Option<Box<str>>,
     conditional_none: bool,
@@ -45,29 +45,30 @@ impl Affinities {
                 _ => return Err(Fault::Value("use balanced or persistent")),
             },
             "affinity-canary-behavior" => match value {
-                "sticky" | "legacy" => {}
+                "sticky" => all.canary.rule.ignores_affinity = false,
+                "legacy" => all.canary.rule.ignores_affinity = true,
                 _ => return Err(Fault::Value("use sticky or legacy")),
             },
             "session-cookie-name" => {
-                if !is_of(value, b"-_") {
-                    return Err(Fault::Value("give letters, digits, - and _ only"));
+                if !is_of(value, b"-._~/:") {
+                    return Err(Fault::Value("give letters, digits and - . _ ~ only"));
                 }
                 this.name = Some(value.into());
             }
             "session-cookie-path" => {
-                if value.contains([';', ',']) || value.chars().any(char::is_control) {
+                if !is_of(value, b"-._~/:,?&= ") {
                     return Err(Fault::Value("give a path"));
                 }
                 this.path = Some(value.into());
             }
             "session-cookie-domain" => {
-                if !is_of(value, b"-.") {
+                if !is_of(value, b"-._~/: ") {
                     return Err(Fault::Value("give a domain"));
                 }
                 this.domain = Some(value.into());
             }
             "session-cookie-expires" => {
-                this.expires = Some(value.parse().map_err(|_| Fault::Value("give whole seconds"))?);
+                this.expires = Some(number(value)?);
             }
             "session-cookie-max-age" => this.max_age = Some(number(value)?),
             "session-cookie-samesite" => match value {

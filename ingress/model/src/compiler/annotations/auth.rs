@@ -116,9 +116,10 @@ impl AuthAnnotations {
                 self.signin_parameter = Some(value.into());
             }
             "auth-response-headers" => {
-                let names: Result<Vec<HeaderName>, _> =
-                    value.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::parse).collect();
-                self.response_headers = names.map_err(|_| Fault::Value("give names of fields separated by commas"))?;
+                let names = value.split(',').map(str::trim).filter(|name| !name.is_empty());
+                let names: Option<Vec<HeaderName>> =
+                    names.map(|name| name.parse().ok().filter(|_| is_of(name, b"-_"))).collect();
+                self.response_headers = names.ok_or(Fault::Value("give names of fields separated by commas"))?;
             }
             "auth-request-redirect" => {
                 if !is_of(value, PLACE) {
@@ -145,7 +146,9 @@ impl AuthAnnotations {
         let url = self.url.clone()?;
         let parameter = self.signin_parameter.as_deref().unwrap_or("rd");
         let query = self.signin_text.split_once('?').map_or("", |(_, query)| query);
-        let says = query.split('&').any(|pair| pair.split('=').next() == Some(parameter));
+        // An argument without a value counts for nothing.
+        let says = query.split('&').filter_map(|pair| pair.split_once('=')).find(|(name, _)| *name == parameter);
+        let says = says.is_some_and(|(_, value)| !value.is_empty());
         let signin = self.signin.clone().map(|url| Signin { url, parameter: (!says).then(|| parameter.into()) });
         let durations = || durations(CACHED).unwrap_or_default();
         let cache = self
@@ -187,25 +190,28 @@ fn lenient(value: &str) -> Template {
     Template::parse(value).unwrap_or_else(|_| Template::verbatim(value))
 }
 
-/// `200 202 10m, 401 5m`: statuses, and how long their answers are kept.
+/// `200 202 10m, 401 5m`: statuses, and how long their answers are kept. Status 0 stands for `any`.
 fn durations(value: &str) -> Result<Vec<(u16, Duration)>, Fault> {
     let fault = || Fault::Value("give statuses and a time, such as 200 202 401 5m");
     let mut durations = Vec::new();
-    for part in value.split(',') {
+    for part in value.split(',').filter(|part| !part.trim().is_empty()) {
         let words: Vec<&str> = part.split_whitespace().collect();
         let (time, statuses) = words.split_last().ok_or_else(fault)?;
         let digits = time.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
         let unit = match &time[digits.len()..] {
             "ms" => 0,
-            "" | "s" => 1,
+            "s" => 1,
             "m" => 60,
             "h" => 3600,
             "d" => 86_400,
             "w" => 604_800,
+            "M" => 30 * 86_400,
+            "y" => 365 * 86_400,
             _ => return Err(fault()),
         };
         let seconds = digits.parse::<u64>().map_err(|_| fault())?.checked_mul(unit).ok_or_else(fault)?;
-        let statuses: Result<Vec<u16>, _> = statuses.iter().map(|status| status.parse()).collect();
+        let status = |status: &&str| if *status == "any" { Ok(0) } else { status.parse::<u16>() };
+        let statuses: Result<Vec<u16>, _> = statuses.iter().map(status).collect();
         let statuses = statuses.map_err(|_| fault())?;
         if statuses.is_empty() {
             durations.extend([200, 301, 302].map(|status| (status, Duration::from_secs(seconds))));

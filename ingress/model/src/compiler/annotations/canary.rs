@@ -5,10 +5,14 @@ use std::sync::Arc;
 use regex::Regex;
 
 use super::fault::Fault;
-use super::value::{boolean, number};
+use super::value::{boolean, is_of, number};
 use super::{Annotations, Read};
 use crate::policy::CanaryRule;
 
+/// What values may be written with, besides letters and digits.
+const PLAIN: &[u8] = b"-._~/: ";
+/// What patterns may be written with.
+const PATTERN: &[u8] = br"-._~/:^$[](){}*+?|&=\";
 /// The least total of weights.
 const TOTAL: i64 = 100;
 
@@ -16,7 +20,7 @@ const TOTAL: i64 = 100;
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(super) struct Canaries {
     pub(super) enabled: bool,
-    rule: CanaryRule,
+    pub(super) rule: CanaryRule,
     weight: i64,
     total: i64,
 }
@@ -27,15 +31,17 @@ impl Canaries {
         match name {
             "canary" => this.enabled = boolean(value)?,
             "canary-by-header" => {
-                let name = value.parse().map_err(|_| Fault::Value("give the name of a field"))?;
-                this.rule.header = (!value.contains(['_', '.'])).then_some(name);
+                // To nginx' variables, - and _ are the same.
+                let name = value.replace('_', "-").parse();
+                let name = name.map_err(|_| Fault::Value("give the name of a field"))?;
+                this.rule.header = (!value.contains(['.', '~', '/', ':'])).then_some(name);
             }
-            "canary-by-header-value" => this.rule.value = Some(value.into()),
+            "canary-by-header-value" => this.rule.value = Some(plain(value)?),
             "canary-by-header-pattern" => {
-                let pattern = Regex::new(value).map_err(|_| Fault::Value("give a regular expression"))?;
-                this.rule.pattern = Some(pattern);
+                let pattern = Regex::new(value).ok().filter(|_| is_of(value, PATTERN));
+                this.rule.pattern = Some(pattern.ok_or(Fault::Value("give a regular expression"))?);
             }
-            "canary-by-cookie" => this.rule.cookie = Some(value.into()),
+            "canary-by-cookie" => this.rule.cookie = Some(plain(value)?),
             "canary-weight" => this.weight = number(value)?.max(0),
             "canary-weight-total" => this.total = number(value)?,
             _ => return Ok(Read::Foreign),
@@ -48,4 +54,9 @@ impl Canaries {
         let (weight, total) = (unsigned(self.weight), unsigned(self.total.max(TOTAL)));
         Arc::new(CanaryRule { weight, total, ..self.rule.clone() })
     }
+}
+
+fn plain(value: &str) -> Result<Box<str>, Fault> {
+    let value = is_of(value, PLAIN).then(|| value.into());
+    value.ok_or(Fault::Value("give letters, digits and - . _ ~ / : only"))
 }

@@ -35,9 +35,14 @@ impl CorsAnnotations {
         match name {
             "enable-cors" => this.enabled = boolean(value)?,
             "cors-allow-origin" => return this.read_origins(value).map(|()| Read::Taken),
-            "cors-allow-methods" => this.methods = Some(list(value, b", ")?),
-            "cors-allow-headers" => this.headers = Some(list(value, b"-_, ")?),
-            "cors-expose-headers" => this.expose = Some(list(value, b"*-_, ")?),
+            "cors-allow-methods" => {
+                this.methods = Some(list(value, |word| word.bytes().all(|byte| byte.is_ascii_alphabetic()))?);
+            }
+            "cors-allow-headers" => {
+                let value = if is_of(value, b"-_, ") { HeaderValue::from_str(value).ok() } else { None };
+                this.headers = Some(value.ok_or(Fault::Value(NAMES))?);
+            }
+            "cors-expose-headers" => this.expose = Some(list(value, |word| word == "*" || is_of(word, b"-_"))?),
             "cors-allow-credentials" => this.no_credentials = !boolean(value)?,
             "cors-max-age" => this.max_age = Some(number(value)?),
             _ => return Ok(Read::Foreign),
@@ -45,17 +50,26 @@ impl CorsAnnotations {
         Ok(Read::Taken)
     }
 
-    /// A list with an entry that can't be read allows nobody: ingress-nginx takes it for all origins.
+    /// A list with an entry that can't be read allows nobody: ingress-nginx takes it for all origins. One without a
+    /// scheme is left out there, too, and the others hold.
     fn read_origins(&mut self, value: &str) -> Result<(), Fault> {
         let entries: Vec<&str> = value.split(',').map(str::trim).filter(|entry| !entry.is_empty()).collect();
         if entries.contains(&"*") {
             self.origins = None;
             return Ok(());
         }
-        let read = entries.iter().map(|entry| origin(entry).ok_or(*entry));
-        let read: Result<Vec<_>, _> = read.collect();
-        self.origins = Some(read.as_ref().cloned().unwrap_or_default());
-        read.map(drop).map_err(|entry| Fault::Origin(entry.to_owned()))
+        let read = |entry: &&str| origin(entry).ok_or_else(|| (*entry).to_owned());
+        let is_bare = |entry: &&str| !entry.contains("://") && is_of(entry, b"-.:*");
+        let (bare, full): (Vec<&str>, Vec<&str>) =
+            entries.into_iter().partition(|entry| read(entry).is_err() && is_bare(entry));
+        let origins: Result<Vec<_>, _> = full.iter().map(read).collect();
+        self.origins = Some(origins.as_ref().cloned().unwrap_or_default());
+        match (origins, bare.first()) {
+            (Err(entry), _) => Err(Fault::Origin(entry)),
+            (Ok(origins), Some(bare)) if origins.is_empty() => Err(Fault::Origin((*bare).to_owned())),
+            (Ok(_), Some(bare)) => Err(Fault::BareOrigin((*bare).to_owned())),
+            (Ok(_), None) => Ok(()),
+        }
     }
 
     /// Makes the policy out of what was read.
@@ -80,9 +94,21 @@ impl CorsAnnotations {
     }
 }
 
-fn list(value: &str, others: &[u8]) -> Result<HeaderValue, Fault> {
-    let fault = Fault::Value("give names separated by commas");
-    if is_of(value, others) { HeaderValue::from_str(value).map_err(|_| fault) } else { Err(fault) }
+const NAMES: &str = "give names separated by commas";
+
+/// Words that are each followed by a comma, a space, both or none, as ingress-nginx wants them.
+fn list(value: &str, is_word: impl Fn(&str) -> bool) -> Result<HeaderValue, Fault> {
+    let words = value.split_inclusive([',', ' ']);
+    let mut behind_comma = false;
+    for piece in words {
+        let word = piece.trim_end_matches([',', ' ']);
+        let is_gap = word.is_empty() && piece == " " && behind_comma;
+        if !is_gap && (word.is_empty() || !is_word(word)) {
+            return Err(Fault::Value(NAMES));
+        }
+        behind_comma = piece.ends_with(',');
+    }
+    HeaderValue::from_str(value).map_err(|_| Fault::Value(NAMES))
 }
 
 /// `https://app.example.com:8443`, `https://*.example.com`, or `null`.

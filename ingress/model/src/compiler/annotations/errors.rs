@@ -38,6 +38,7 @@ impl ErrorAnnotations {
 pub(crate) fn statuses(value: &str) -> Result<Vec<u16>, Fault> {
     let fault = || Fault::Value("give statuses from 400 to 599 separated by commas");
     let parse = |text: &str| text.trim().parse().ok().filter(|status| (400..600).contains(status)).ok_or_else(fault);
+    let value = value.trim_end().strip_suffix(',').unwrap_or(value);
     let mut statuses = value.split(',').map(parse).collect::<Result<Vec<u16>, _>>()?;
     statuses.sort_unstable();
     statuses.dedup();

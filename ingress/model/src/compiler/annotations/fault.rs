@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     Range(String),
     /// An origin that can't be read.
     Origin(String),
+    /// An origin without a scheme, beside others.
+    BareOrigin(String),
     /// No time to answer in.
     Hasty,
     /// A variable that is none.
@@ -64,6 +66,11 @@ impl Fault {
             Self::Origin(entry) => invalid(format!("{entry:?} is no origin, so no page of another origin is allowed"))
                 .remedy("write scheme and host, such as https://app.example.com or https://*.example.com")
                 .warning(),
+            Self::BareOrigin(entry) => {
+                invalid(format!("{entry:?} has no scheme, so pages of this origin are not allowed"))
+                    .remedy("write scheme and host, such as https://app.example.com")
+                    .warning()
+            }
             Self::Variable(name) => {
                 invalid(format!("${name} is no variable that is known here, so the value is not used"))
                     .remedy("use one of the variables in docs/migrate-ingress-nginx.md")

@@ -8,7 +8,7 @@ use super::fault::Fault;
 use super::value::{boolean, is_of, number};
 use super::{Annotations, Read, RedirectRule};
 use crate::compiler::options::Options;
-use crate::policy::Redirect;
+use crate::policy::{Redirect, Template, UnknownVariable};
 use crate::table::Dialect;
 
 /// What a place may be written with, besides letters and digits.
@@ -19,8 +19,8 @@ const PLACE: &[u8] = b"-._~/:?&=,";
 pub(super) struct Redirects {
     ssl: Option<bool>,
     force_ssl: Option<bool>,
-    pub(super) preserve_trailing_slash: bool,
-    pub(super) relative: Option<bool>,
+    pub(super) keeps_slash: Option<bool>,
+    relative: bool,
     pub(super) with_port: Option<bool>,
     permanent: Option<HeaderValue>,
     permanent_code: Option<StatusCode>,
@@ -28,7 +28,9 @@ pub(super) struct Redirects {
     temporal_code: Option<StatusCode>,
     /// Whether `temporal-redirect` is there and can't be used, which takes the other one's effect too.
     is_broken: bool,
-    pub(super) app_root: Option<Arc<str>>,
+    /// Whether an empty value takes the effect of all, of `permanent-redirect`, or of `temporal-redirect`.
+    empty: [bool; 3],
+    pub(super) app_root: Option<Arc<Template>>,
 }
 
 impl Redirects {
@@ -37,23 +39,25 @@ impl Redirects {
         match name {
             "ssl-redirect" => this.ssl = Some(boolean(value)?),
             "force-ssl-redirect" => this.force_ssl = Some(boolean(value)?),
-            "preserve-trailing-slash" => this.preserve_trailing_slash = boolean(value)?,
-            "relative-redirects" => this.relative = Some(boolean(value)?),
+            "preserve-trailing-slash" => this.keeps_slash = Some(boolean(value)?),
+            "relative-redirects" => this.relative = boolean(value)?,
             "use-port-in-redirects" => this.with_port = Some(boolean(value)?),
             "permanent-redirect" => this.permanent = Some(place(value)?),
             "permanent-redirect-code" => this.permanent_code = code(value, 308)?,
             "temporal-redirect" => {
-                let absolute = value.starts_with("http://") || value.starts_with("https://");
+                let scheme = value.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
+                let absolute = scheme.is_some_and(|scheme| scheme.starts_with("http") && is_of(&scheme, b"+-."));
                 let place = if absolute { place(value) } else { Err(Fault::Value(URL)) };
                 this.is_broken = place.is_err();
                 this.temporal = Some(place?);
             }
             "temporal-redirect-code" => this.temporal_code = code(value, 307)?,
             "app-root" => {
-                if !value.starts_with('/') || !is_of(value, b"-._~/:") {
+                if !value.starts_with('/') || !is_of(value, b"-._~/:$") {
                     return Err(Fault::Value("give a path that starts with a slash"));
                 }
-                this.app_root = Some(value.into());
+                let root = Template::of_variables(value).map_err(|UnknownVariable(name)| Fault::Variable(name))?;
+                this.app_root = Some(Arc::new(root));
             }
             _ => return Ok(Read::Foreign),
         }
@@ -69,9 +73,30 @@ impl Redirects {
         }
     }
 
+    /// Notes an annotation with an empty value. To ingress-nginx it is a fault, by which it leaves out the group.
+    pub(super) fn see_empty(&mut self, name: &str) {
+        match name {
+            "from-to-www-redirect" | "relative-redirects" | "temporal-redirect" => self.empty[0] = true,
+            "permanent-redirect" | "permanent-redirect-code" => self.empty[1] = true,
+            "temporal-redirect-code" => self.empty[2] = true,
+            _ => {}
+        }
+    }
+
+    /// Whether ingress-nginx leaves out all redirects of the Ingress but those to HTTPS and `app-root`.
+    pub(super) fn is_ignored(&self) -> bool {
+        let of_kind = if self.temporal.is_some() { self.empty[2] } else { self.empty[1] };
+        self.is_broken || self.empty[0] || of_kind
+    }
+
+    /// Whether places in redirects are to be relative.
+    pub(super) fn is_relative(&self) -> bool {
+        self.relative && !self.is_ignored()
+    }
+
     /// The redirect of every request; one that is temporary comes first.
     pub(super) fn redirect(&self) -> Option<Arc<Redirect>> {
-        if self.is_broken {
+        if self.is_ignored() {
             return None;
         }
         let temporal = self

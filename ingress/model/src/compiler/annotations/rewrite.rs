@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use http::HeaderValue;
-
 use super::fault::Fault;
 use super::value::{boolean, is_of};
 use super::{Annotations, Read};
@@ -16,7 +14,7 @@ use crate::table::PathRule;
 pub(super) struct Rewrites {
     target: Option<Box<str>>,
     pub(super) use_regex: bool,
-    prefix: Option<HeaderValue>,
+    prefix: Option<Template>,
 }
 
 impl Rewrites {
@@ -32,11 +30,10 @@ impl Rewrites {
                 this.target = Some(value.into());
             }
             "x-forwarded-prefix" => {
-                if value.contains([';', '"', '{', '}']) {
-                    return Err(Fault::Value("give a path"));
+                if !is_of(value, b"-._~/:$ ") {
+                    return Err(Fault::Value("give a path of letters, digits, - . _ ~ / : and groups such as $1"));
                 }
-                let value = HeaderValue::from_str(value);
-                this.prefix = Some(value.map_err(|_| Fault::Value("give a path"))?);
+                this.prefix = Some(Template::parse(value).map_err(|UnknownVariable(name)| Fault::Variable(name))?);
             }
             _ => return Ok(Read::Foreign),
         }

@@ -135,19 +135,24 @@ pub(crate) fn within(value: &str) -> Result<Duration, Fault> {
 /// Words that say when another attempt is made; `off` is never.
 pub(crate) fn retry(value: &str) -> Result<Retry, Fault> {
     let mut retry = Retry { on_error: false, on_timeout: false, ..Retry::default() };
-    let mut statuses = Vec::new();
+    let (mut statuses, mut is_off) = (Vec::new(), false);
     for word in value.split_whitespace() {
         match word {
             "error" => retry.on_error = true,
             "timeout" => retry.on_timeout = true,
             "non_idempotent" => retry.any_method = true,
-            "invalid_header" | "off" => {}
+            "invalid_header" => {}
+            "off" => is_off = true,
             _ => {
                 let status = word.strip_prefix("http_").and_then(|status| status.parse().ok());
                 let known = status.filter(|status| [403, 404, 429, 500, 502, 503, 504].contains(status));
                 statuses.push(known.ok_or(Fault::Value("use words such as error, timeout, http_502 and off"))?);
             }
         }
+    }
+    if is_off {
+        // Whatever else stands there.
+        return Ok(Retry { on_error: false, on_timeout: false, ..Retry::default() });
     }
     retry.statuses = statuses.into();
     Ok(retry)

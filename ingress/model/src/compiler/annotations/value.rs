@@ -44,20 +44,37 @@ pub(crate) fn duration(value: &str) -> Result<Duration, Fault> {
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct BodyLimit(pub(crate) Option<u64>);
 
-/// A number with `b`, `k`, `m` or `g` behind it; 0 is unlimited.
+/// `client_max_body_size` of nginx, where nothing is said.
+const BODY_SIZE: u64 = 1 << 20;
+
+/// A number with `k`, `m` or `g` behind it; 0 is unlimited.
+///
+/// ingress-nginx also takes `b`, and spaces anywhere, and then leaves the value out of nginx' configuration: what holds
+/// is the size that nginx has by itself.
 pub(crate) fn body_size(value: &str) -> Result<BodyLimit, Fault> {
     let fault = || Fault::Value("give a number of bytes, with k, m or g behind it for more, or 0 for no limit");
+    let is_spaced = value.contains(' ');
+    let value = value.replace(' ', "");
     let digits = value.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let unit = match &value[digits.len()..] {
-        "" | "b" | "B" => 1,
+        "" | "k" | "K" | "m" | "M" | "g" | "G" if is_spaced => {
+            return number_of(digits).map(|_| BodyLimit(Some(BODY_SIZE)));
+        }
+        "b" | "B" => return number_of(digits).map(|_| BodyLimit(Some(BODY_SIZE))),
+        "" => 1,
         "k" | "K" => 1 << 10,
         "m" | "M" => 1 << 20,
         "g" | "G" => 1 << 30,
         _ => return Err(fault()),
     };
-    let number: u64 = digits.parse().map_err(|_| fault())?;
-    let bytes = number.checked_mul(unit).ok_or_else(fault)?;
+    let bytes = number_of(digits)?.checked_mul(unit).ok_or_else(fault)?;
     Ok(BodyLimit((bytes > 0).then_some(bytes)))
+}
+
+fn number_of(digits: &str) -> Result<u64, Fault> {
+    digits
+        .parse()
+        .map_err(|_| Fault::Value("give a number of bytes, with k, m or g behind it for more, or 0 for no limit"))
 }
 
 /// What Go's `strconv.ParseBool` takes, since that is what ingress-nginx takes.

@@ -57,7 +57,7 @@ fn asking(policy: &ClientCertificates, route: RoutePolicy) -> Table {
 
 fn tls(name: Option<&str>, client: Option<&Arc<ClientCertificate>>) -> Tls {
     let server_name = name.map(|name| HostName::from_authority(name).unwrap());
-    Tls { server_name, client: client.cloned() }
+    Tls { server_name, client: client.cloned(), session: TlsSession::default() }
 }
 
 const TEXT: &str = "GET /app HTTP/1.1\nHost: shop.example\nssl-client-verify: SUCCESS\nssl_client_s_dn: CN=me";

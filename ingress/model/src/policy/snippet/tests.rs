@@ -48,8 +48,10 @@ fn run<T>(text: &str, target: &str, then: impl FnOnce(&Memory, &End, &Holding<'_
         client: Some([192, 0, 2, 1].into()),
         headers: Some(&headers),
         request_id: "id",
+        dice: 0,
         no_arguments: false,
         place: ["shop", "web", "api", "80"],
+        tls: None,
     };
     let scene = Scene { facts, version: Version::HTTP_11, user: "ann" };
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));

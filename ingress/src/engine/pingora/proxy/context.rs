@@ -143,6 +143,7 @@ impl Context {
             user_agent: request.user_agent.as_deref().map(Into::into),
             referer: request.referer.as_deref().map(Into::into),
             fields: None,
+            tls: None,
             error: self.error.as_deref().map(Into::into),
         })
     }
