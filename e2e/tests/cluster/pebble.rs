@@ -31,6 +31,8 @@ impl<'a> Pebble<'a> {
         let names = format!("subjectAltName=IP:{ACME}");
         let mut make = Command::new("openssl");
         make.args(["req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-days", "2"]);
+        // A server shows no certificate of an authority, though this one is its own.
+        make.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
         make.args(["-subj", "/CN=acme", "-addext", &names, "-keyout"]).arg(&key).arg("-out").arg(&certificate);
         tools::run(&mut make)?;
         let programs = tools::cache()?.join(format!("tools/pebble-{VERSION}"));

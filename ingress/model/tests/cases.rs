@@ -30,12 +30,13 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use landfall_ingress_model::acme::challenges::Challenges;
-use landfall_ingress_model::backend::AllInUse;
-use landfall_ingress_model::backend::{BackendState, Target};
+use landfall_ingress_model::backend::{AllInUse, BackendState, Target};
 use landfall_ingress_model::compiler::Compiler;
 use landfall_ingress_model::fields::{Fields, HeaderEdits};
 use landfall_ingress_model::input::Input;
-use landfall_ingress_model::pipeline::{Connection, Decision, Live, PipelineSettings, RequestHead, Tls, decide};
+use landfall_ingress_model::pipeline::{
+    Connection, Decision, Live, PipelineSettings, RequestHead, Tls, TlsSession, decide,
+};
 use landfall_ingress_model::policy::Unlimited;
 use landfall_ingress_model::settings::{ExternalNames, HostOwnership, Origin, Publish};
 use landfall_ingress_model::table::Table;
@@ -285,7 +286,11 @@ fn answer(table: &Table, asked: &Asked, with: &With) -> Found {
         headers: &Fields::from(&headers),
     };
     let address = SocketAddr::new(asked.from.unwrap_or_else(|| "192.0.2.1".parse().unwrap()), 80);
-    let tls = (uri.scheme_str() == Some("https")).then_some(Tls { server_name: None, client: None });
+    let tls = (uri.scheme_str() == Some("https")).then_some(Tls {
+        server_name: None,
+        client: None,
+        session: TlsSession::default(),
+    });
     let connection = Connection { client: address, peer: address, local: address, destination: None, tls };
     let settings =
         PipelineSettings { trusted_proxies: with.trusted_proxies.iter().map(|net| net.parse().unwrap()).collect() };

@@ -97,8 +97,11 @@ fn statuses_ports_and_errors_have_their_defaults_in_the_options() {
     assert!(matches!(asked.https_redirect, HttpsRedirect::Never | HttpsRedirect::IngressNginx { with_port: true, .. }));
     assert!(!asked.errors.as_ref().unwrap().intercepts);
     assert!(!asked.forwarding.as_ref().unwrap().drops(b"a.b"));
-    let asked = policy("nginx", &options, &json!({"disable-proxy-intercept-errors": "false"}));
-    assert!(asked.errors.as_ref().unwrap().intercepts);
+    // An annotation is about the statuses that its own Ingress names.
+    let own = json!({"disable-proxy-intercept-errors": "false"});
+    assert!(!policy("nginx", &options, &own).errors.as_ref().unwrap().intercepts);
+    let own = json!({"disable-proxy-intercept-errors": "false", "custom-http-errors": "503"});
+    assert!(policy("nginx", &options, &own).errors.as_ref().unwrap().intercepts);
 }
 
 #[test]

@@ -141,13 +141,28 @@ fn names(text: &str, host: &str) -> bool {
     })
 }
 
+/// What to do where the CA's server was not understood. Only its words tell what TLS stumbled over: they have passed
+/// through other libraries.
+fn remedy_of_connection(words: &str) -> &'static str {
+    if words.contains("CaUsedAsEndEntity") {
+        "the server shows the certificate of an authority itself; give it one that this authority has signed, or one with \
+         basicConstraints CA:FALSE"
+    } else if words.contains("UnknownIssuer") {
+        "put the certificate of the authority that has signed the server's own into the issuer's caBundle"
+    } else if words.contains("NotValidForName") {
+        "name the server in the directory's URL as its certificate does"
+    } else {
+        "see whether the directory's URL is right and can be reached from here"
+    }
+}
+
 fn other(error: &Error) -> Failure {
     let kind = match error {
         Error::Unsupported(_) | Error::KeyRejected => Kind::Refused,
         _ => Kind::Unreachable,
     };
-    let remedy = "see whether the directory's URL is right and can be reached from here";
-    Failure::new(kind, error.to_string(), remedy)
+    let words = error.to_string();
+    Failure::new(kind, words.clone(), remedy_of_connection(&words))
 }
 
 #[cfg(test)]
