@@ -258,4 +258,17 @@ pub(crate) const KNOWN: &[Known] = &[
             }
         },
     },
+    // RFC 9113 section 5.4.2: whoever resets a stream sends nothing more on it, so that what waited is dropped: how much
+    // of a broken answer a client has got by then depends on what was sent together.
+    Known {
+        name: "a reset of a stream overtakes what was to be sent before",
+        is_usual: false,
+        settle: |_, ours, theirs| {
+            let broken = |seen: &Seen| seen.finish == Finish::Closed && seen.last().is_none_or(|last| !last.whole);
+            let of_http2 = ours.last().or(theirs.last()).is_some_and(|last| last.first.starts_with("HTTP/2 "));
+            if of_http2 && broken(ours) && broken(theirs) && (ours.client.is_empty() || theirs.client.is_empty()) {
+                theirs.client.clone_from(&ours.client);
+            }
+        },
+    },
 ];
