@@ -13,7 +13,7 @@ use landfall_ingress::balance::Balancers;
 use landfall_ingress::resolve::Resolver;
 use landfall_ingress_model::authorities::Authorities;
 use landfall_ingress_model::backend::{Protocol, Target};
-use landfall_ingress_model::policy::{UpstreamTls, Verify};
+use landfall_ingress_model::policy::{Mirror, Template, UpstreamTls, Verify};
 use landfall_ingress_model::settings::Origin;
 use landfall_ingress_model::tls::CertificateTable;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -347,6 +347,26 @@ fn all_addresses_of_a_name_are_used_in_turn_and_a_dead_one_is_left_out() {
     let tries: Vec<u32> = (0..6).map(|index| plane.exchange(index).tries).collect();
     assert_eq!(tries.iter().sum::<u32>(), 7);
     assert_eq!(server.queries(), 1);
+}
+
+#[test]
+fn a_copy_goes_to_another_address_of_its_name_where_one_refuses() {
+    let (main, copies) = (Backend::echo(), Backend::echo());
+    let port = copies.address.port();
+    let server = NameServer::start(Duration::ZERO);
+    // Nobody listens at the second address, which is tried first for half of them.
+    server.set("two.example", Zone::of(&["127.0.0.1", "127.0.0.2"], 60));
+    let url = Arc::new(Template::verbatim(&format!("http://two.example:{port}/copy")));
+    let mirror = Arc::new(Mirror { url, adds_query: false, with_body: false, host: None });
+    let rule = rule("", "/", &[main.address]).policy(|policy| policy.mirror = Some(mirror));
+    let plane = Plane::with(table(vec![rule], CertificateTable::default()), |config| {
+        config.balancers = Balancers::new(Arc::new(Resolver::with_name_servers(Origin::Folder, &[server.address])));
+    });
+    let mut client = Client::plain(plane.http());
+    for _ in 0..20 {
+        assert_eq!(client.get("a", "/").status, 200);
+    }
+    wait_for(|| (copies.requests() == 20).then_some(()));
 }
 
 #[test]
