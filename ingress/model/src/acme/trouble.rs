@@ -56,8 +56,9 @@ impl Kind {
 
     /// The pauses after the first failure, the second and so on, in seconds; the last one stays.
     ///
-    /// Let's Encrypt takes five failed validations of a host in an hour. Those of `Validation` are at 0, 5, 20 and 50
-    /// minutes, so that one is left for a person who tries by hand. A self-check asks nobody but us.
+    /// Let's Encrypt takes five failed validations of a host in an hour. Those of `Validation` are at 0, 1, 11 and 51
+    /// minutes, so that one is left for a person who tries by hand; what failed by chance (a name server that was slow,
+    /// a record that was new) is over after the first of them. A self-check asks nobody but us.
     const fn pauses(self) -> &'static [u64] {
         match self {
             Self::Unreachable => &[5, 10, 30, MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 30 * MINUTE],
@@ -67,7 +68,7 @@ impl Kind {
             // Providers count writes: deSEC takes 300 a day for a domain.
             Self::Dns => &[15, 30, MINUTE, 2 * MINUTE, 5 * MINUTE, 15 * MINUTE],
             Self::Validation | Self::Caa => {
-                &[5 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 6 * HOUR, 12 * HOUR]
+                &[MINUTE, 10 * MINUTE, 40 * MINUTE, HOUR, 2 * HOUR, 6 * HOUR, 12 * HOUR]
             }
             Self::Refused => &[10 * MINUTE, HOUR, 3 * HOUR, 12 * HOUR, 24 * HOUR],
             // These ask nobody but us and the API server.

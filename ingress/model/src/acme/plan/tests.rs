@@ -161,7 +161,7 @@ fn a_failing_host_holds_up_no_other() {
     let plan = world.plan(now, &BTreeSet::new());
     assert!(plan.orders.is_empty());
     let next = plan.next.unwrap();
-    assert!((START + 300..=START + 330).contains(&next), "{next}");
+    assert!((START + 60..=START + 66).contains(&next), "{next}");
     assert_eq!(orders(&world, next), [("a".to_owned(), hosts(&["a.example", "bad.example"]))].into());
     let view = &plan.views[0];
     assert_eq!((view.state, view.next_try), (Phase::Degraded, Some(next)));
