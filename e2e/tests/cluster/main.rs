@@ -13,6 +13,7 @@ mod headers;
 mod heartbeats;
 mod lifecycle;
 mod mistakes;
+mod nginx_values;
 mod pebble;
 mod power;
 mod services;

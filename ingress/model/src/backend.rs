@@ -182,9 +182,14 @@ impl Backend {
         &self.port
     }
 
-    /// A name that tells it from others, the same in every process.
-    pub fn name(&self) -> String {
-        format!("{:016x}", self.tag)
+    /// Writes a name that tells it from others, the same in every process.
+    pub fn push_name(&self, text: &mut String) {
+        crate::policy::push_hexadecimal(self.tag, text);
+    }
+
+    /// Whether that is its name.
+    pub fn is_named(&self, name: &str) -> bool {
+        name.len() == 16 && u64::from_str_radix(name, 16) == Ok(self.tag)
     }
 
     /// The state now; a request loads it once.

@@ -31,7 +31,7 @@ use std::time::Duration;
 use crate::access::Access;
 use crate::backend::Balance;
 
-pub use affinity::{CookieAffinity, HashBy, key_of, name_of};
+pub use affinity::{CookieAffinity, HashBy, key_of, name_of, push_hexadecimal};
 pub use auth::{Auth, AuthCache, BasicAuth, ExternalAuth, Signin, is_known, verify};
 pub use canary::{Canary, CanaryRule};
 pub use ciphers::{Ciphers, cipher_name};

@@ -74,12 +74,14 @@ pub fn write_field(name: &HeaderName, value: &HeaderValue, out: &mut BytesMut) {
     if name.starts_with(b"x-") {
         return;
     }
-    let mut upper = true;
-    for byte in out.iter_mut().skip(start).take(name.len()) {
-        if upper {
-            byte.make_ascii_uppercase();
+    let Some(written) = out.get_mut(start..start + name.len()) else { return };
+    if let Some(first) = written.first_mut() {
+        first.make_ascii_uppercase();
+    }
+    for (dash, _) in name.iter().enumerate().filter(|(_, byte)| **byte == b'-') {
+        if let Some(letter) = written.get_mut(dash + 1) {
+            letter.make_ascii_uppercase();
         }
-        upper = *byte == b'-';
     }
 }
 

@@ -12,7 +12,7 @@ use super::request::Request;
 use super::steps::{NO_RULE, Step};
 use crate::backend::{Backend, BackendState, Target};
 use crate::fields::Fields;
-use crate::policy::{Canary, CookieAffinity, HashBy, key_of, name_of};
+use crate::policy::{Canary, CookieAffinity, HashBy, key_of, name_of, push_hexadecimal};
 use crate::table::{Action, Dialect, Route, Table};
 
 impl Request<'_> {
@@ -41,10 +41,10 @@ impl Request<'_> {
         let state = main.state();
         let given = affinity_of(route, &state, headers).and_then(|affinity| affinity.value(headers));
         if let Some((_, giver)) = given.filter(|(_, giver)| !giver.is_empty()) {
-            if main.name() == giver {
+            if main.is_named(giver) {
                 return None;
             }
-            let of_giver = |canary: &&Canary| !canary.rule.ignores_affinity && canary.backend.name() == giver;
+            let of_giver = |canary: &&Canary| !canary.rule.ignores_affinity && canary.backend.is_named(giver);
             if let Some(canary) = canaries.iter().filter(is_alive).find(of_giver) {
                 return Some(canary);
             }
@@ -78,17 +78,21 @@ impl Request<'_> {
         let Target::Endpoints(addresses) = &state.target else { return (None, None) };
         let rule_path = route.written.text(route.id.path.as_ref());
         let set = |value: &str| {
-            let value = format!("{value}|{}", backend.name());
+            let mut text = String::with_capacity(33);
+            text.push_str(value);
+            text.push('|');
+            backend.push_name(&mut text);
+            let value = text;
             affinity.set(&value, rule_path, self.facts.secure(), head.headers, self.live.now)
         };
         let given = affinity.value(head.headers).map(|(value, _)| value);
         if !affinity.persistent {
-            let fresh = || format!("{:016x}", self.live.dice);
-            let (value, cookie) = match given {
-                Some(value) => (value.to_owned(), None),
-                None => (fresh(), set(&fresh())),
-            };
-            return (Some(Key::Hash(key_of(value.as_bytes()))), cookie);
+            if let Some(value) = given {
+                return (Some(Key::Hash(key_of(value.as_bytes()))), None);
+            }
+            let mut fresh = String::with_capacity(16);
+            push_hexadecimal(self.live.dice, &mut fresh);
+            return (Some(Key::Hash(key_of(fresh.as_bytes()))), set(&fresh));
         }
         let usable = |address: &SocketAddr| !self.live.ejections.is_ejected(backend, *address, self.live.instant);
         let known = given.and_then(|value| addresses.iter().copied().find(|address| name_of(*address) == *value));

@@ -46,8 +46,12 @@ impl Request<'_> {
     /// Fields that every answer of a route gets; `cors` is whether pages of other origins may see it.
     pub(super) fn reply(&self, route: &Route, cors: bool) -> Vec<(HeaderName, HeaderValue)> {
         let mut fields = self.common_fields(route.policy.respond.as_deref());
-        if let Some(policy) = route.policy.cors.as_ref().filter(|_| cors) {
-            fields.extend(policy.fields(self.facts.head.headers.get(ORIGIN)).unwrap_or_default());
+        let cors = route.policy.cors.as_ref().filter(|_| cors);
+        if let Some(allowed) = cors.and_then(|policy| policy.fields(self.facts.head.headers.get(ORIGIN))) {
+            if fields.is_empty() {
+                return allowed;
+            }
+            fields.extend(allowed);
         }
         fields
     }

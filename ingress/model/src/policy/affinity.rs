@@ -51,7 +51,10 @@ impl CookieAffinity {
 
     /// `Set-Cookie`, for a rule's path, at `now` seconds since the epoch.
     pub fn set(&self, value: &str, rule_path: &str, secure: bool, headers: &Fields, now: u64) -> Option<HeaderValue> {
-        let mut text = format!("{}={value}", self.name);
+        let mut text = String::with_capacity(128);
+        for part in [&*self.name, "=", value] {
+            text.push_str(part);
+        }
         // The order is that of ingress-nginx. Writing to a text can't fail.
         if let Some(expires) = self.expires {
             let _ = write!(text, "; Expires={}", date(now.saturating_add_signed(expires)));
@@ -62,7 +65,8 @@ impl CookieAffinity {
         if let Some(domain) = &self.domain {
             let _ = write!(text, "; Domain={domain}");
         }
-        let _ = write!(text, "; Path={}", self.path.as_deref().unwrap_or(rule_path));
+        text.push_str("; Path=");
+        text.push_str(self.path.as_deref().unwrap_or(rule_path));
         if secure || self.secure {
             text.push_str("; Secure");
         }
@@ -73,7 +77,15 @@ impl CookieAffinity {
                 let _ = write!(text, "; SameSite={same_site}");
             }
         }
-        HeaderValue::from_str(&text).ok()
+        HeaderValue::try_from(text).ok()
+    }
+}
+
+/// Writes a number as 16 hexadecimal digits.
+pub fn push_hexadecimal(number: u64, text: &mut String) {
+    for shift in (0..16).rev() {
+        let digit = u32::try_from(number >> (shift * 4) & 0xf).unwrap_or_default();
+        text.push(char::from_digit(digit, 16).unwrap_or('0'));
     }
 }
 
@@ -104,7 +116,9 @@ pub fn key_of(text: &[u8]) -> u64 {
 
 /// What a cookie calls an endpoint.
 pub fn name_of(address: SocketAddr) -> String {
-    format!("{:016x}", key_of(address.to_string().as_bytes()))
+    let mut name = String::with_capacity(16);
+    push_hexadecimal(key_of(address.to_string().as_bytes()), &mut name);
+    name
 }
 
 #[cfg(test)]

@@ -54,7 +54,8 @@ impl Cors {
                 patterns.iter().any(|pattern| pattern.matches(text)).then(|| origin.to_value())?
             }
         };
-        let mut fields = vec![(ALLOW_ORIGIN, allowed)];
+        let mut fields = Vec::with_capacity(2 + self.fields.len());
+        fields.push((ALLOW_ORIGIN, allowed));
         if self.credentials {
             fields.push((ALLOW_CREDENTIALS, HeaderValue::from_static("true")));
         }

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
+use std::sync::{Arc, OnceLock};
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::{Captures, Regex, RegexBuilder};
 
 use super::template::{Facts, Template};
 
@@ -13,8 +14,13 @@ const LARGEST_PATTERN: usize = 1 << 20;
 /// `rewrite-target`: the path as the backend gets it.
 #[derive(Clone)]
 pub struct Rewrite {
-    /// Looked for in the decoded path, wherever it stands; letter case does not matter.
-    pattern: Regex,
+    /// Looked for at the beginning of the decoded path; letter case does not matter. That is where it is found first
+    /// if it is found there at all, and how the path has been found as a rule.
+    at_start: Regex,
+    /// The same, looked for wherever it stands; made once it is needed, which it hardly ever is.
+    anywhere: Arc<OnceLock<Option<Regex>>>,
+    /// As it was written.
+    pattern: Box<str>,
     /// What takes the place of the whole path.
     target: Template,
     /// `x-forwarded-prefix`, which may name what was captured.
@@ -35,17 +41,25 @@ pub enum RewriteTarget {
 impl Rewrite {
     /// A rewrite of paths that hold `pattern`, a rule's path.
     pub fn new(pattern: &str, target: Template, prefix: Option<Template>) -> Result<Self, regex::Error> {
-        Ok(Self { pattern: path_regex(pattern, false)?, target, prefix })
+        let at_start = path_regex(&format!("(?:{pattern})"), true)?;
+        Ok(Self { at_start, anywhere: Arc::default(), pattern: pattern.into(), target, prefix })
+    }
+
+    fn captures<'p>(&self, decoded: &'p [u8]) -> Option<Captures<'p>> {
+        self.at_start.captures(decoded).or_else(|| {
+            let anywhere = self.anywhere.get_or_init(|| path_regex(&self.pattern, false).ok());
+            anywhere.as_ref()?.captures(decoded)
+        })
     }
 
     /// Whether it has anything to do with a path.
     pub fn is_for(&self, decoded: &[u8]) -> bool {
-        self.pattern.is_match(decoded)
+        self.captures(decoded).is_some()
     }
 
     /// The path for the backend.
     pub fn apply(&self, decoded: &[u8], facts: &Facts<'_>) -> RewriteTarget {
-        let Some(captures) = self.pattern.captures(decoded) else { return RewriteTarget::Unchanged };
+        let Some(captures) = self.captures(decoded) else { return RewriteTarget::Unchanged };
         let capture = |name: &str| {
             let found = match name.parse::<usize>() {
                 Ok(number) => captures.get(number),
@@ -64,19 +78,19 @@ impl Rewrite {
 
 impl PartialEq for Rewrite {
     fn eq(&self, other: &Self) -> bool {
-        self.pattern.as_str() == other.pattern.as_str() && self.target == other.target && self.prefix == other.prefix
+        self.pattern == other.pattern && self.target == other.target && self.prefix == other.prefix
     }
 }
 
 impl fmt::Display for Rewrite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "what {} finds becomes {}", self.pattern.as_str(), self.target)
+        write!(f, "what {} finds becomes {}", self.pattern, self.target)
     }
 }
 
 impl fmt::Debug for Rewrite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Rewrite({:?} -> {:?} {:?})", self.pattern.as_str(), self.target, self.prefix)
+        write!(f, "Rewrite({:?} -> {:?} {:?})", self.pattern, self.target, self.prefix)
     }
 }
 
@@ -116,11 +130,27 @@ pub fn decoded(path: &str) -> Cow<'_, [u8]> {
     Cow::Owned(decoded)
 }
 
+/// Which bytes of a path stand for themselves.
+static PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = b'!';
+    while byte <= b'~' {
+        plain[byte as usize] =
+            !matches!(byte, b'"' | b'#' | b'%' | b'<' | b'>' | b'?' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}');
+        byte += 1;
+    }
+    plain
+};
+
 /// A decoded path in the form that a request line takes.
 pub fn escaped(decoded: &[u8]) -> String {
+    let is_plain = |byte: u8| PLAIN.get(usize::from(byte)).is_some_and(|plain| *plain);
+    if decoded.iter().all(|byte| is_plain(*byte)) {
+        return String::from_utf8_lossy(decoded).into_owned();
+    }
     let mut path = String::with_capacity(decoded.len() + 8);
     for &byte in decoded {
-        if byte.is_ascii_graphic() && !b"\"#%<>?\\^`{|}".contains(&byte) {
+        if is_plain(byte) {
             path.push(char::from(byte));
         } else {
             // Writing to a text can't fail.

@@ -206,6 +206,7 @@ mod tests {
             "{\"u\":\"/a?b=\\\"c\u{e9}\",\"r\":\"\"}",
         );
         check("$args $http_referer.", LogEscape::None, "b=\"c\u{e9} .");
+        check("$arg_b $cookie_a $https $ssl_protocol", LogEscape::Default, "\\x22c\\xC3\\xA9 - - -");
         check("$host $time_iso8601 $msec", LogEscape::Default, "shop.example 2026-11-28T10:08:24+00:00 1795860504.472");
     }
 }

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use landfall_model::ObjectKey;
 
 use super::fault::Fault;
-use super::value::boolean;
+use super::value::{boolean, is_of};
 use super::{Annotations, Read};
 use crate::compiler::options::Options;
 use crate::policy::{Replace, ResponseRules, Template, UnknownVariable};
 use crate::table::Dialect;
+
+/// What places may be written with, besides letters and digits.
+const PLACE: &[u8] = b"-._~/:,?&= ";
 
 /// The annotations of this family.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -95,6 +98,10 @@ impl Responses {
                 this.custom_headers = Some(ObjectKey::new(namespace, name));
             }
             "enable-access-log" => this.is_unlogged = !boolean(value)?,
+            // What stands in an annotation is checked more strictly than in the ConfigMap.
+            "proxy-redirect-from" | "proxy-redirect-to" | "proxy-cookie-path" if !is_of(value, PLACE) => {
+                return Err(Fault::Value("give letters, digits and - . _ ~ / : , ? & = only"));
+            }
             _ => return this.rewrites.read(name, value),
         }
         Ok(Read::Taken)

@@ -168,7 +168,7 @@ fn protocol(value: &str) -> Result<Protocol, Fault> {
 }
 
 fn host(value: &str) -> Result<Template, Fault> {
-    let known = |byte: u8| byte.is_ascii_graphic() && !b"%#,;@!'\"<>/\\`".contains(&byte);
+    let known = |byte: u8| byte.is_ascii_graphic() && !b"%#,;@!'\"<>\\`".contains(&byte);
     if !value.bytes().all(known) {
         return Err(Fault::Value("give a host name, with variables such as $service_name if need be"));
     }
