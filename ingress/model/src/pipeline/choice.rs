@@ -131,3 +131,12 @@ fn affinity_of<'a>(route: &'a Route, state: &'a BackendState, headers: &Fields) 
     let known = || of_service.filter(|cookie| cookie.value(headers).is_some());
     own.and(of_service).or(own).or_else(known)
 }
+
+/// The state of the backend whose cookie holds for a request: a canary gives out that of the main backend, or none.
+pub(super) fn giver(canary: Option<&Canary>, main: &Backend, state: &Arc<BackendState>) -> Option<Arc<BackendState>> {
+    match canary {
+        Some(canary) if canary.rule.ignores_affinity => None,
+        Some(_) => Some(main.state()),
+        None => Some(state.clone()),
+    }
+}

@@ -8,6 +8,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HOST, ORIGIN, TE};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::ask::{Missing, Then};
+use super::choice::giver;
 use super::fields::{X_CODE, X_FORWARDED_PREFIX};
 use super::instead::{is_replaced, name_backend};
 use super::page::Answer;
@@ -257,11 +258,7 @@ impl Request<'_> {
         {
             replace(&mut edits, HOST, host);
         }
-        let of_main = match canary {
-            Some(canary) if canary.rule.ignores_affinity => None,
-            Some(_) => Some(main.state()),
-            None => Some(state.clone()),
-        };
+        let of_main = giver(canary, main, &state);
         let (key, affinity) = self.endpoint(route, backend, &state, of_main.as_deref(), client);
         let [of_host, of_route] = policies;
         let certificate = match (&self.facts.connection.tls, of_route.or(of_host)) {
