@@ -1,9 +1,10 @@
 // Looks at a page with a real browser, as a person would, and prints what it found as JSON.
 //
-//   node run.mjs MODULES '{"url": ..., "views": [...], "pictures": FOLDER, "prefix": NAME}'
+//   node run.mjs MODULES '{"url": ..., "views": [...], "modes": ["light", "dark", "phone"], "pictures": FOLDER, "prefix": NAME}'
 //
 // MODULES is the folder with puppeteer-core and axe-core. Each view is opened in light and dark and 390 px wide; after
-// its steps axe-core looks at it and a picture is taken. The program that runs this decides what is wrong.
+// its steps it has to show its text within its patience (seconds, 10 by default), axe-core looks at it and a picture is
+// taken. The program that runs this decides what is wrong.
 import { get } from "node:http";
 import { createRequire } from "node:module";
 import { mkdirSync } from "node:fs";
@@ -25,7 +26,8 @@ const found = { views: [], console: [], requests: [], elsewhere: [] };
 mkdirSync(wanted.pictures, { recursive: true });
 
 try {
-  for (const [mode, [width, height, scheme]] of Object.entries(modes)) {
+  for (const mode of wanted.modes) {
+    const [width, height, scheme] = modes[mode];
     const page = await browser.newPage();
     // axe-core is put in by the debugger, which the page's own policy doesn't forbid.
     await page.setViewport({ width, height, isMobile: mode === "phone", hasTouch: mode === "phone" });
@@ -46,7 +48,7 @@ try {
       await page.goto("about:blank");
       await page.goto(`${wanted.url}#${view.name}`, { waitUntil: "load" });
       for (const step of view.steps ?? []) await take(page, step);
-      await page.waitForFunction((text) => document.querySelector("main").innerText.includes(text), { timeout: 10000 }, view.shows)
+      await shows(page, view.shows, view.patience)
         .catch(async () => { throw new Error(`view ${view.name} (${mode}) doesn't show ${JSON.stringify(view.shows)}, but:\n${await page.evaluate(() => document.body.innerText)}`); });
       const facts = await page.evaluate(() => ({
         paint: performance.getEntriesByName("first-contentful-paint")[0]?.startTime ?? null,
@@ -75,9 +77,14 @@ async function take(page, [what, selector, value]) {
   if (what === "type") { await page.waitForSelector(selector); await page.type(selector, value); }
   else if (what === "click") { await page.waitForSelector(selector); await page.click(selector); }
   else if (what === "wait") await new Promise((done) => setTimeout(done, selector));
+  else if (what === "shows") await shows(page, selector);
   else if (what === "press") await page.keyboard.press(selector);
   else if (what === "get") await request(selector, value ?? {});
   else throw new Error(`no such step: ${what}`);
+}
+
+function shows(page, text, seconds = 10) {
+  return page.waitForFunction((text) => document.querySelector("main").innerText.includes(text), { timeout: seconds * 1000 }, text);
 }
 
 // By hand: fetch does not let a caller say the Host.

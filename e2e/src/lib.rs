@@ -13,6 +13,7 @@ pub mod kube;
 pub mod load;
 pub mod manifests;
 pub mod names;
+pub mod pages;
 pub mod testbed;
 pub mod tls;
 pub mod tools;

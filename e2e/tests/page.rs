@@ -2,105 +2,22 @@
 //!
 //! Pictures are kept in `target/page`. Needs `hack/deps browser`, and root for the announcer's network namespace.
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use landfall_e2e::client;
 use landfall_e2e::echo::Echo;
 use landfall_e2e::figures;
 use landfall_e2e::ingress::Launch;
 use landfall_e2e::manifests::{self, Folder};
+use landfall_e2e::pages::{self, MODES, judge, look, text};
 use landfall_e2e::tools;
 use serde_json::{Value, json};
 
-/// From opening a page to its first paint.
-const FIRST_PAINT_MS: f64 = 500.0;
-/// And on a machine that does other things, too.
-const FIRST_PAINT_ANYWHERE_MS: f64 = 5000.0;
-/// What counts as no layout shift (web.dev, "Cumulative Layout Shift": good is up to 0.1).
-const SHIFT: f64 = 0.1;
 /// Ingresses of a large cluster.
 const MANY: usize = 5_000;
-
-fn pictures() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| tools::checkout().join("target"), PathBuf::from);
-    target.join("page")
-}
-
-/// The folder of what drives the browser, as `hack/deps browser` made it.
-fn modules() -> Result<PathBuf> {
-    let tools = tools::cache()?.join("tools");
-    let folders = std::fs::read_dir(&tools).with_context(|| format!("cannot read {}", tools.display()))?;
-    let mut found: Vec<PathBuf> = folders.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    found.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("browser-")));
-    found.retain(|path| path.join("node_modules/axe-core").is_dir());
-    found.sort();
-    found.pop().context("puppeteer-core and axe-core are missing; run hack/deps browser")
-}
-
-/// The command that opens each view in a browser.
-fn browser(url: &str, prefix: &str, views: &Value) -> Result<Command> {
-    let wanted = json!({ "url": url, "views": views, "pictures": pictures(), "prefix": prefix });
-    let mut command = Command::new("node");
-    command.arg(tools::checkout().join("e2e/page/run.mjs")).arg(modules()?).arg(wanted.to_string());
-    Ok(command)
-}
-
-/// Opens each view, and holds what was found against what a page must be.
-async fn look(url: String, prefix: &'static str, views: Value) -> Result<Value> {
-    let found = tokio::task::spawn_blocking(move || {
-        let (output, said) = tools::run_any(&mut browser(&url, prefix, &views)?)?;
-        serde_json::from_slice(&output.stdout).with_context(|| said)
-    });
-    let found: Value = found.await??;
-    judge(&found)?;
-    Ok(found)
-}
-
-fn judge(found: &Value) -> Result<()> {
-    let mut wrong = String::new();
-    if let Some(failed) = found["failed"].as_str() {
-        let _ = writeln!(wrong, "{failed}");
-    }
-    for (what, list) in [("the console says", &found["console"]), ("loaded from elsewhere", &found["elsewhere"])] {
-        for one in list.as_array().into_iter().flatten() {
-            let _ = writeln!(wrong, "{what}: {one}");
-        }
-    }
-    for view in found["views"].as_array().into_iter().flatten() {
-        let name = format!("{} ({})", view["view"], view["mode"]);
-        for one in view["serious"].as_array().into_iter().flatten() {
-            let _ = writeln!(wrong, "{name}: {one}");
-        }
-        let (shift, paint) = (view["shift"].as_f64().unwrap_or(1.0), view["paint"].as_f64());
-        if shift > SHIFT {
-            let _ = writeln!(wrong, "{name}: the layout shifts by {shift}");
-        }
-        // A busy browser may not have noted it by the time it is asked.
-        let is_late = if figures::held_to_budgets() {
-            paint.is_none_or(|paint| paint > FIRST_PAINT_MS)
-        } else {
-            paint.is_some_and(|paint| paint > FIRST_PAINT_ANYWHERE_MS)
-        };
-        if is_late {
-            let _ = writeln!(wrong, "{name}: the first paint is at {paint:?} ms");
-        }
-        if view["wide"].as_u64() > view["width"].as_u64() {
-            let _ = writeln!(wrong, "{name}: {} px wide, on {} px", view["wide"], view["width"]);
-        }
-    }
-    ensure!(wrong.is_empty(), "{wrong}");
-    Ok(())
-}
-
-fn text<'a>(found: &'a Value, view: &str) -> &'a str {
-    let of = |one: &&Value| one["view"] == view && one["mode"] == "light";
-    found["views"].as_array().and_then(|views| views.iter().find(of)).and_then(|one| one["text"].as_str()).unwrap_or("")
-}
 
 #[tokio::test]
 async fn the_quickstart_is_seen_in_every_view() -> Result<()> {
@@ -126,7 +43,7 @@ async fn the_quickstart_is_seen_in_every_view() -> Result<()> {
                     ["press", "Tab"], ["click", "input[name=route]"], ["wait", 700], request("/cart?secret=hidden")] },
         { "name": "certificates", "shows": "days left" },
     ]);
-    let found = look(format!("http://{}/", ingress.admin), "quickstart", views).await?;
+    let found = look(format!("http://{}/", ingress.admin), "quickstart", MODES, views).await?;
     let overview = text(&found, "overview");
     // The one Service of the example that has no endpoint.
     assert!(overview.contains("NoEndpoints") && overview.contains("p99"), "{overview}");
@@ -143,7 +60,7 @@ async fn every_mistake_is_seen_with_what_to_do() -> Result<()> {
         { "name": "problems", "shows": "To do:" },
         { "name": "routes", "shows": "503", "steps": [["click", "input[name=show]"]] },
     ]);
-    let found = look(format!("http://{}/", ingress.admin), "mistakes", views).await?;
+    let found = look(format!("http://{}/", ingress.admin), "mistakes", MODES, views).await?;
     let problems = text(&found, "problems");
     let said = problems.matches("To do:").count();
     assert!(said >= 50 && problems.contains(".yaml:"), "{said} of them\n{problems}");
@@ -164,11 +81,16 @@ async fn five_thousand_ingresses_are_searched_at_once() -> Result<()> {
         { "name": "overview", "shows": "5,000" },
         { "name": "routes", "shows": "app-4321.example", "steps": [["type", "input[name=search]", "app-4321"]] },
     ]);
-    let found = look(format!("http://{}/", ingress.admin), "many", views).await?;
+    let found = look(format!("http://{}/", ingress.admin), "many", MODES, views).await?;
     assert!(text(&found, "routes").contains("(of 5,000"), "{}", text(&found, "routes"));
     let paints = found["views"].as_array().into_iter().flatten().filter_map(|view| view["paint"].as_f64());
     figures::print(&format!("page: first paint at 5,000 Ingresses: {:.0} ms", paints.fold(0.0, f64::max)));
     Ok(())
+}
+
+#[test]
+fn the_pages_words_for_numbers_and_times_are_right() -> Result<()> {
+    tools::run(Command::new("node").arg("--test").arg(tools::checkout().join("e2e/page/words.test.mjs"))).map(drop)
 }
 
 #[tokio::test]
@@ -220,7 +142,7 @@ fn the_announcers_addresses_are_seen() -> Result<()> {
         { "name": "overview", "shows": "standalone" },
         { "name": "addresses", "shows": "02:00:00:00:00:01" },
     ]);
-    let inner = browser(&format!("http://{admin}/"), "announcer", &views)?;
+    let inner = pages::browser(&format!("http://{admin}/"), "announcer", MODES, &views)?;
     let inside = |command: &Command| {
         let mut inside = Command::new("nsenter");
         inside.args(["--net", "--target", &announcer.0.id().to_string()]).arg(command.get_program());

@@ -1,4 +1,4 @@
-import { ago, ask, chart, clear, el, fact, fail, millis, named, number, paged, problems, repeat, start, table, tag, when } from "/page.js";
+import { ago, ask, chart, clear, el, fact, fail, lasting, millis, named, number, paged, plural, problems, repeat, start, table, tag, when } from "/page.js";
 
 const day = 86400;
 
@@ -6,12 +6,11 @@ function expiry(shown, now) {
   if (!shown.expires) return tag("quiet", "not there yet");
   const days = Math.floor((shown.expires - now) / day);
   const kind = days < 0 ? "bad" : days < 7 ? "warn" : "good";
-  return tag(kind, days < 0 ? "expired" : `${number(days)} days left`);
+  return tag(kind, days < 0 ? "expired" : `${plural(days, "day")} left`);
 }
 
 function traffic(traffic) {
   const { all, hosts, rest } = traffic;
-  const minutes = Math.max(1, Math.round(all.rates.length * traffic.tick / 60));
   const charts = el("div", { class: "charts" },
     el("div", {}, el("p", {}, `Requests a second: ${number(all.rate, 1)} now`), chart("chart", [[all.rates, "rate"]], "requests a second")),
     el("div", {}, el("p", {}, `Errors (5xx): ${number(all.errors)} of ${number(all.requests)}`), chart("chart", [[all.errorRates, "errors"]], "errors a second")),
@@ -19,7 +18,7 @@ function traffic(traffic) {
   const row = (name, one) => [name, chart("spark", [[one.rates, "rate"], [one.errorRates, "errors"]], `requests a second of the host`), number(one.rate, 1), number(one.requests), one.errors ? tag("bad", number(one.errors)) : "0", millis(one.p50), millis(one.p99)];
   const rows = hosts.map((host) => row(host.host === "" ? "(no rule)" : host.host, host));
   if (rest.requests) rows.push(row("all others", rest));
-  return [charts, el("p", { class: "quiet" }, `The last ${minutes} minutes of this replica.`), rows.length
+  return [charts, el("p", { class: "quiet" }, `The last ${lasting(all.rates.length * traffic.tick)} of this replica.`), rows.length
     ? table([["Host"], ["Requests"], ["a second", "number"], ["all", "number"], ["5xx", "number"], ["median", "number"], ["p99", "number"]], rows, "Traffic by host")
     : el("p", { class: "quiet" }, "No requests yet.")];
 }
@@ -51,8 +50,8 @@ function overview(main, view) {
     top.lastChild.replaceChildren(
       fact("State", now.ready ? tag("good", "ready") : tag("bad", "not ready"), now.awaited.length ? `waits for ${now.awaited.join(", ")}` : `runs for ${ago(now.now - now.started)}`),
       fact("Table", number(now.generation), now.liveSince ? `live for ${ago(now.now - now.liveSince)}` : "none yet"),
-      fact("Ingresses", number(counts.ingresses), `${number(counts.hosts)} hosts, ${number(counts.routes)} rules`),
-      fact("Problems", number(counts.errors + counts.warnings), `${number(counts.errors)} errors, ${number(counts.warnings)} warnings`),
+      fact("Ingresses", number(counts.ingresses), `${plural(counts.hosts, "host")}, ${plural(counts.routes, "rule")}`),
+      fact("Problems", number(counts.errors + counts.warnings), `${plural(counts.errors, "error")}, ${plural(counts.warnings, "warning")}`),
       fact("Requests a second", number(now.traffic.all.rate, 1), `p99 ${millis(now.traffic.all.p99)}`),
       fact("Certificates", number(counts.certificates), now.certificates[0]?.expires ? `first expires ${when(now.certificates[0].expires)}` : ""),
       fact("Addresses", now.addresses.slice(0, 3).join(", ") || "–", "published in status"),

@@ -10,6 +10,7 @@ mod edge;
 mod failure;
 mod https;
 mod link;
+mod look;
 mod names;
 mod order;
 mod probe;
@@ -20,5 +21,6 @@ mod store;
 
 pub(crate) use authority::Roots;
 pub(crate) use link::Link;
+pub(crate) use look::problems;
 pub(crate) use runner::{InCluster, Parts, start};
 pub(crate) use store::ROOTS;

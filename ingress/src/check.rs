@@ -44,6 +44,7 @@ async fn judge(args: &CheckArgs, look: Look) -> anyhow::Result<Findings> {
     let mut findings = look.version().await?;
     let seen = read(&look, args.namespace.as_deref(), &args.model).await?;
     findings.extend(seen.facts.judge(&seen.built, &seen.settings));
+    seen.ordered.into_iter().for_each(|problem| findings.bad("certificates", problem));
     if !args.no_dns {
         let lookups = names::look_up(seen.facts.hosts(&seen.built)).await;
         findings.extend(seen.facts.judge_names(&seen.built, &lookups));

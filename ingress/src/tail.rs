@@ -1,6 +1,7 @@
 //! `tail`: requests as they happen, of all replicas in one stream.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -42,9 +43,12 @@ pub fn run(args: &TailArgs) -> anyhow::Result<ExitCode> {
         }
         drop(sender);
         let mut failed = false;
+        let mut out = std::io::stdout();
         while let Some(line) = lines.recv().await {
             match line {
-                Ok(line) => println!("{line}"),
+                // Whoever read has gone, as `head` does.
+                Ok(line) if writeln!(out, "{line}").is_err() => return Ok(ExitCode::SUCCESS),
+                Ok(_) => {}
                 Err(error) => {
                     failed = true;
                     eprintln!("landfall-ingress: {error}");

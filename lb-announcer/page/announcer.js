@@ -1,4 +1,4 @@
-import { ago, ask, bar, el, fact, fail, named, number, paged, problems, repeat, start, table, tag } from "/page.js";
+import { ago, ask, bar, el, fact, fail, named, number, paged, plural, problems, repeat, start, table, tag } from "/page.js";
 
 function pools(list) {
   if (!list.length) return el("p", { class: "quiet" }, "This process allocates nothing; the controller's page shows the pools.");
@@ -29,9 +29,9 @@ function overview(main, view) {
     const speaks = now.role !== "controller";
     top.lastChild.replaceChildren(
       fact("State", now.ready ? tag("good", "ready") : tag("bad", "not ready"), now.awaited.length ? `waits for ${now.awaited.join(", ")}` : `runs for ${ago(now.now - now.started)}`),
-      fact("Services", number(counts.services), counts.waiting ? `${number(counts.waiting)} wait for an address` : "each has its address"),
+      fact("Services", number(counts.services), counts.waiting ? `${plural(counts.waiting, "Service")} without an address` : "each has its address"),
       fact("Addresses", number(counts.addresses), `${number(counts.announced)} announced${speaks ? `, ${number(counts.own)} from here` : ""}`),
-      fact("Problems", number(counts.errors + counts.warnings), `${number(counts.errors)} errors, ${number(counts.warnings)} warnings`),
+      fact("Problems", number(counts.errors + counts.warnings), `${plural(counts.errors, "error")}, ${plural(counts.warnings, "warning")}`),
       fact("Role", now.role, now.allocates ? "allocates" : "announces what is allocated"),
       speaks ? fact("Interfaces", el("span", { class: "mono" }, now.interfaces.map((one) => `${one.name} ${one.mac ?? ""}`).join(", ") || "none"), now.waitsForPort ? `waits for UDP port ${now.waitsForPort}` : "announced on") : null,
       fact("Objects from", el("span", { class: "mono" }, now.source.origin ?? "–"), now.source.disconnectedSince ? `can't be read since ${now.source.disconnectedSince}` : "being followed"));

@@ -32,6 +32,7 @@ use crate::Name;
 use crate::cli::ControllerArgs;
 use crate::cluster::{self, References, Verdict};
 use crate::inputs::{Role, cluster_plan};
+use crate::moves::Move;
 use crate::page::{self, Page, Shown, lock};
 use crate::report::{self, ConnectionLog, ProblemLog};
 use crate::wire::{Figures, View};
@@ -288,8 +289,8 @@ impl Controller {
         for now in self.world.announcing() {
             announcing.entry(now.service.clone()).or_default().push((now.node.clone(), now.interfaces.clone()));
         }
+        let (announcers, moves) = whereabouts(&self.world, &planned);
         self.announced.send_if_modified(|view| {
-            let announcers = sole_announcers(&planned, &announcing);
             let is_news = view.announcers != announcers;
             if is_news {
                 *view = Arc::new(View { announcers, ..View::default() });
@@ -301,6 +302,7 @@ impl Controller {
             waiting: planned.waiting.len(),
             usage: planned.usage,
             announcing,
+            moves,
             macs: page::macs(&self.world),
             standbys: BTreeMap::new(),
             problems,
@@ -442,14 +444,15 @@ pub(crate) fn taken_problems(world: &World, reported: &BTreeMap<IpAddr, (TakenBy
     problems.extend(report::reserved_problems(world, &reserved));
     problems
 }
-/// Who announces each address, where one node announces all that its Service has.
-fn sole_announcers(
-    planned: &Plan,
-    announcing: &BTreeMap<ObjectKey, Vec<(Name, Vec<Name>)>>,
-) -> BTreeMap<IpAddr, (Name, Vec<Name>)> {
-    let of = |(key, grant): (&ObjectKey, &Grant)| {
-        let [sole] = &**announcing.get(key)? else { return None };
-        Some(grant.ips.iter().map(|ip| (*ip, sole.clone())).collect::<Vec<_>>())
-    };
-    planned.grants().filter_map(of).flatten().collect()
+/// Who announces each address on which interfaces, and how it came there, as the speakers say.
+fn whereabouts(world: &World, planned: &Plan) -> (BTreeMap<IpAddr, (Name, Vec<Name>)>, BTreeMap<IpAddr, Move>) {
+    let (mut announcers, mut moves) = (BTreeMap::new(), BTreeMap::new());
+    for (key, ip) in planned.grants().flat_map(|(key, grant)| grant.ips.iter().map(move |ip| (key, *ip))) {
+        let Some(now) = world.announcer(key, ip) else { continue };
+        announcers.insert(ip, (now.node.clone(), now.interfaces.clone()));
+        if let Some(moved) = now.moves.get(&ip).filter(|moved| moved.since_ms > 0) {
+            moves.insert(ip, Move::told(now.node.clone(), moved.clone()));
+        }
+    }
+    (announcers, moves)
 }

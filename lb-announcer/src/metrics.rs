@@ -1,6 +1,7 @@
 //! Prometheus metrics: `MetalLB`'s names where it has them, ours for what it doesn't have.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use landfall_lb_model::announcer::Report;
@@ -13,7 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::moves::{self, Moves};
+use crate::moves::{self, Move, Moves};
 use crate::page::Page;
 use crate::wire::{Figures, View};
 
@@ -84,6 +85,11 @@ impl SpeakerMetrics {
     pub(crate) fn noting(mut self, node: crate::Name, moves: Moves) -> Self {
         self.moves = Some((node, moves));
         self
+    }
+
+    /// The last move of an address, as far as moves are noted.
+    pub(crate) fn last_move(&self, ip: IpAddr) -> Option<Move> {
+        self.moves.as_ref()?.1.of(ip)
     }
 
     /// Registers them.

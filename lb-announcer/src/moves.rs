@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use landfall_lb_model::announcer::{Cause, Report};
+use landfall_lb_model::moved::Moved;
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -21,15 +22,10 @@ const GONE: usize = 1024;
 pub(crate) struct Move {
     /// Where it is now; `null` while nobody announces it.
     pub(crate) node: Option<Name>,
-    /// Since when, in milliseconds since 1970.
-    pub(crate) since_ms: u64,
-    /// Where it was before; `null` where that was not seen.
-    pub(crate) from: Option<Name>,
-    /// Why: free, failover, handover or resumed; `null` where only the new owner knows.
-    pub(crate) cause: Option<&'static str>,
-    /// How long nobody announced it, as far as this node could tell: the former owner's silence, or the time between the
-    /// two.
-    pub(crate) took_ms: Option<u64>,
+    /// Since when, from where, why, and how long nobody announced it, as far as this node could tell: the former owner's
+    /// silence, or the time between the two.
+    #[serde(flatten)]
+    pub(crate) moved: Moved,
     #[serde(skip)]
     seen: Instant,
 }
@@ -73,8 +69,8 @@ impl Moves {
         if known.node.as_ref() != Some(node) {
             known.go(Some(node.clone()), Instant::now(), now_ms());
         }
-        known.cause = Some(word(*cause));
-        known.took_ms = silence.map(millis).or(known.took_ms.filter(|_| *cause != Cause::Handover));
+        known.moved.cause = Some(word(*cause).to_owned());
+        known.moved.took_ms = silence.map(millis).or(known.moved.took_ms.filter(|_| *cause != Cause::Handover));
     }
 
     fn take(&self, view: &View, now: Instant, now_ms: u64) {
@@ -105,17 +101,21 @@ impl Moves {
 
 impl Move {
     fn new(node: Option<Name>, now: Instant, now_ms: u64) -> Self {
-        Self { node, since_ms: now_ms, from: None, cause: None, took_ms: None, seen: now }
+        Self { node, moved: Moved { since_ms: now_ms, ..Moved::default() }, seen: now }
+    }
+
+    /// What the node that announces the address says of it.
+    pub(crate) fn told(node: Name, moved: Moved) -> Self {
+        Self { node: Some(node), moved, seen: Instant::now() }
     }
 
     fn go(&mut self, to: Option<Name>, now: Instant, now_ms: u64) {
         let gap = self.node.is_none().then(|| millis(now.saturating_duration_since(self.seen)));
-        if let Some(node) = self.node.take() {
-            self.from = Some(node);
-        }
+        let from = self.node.take().or(self.moved.from.take());
         // Between two nodes nobody announced it for as long as it stood nowhere.
-        self.took_ms = if to.is_some() { gap.filter(|_| self.from.is_some()) } else { None };
-        (self.node, self.since_ms, self.cause, self.seen) = (to, now_ms, None, now);
+        let took_ms = gap.filter(|_| to.is_some() && from.is_some());
+        self.moved = Moved { since_ms: now_ms, from, cause: None, took_ms };
+        (self.node, self.seen) = (to, now);
     }
 }
 
@@ -142,19 +142,21 @@ mod tests {
         let at = |millis| start + Duration::from_millis(millis);
         moves.take(&view(Some("node-1")), at(0), 1000);
         let first = moves.of(ip).unwrap();
-        assert_eq!((first.node.as_deref(), first.since_ms, first.took_ms), (Some("node-1"), 1000, None));
+        assert_eq!((first.node.as_deref(), first.moved.since_ms, first.moved.took_ms), (Some("node-1"), 1000, None));
         moves.take(&view(None), at(500), 1500);
         assert_eq!(moves.of(ip).unwrap().node, None);
         moves.take(&view(Some("node-2")), at(720), 1720);
         let second = moves.of(ip).unwrap();
-        assert_eq!((second.node.as_deref(), second.from.as_deref()), (Some("node-2"), Some("node-1")));
-        assert_eq!((second.since_ms, second.took_ms, second.cause), (1720, Some(220), None));
+        assert_eq!((second.node.as_deref(), second.moved.from.as_deref()), (Some("node-2"), Some("node-1")));
+        assert_eq!((second.moved.since_ms, second.moved.took_ms, second.moved.cause), (1720, Some(220), None));
         let took = Report::Took { ip, epoch: 3, cause: Cause::Failover, silence: Some(Duration::from_millis(205)) };
         moves.happened(&"node-2".into(), &took);
         let second = moves.of(ip).unwrap();
-        assert_eq!((second.cause, second.took_ms, second.since_ms), (Some("failover"), Some(205), 1720));
+        let said =
+            Moved { since_ms: 1720, from: Some("node-1".into()), cause: Some("failover".into()), took_ms: Some(205) };
+        assert_eq!(second.moved, said);
         moves.take(&view(Some("node-1")), at(9000), 10_000);
         let back = moves.of(ip).unwrap();
-        assert_eq!((back.from.as_deref(), back.took_ms, back.cause), (Some("node-2"), None, None));
+        assert_eq!((back.moved.from.as_deref(), back.moved.took_ms, back.moved.cause), (Some("node-2"), None, None));
     }
 }

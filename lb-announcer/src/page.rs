@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use crate::Name;
 use crate::inputs::Role;
 use crate::metrics::{PoolMetrics, SpeakerMetrics, StateMetrics};
-use crate::moves::Moves;
+use crate::moves::{Move, Moves};
 use crate::report;
 use crate::wire::{Figures, View};
 
@@ -52,6 +52,8 @@ pub struct Page {
     pub standbys: BTreeMap<IpAddr, Vec<Name>>,
     /// Which nodes announce each Service on which interfaces, as their speakers wrote down.
     pub announcing: BTreeMap<ObjectKey, Vec<(Name, Vec<Name>)>>,
+    /// How addresses came to the nodes that announce them, as those nodes' speakers wrote down.
+    pub(crate) moves: BTreeMap<IpAddr, Move>,
     /// The nodes' MAC addresses, as their speakers wrote down.
     pub macs: BTreeMap<Name, Vec<String>>,
     /// How many Services wait for an address.

@@ -36,7 +36,7 @@ use crate::page::{self, Page, Shown, lock};
 use crate::report::{self, ConnectionLog, ProblemLog};
 use crate::subnets::OwnSubnets;
 use crate::wire::{self, Board, Command, Settings, View, Wire};
-use tell::{Seen, State, Teller};
+use tell::{Announced, Seen, State, Teller};
 
 /// Pause before the heartbeats' key is asked for again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -211,10 +211,12 @@ impl Speaker {
                     report::log(&report, &self.node);
                     metrics.happened(&report);
                     self.write_event(&report);
+                    // How it went is told, too.
+                    stale |= matches!(report, Report::Took { .. });
                 }
                 () = cluster::until(due) => {
                     let began = Instant::now();
-                    self.decide(&wire);
+                    self.decide(&wire, metrics);
                     stale = false;
                     // Half of the time at most goes into decisions, however many changes there are.
                     next = Instant::now() + began.elapsed().min(GATHER);
@@ -245,7 +247,7 @@ impl Speaker {
         self.world.changes().any()
     }
 
-    fn decide(&mut self, wire: &Wire) {
+    fn decide(&mut self, wire: &Wire, metrics: &SpeakerMetrics) {
         let view = wire.view.borrow().clone();
         self.world.settle();
         let changes = self.world.take_changes();
@@ -278,7 +280,7 @@ impl Speaker {
         self.log.update(&problems);
         let verdict = cluster::verdict(&self.world.problems());
         let stale = verdict.0 != "Valid";
-        self.teller.tell(self.seen(&view, verdict));
+        self.teller.tell(self.seen(&view, verdict, metrics));
         let services = self.world.services().keys().map(|key| (key.clone(), self.grants.get(key).cloned())).collect();
         let (updates, update_errors) = (self.updates, self.connection.losses());
         let (standbys, macs) = (page::standbys(self.sent_duties.as_ref()), page::macs(&self.world));
@@ -333,14 +335,19 @@ impl Speaker {
     }
 
     /// What the API server is to know.
-    fn seen(&self, view: &View, verdict: Verdict) -> Seen {
-        let mut announced: BTreeMap<ObjectKey, BTreeSet<Name>> = BTreeMap::new();
+    fn seen(&self, view: &View, verdict: Verdict, metrics: &SpeakerMetrics) -> Seen {
+        let mut announced: BTreeMap<ObjectKey, Announced> = BTreeMap::new();
         for (ip, duty) in self.sent_duties.iter().flatten() {
             let Some((_, interfaces)) = view.announcers.get(ip).filter(|(node, _)| *node == self.node) else {
                 continue;
             };
+            // What isn't noted yet is told as soon as it is.
+            let last = metrics.last_move(*ip).filter(|last| last.node.as_ref() == Some(&self.node));
+            let moved = last.map(|last| last.moved).unwrap_or_default();
             for service in &duty.services {
-                announced.entry(service.clone()).or_default().extend(interfaces.iter().cloned());
+                let announced = announced.entry(service.clone()).or_default();
+                announced.interfaces.extend(interfaces.iter().cloned());
+                announced.moves.insert(*ip, moved.clone());
             }
         }
         let mut taken: BTreeMap<ObjectKey, BTreeMap<IpAddr, TakenBy>> = BTreeMap::new();

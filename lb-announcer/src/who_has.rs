@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use landfall_lb_model::moved::Moved;
 use landfall_lb_model::speakers::SpeakerRule;
 use landfall_lb_model::whereabouts::{Holder, holder};
 use landfall_model::{ObjectKey, Problem};
@@ -34,7 +35,7 @@ pub fn run(args: &WhoHasArgs) -> anyhow::Result<ExitCode> {
         Ok::<_, anyhow::Error>((seen, hear(args.address).await))
     })?;
     let mut seen = seen;
-    let holder = holder(args.address, &mut seen.world, &seen.facts.statuses);
+    let holder = holder(args.address, &mut seen.world);
     let macs = seen.world.speakers().macs(holder.node.as_deref().unwrap_or_default());
     let strangers: Vec<&String> = match &heard {
         Heard::Hosts(hosts) => hosts.iter().filter(|host| !macs.iter().any(|mac| mac.to_string() == **host)).collect(),
@@ -62,6 +63,21 @@ fn macs(seen: &Seen, node: &str) -> Vec<String> {
     seen.world.speakers().macs(node).iter().map(ToString::to_string).collect()
 }
 
+/// Since when it is where it is, as RFC 3339 has it.
+fn since(holder: &Holder) -> Option<String> {
+    let millis = i64::try_from(holder.since_ms?).ok()?;
+    jiff::Timestamp::from_millisecond(millis).ok().map(|time| time.to_string())
+}
+
+/// `from n1 (failover), and nobody announced it for 205 ms`; `None` where nothing is known of it.
+fn way(moved: &Moved) -> Option<String> {
+    let from = moved.from.as_ref().map(|from| format!("from {from}"));
+    let cause = moved.cause.as_ref().map(|cause| if from.is_some() { format!(" ({cause})") } else { cause.clone() });
+    let took = moved.took_ms.map(|took| format!(", and nobody announced it for {took} ms"));
+    let text: String = [from, cause, took].into_iter().flatten().collect();
+    (!text.is_empty()).then_some(text)
+}
+
 fn to_json(holder: &Holder, seen: &Seen, heard: &Heard) -> Value {
     let arp = match heard {
         Heard::Hosts(hosts) => json!({ "answers": hosts }),
@@ -70,7 +86,7 @@ fn to_json(holder: &Holder, seen: &Seen, heard: &Heard) -> Value {
     json!({
         "address": holder.ip, "pool": holder.pool, "services": holder.services, "node": holder.node,
         "macs": holder.node.as_deref().map(|node| macs(seen, node)), "interfaces": holder.interfaces,
-        "since": holder.since, "standbys": holder.standbys, "arp": arp,
+        "since": since(holder), "move": holder.moved, "standbys": holder.standbys, "arp": arp,
     })
 }
 
@@ -87,7 +103,10 @@ fn text(holder: &Holder, seen: &Seen, heard: &Heard, strange: bool) -> String {
                 if holder.interfaces.is_empty() { "all of its".to_owned() } else { holder.interfaces.join(", ") };
             let _ = writeln!(text, "  node       {node}, on {interfaces} interfaces");
             let _ = writeln!(text, "  MAC        {}", macs(seen, node).join(", "));
-            let _ = writeln!(text, "  since      {}", holder.since.as_deref().unwrap_or("unknown"));
+            let _ = writeln!(text, "  since      {}", since(holder).as_deref().unwrap_or("unknown"));
+            if let Some(way) = holder.moved.as_ref().and_then(way) {
+                let _ = writeln!(text, "  came       {way}");
+            }
         }
         None => text.push_str("  node       none announces it; landfall-lb-announcer check says why\n"),
     }
@@ -116,8 +135,7 @@ pub fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     let findings = seen.judge();
     let mut ips: BTreeSet<IpAddr> = BTreeSet::new();
     ips.extend(seen.world.services().values().flat_map(|service| &service.status));
-    let statuses = seen.facts.statuses.clone();
-    let holders: Vec<Holder> = ips.iter().map(|ip| holder(*ip, &mut seen.world, &statuses)).collect();
+    let holders: Vec<Holder> = ips.iter().map(|ip| holder(*ip, &mut seen.world)).collect();
     let problems: Vec<&Problem> = findings.problems().collect();
     match args.output {
         Output::Json => {

@@ -68,6 +68,12 @@ export function start(views) {
 
 export const number = (value, digits = 0) => value === null || value === undefined ? "–" : value.toLocaleString("en", { maximumFractionDigits: digits });
 export const millis = (value) => value === null || value === undefined ? "–" : value >= 1000 ? `${number(value / 1000, 2)} s` : `${number(value, value < 10 ? 1 : 0)} ms`;
+export const plural = (count, noun) => `${number(count)} ${noun}${count === 1 ? "" : "s"}`;
+/** How long something lasts, behind "the last": "minute", "5 minutes". */
+export function lasting(seconds) {
+  const [count, unit] = seconds < 60 ? [Math.max(1, Math.round(seconds)), "second"] : [Math.round(seconds / 60), "minute"];
+  return count === 1 ? unit : plural(count, unit);
+}
 export function ago(seconds) {
   const [unit, size] = seconds < 60 ? ["s", 1] : seconds < 3600 ? ["min", 60] : seconds < 172800 ? ["h", 3600] : ["days", 86400];
   return `${Math.max(0, Math.floor(seconds / size))} ${unit}`;

@@ -37,6 +37,8 @@ pub const DNS_MISSING: Reason = Reason::new("DnsMissing");
 pub const DNS_ELSEWHERE: Reason = Reason::new("DnsElsewhere");
 /// The ingress has no address that clients could use.
 pub const NO_ADDRESS: Reason = Reason::new("NoAddress");
+/// An Ingress of another controller's class that nobody has served so far.
+pub const CLASS_NOT_SERVED: Reason = Reason::new("ClassNotServed");
 /// No `IngressClass` belongs to this controller.
 pub const NO_CLASS: Reason = Reason::new("NoClass");
 
@@ -50,6 +52,7 @@ pub const ALL: &[Reason] = &[
     DNS_ELSEWHERE,
     NO_ADDRESS,
     NO_CLASS,
+    CLASS_NOT_SERVED,
 ];
 
 /// What a look-up of a host gave.
@@ -173,7 +176,35 @@ impl Facts {
         if !settings.watch_without_class {
             self.classless().for_each(|problem| findings.bad("classes", problem));
         }
+        self.left_to_others(settings, &names).for_each(|problem| findings.bad("classes", problem));
         findings
+    }
+
+    /// Ingresses whose class is another controller's, while no controller has given them an address: often what is left
+    /// of one that was removed.
+    fn left_to_others<'a>(&'a self, settings: &'a Settings, ours: &'a [&str]) -> impl Iterator<Item = Problem> + 'a {
+        let left = move |ingress: &'a Arc<Ingress>| {
+            let name = ingress.spec.as_ref()?.ingress_class_name.as_deref()?;
+            let class = self.classes.iter().find(|class| class.metadata.name.as_deref() == Some(name))?;
+            let controller = class.spec.as_ref()?.controller.as_deref()?;
+            let served = ingress.status.as_ref().and_then(|status| status.load_balancer.as_ref()?.ingress.as_ref());
+            let is_left = !settings.controller_classes.iter().any(|own| own == controller);
+            (is_left && served.is_none_or(Vec::is_empty)).then_some((ingress, name, controller))
+        };
+        self.ingresses.iter().filter_map(left).map(move |(ingress, name, controller)| {
+            let about = ObjectRef::new("Ingress", ObjectKey::of(&ingress.metadata));
+            let cause =
+                format!("this class is left to controller {controller}, which has given the Ingress no address");
+            let problem = Problem::new(about, CLASS_NOT_SERVED, cause).at("spec.ingressClassName", name);
+            let instead = ours.first().copied().unwrap_or("landfall");
+            let remedy = match controller {
+                "k8s.io/ingress-nginx" => {
+                    format!("set it to {instead}, or have this class served too: ingress.nginx.enabled=true")
+                }
+                _ => format!("set it to {instead}, or see whether that controller runs"),
+            };
+            problem.remedy(remedy).warning()
+        })
     }
 
     /// Ingresses that name no class while none is the default. The compiler says nothing of them in a cluster, where

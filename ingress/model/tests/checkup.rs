@@ -230,3 +230,29 @@ fn what_must_not_be_read_is_said_and_is_no_fault() {
     assert!(!found.fails(), "{found}");
     assert!(found.to_string().contains("you may not list Secrets"), "{found}");
 }
+
+#[test]
+fn a_deployment_without_replicas_is_named_where_its_pods_are_missing() {
+    let mut scene = Scene::well();
+    scene.0["pods"][0]["metadata"]["namespace"] = json!("elsewhere");
+    let idle = json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {"replicas": 0, "selector": {},
+        "template": {"metadata": {"labels": {"app": "web", "tier": "front"}}}}});
+    scene.0["deployments"].as_array_mut().expect("a list").push(idle);
+    let found = scene.look(&[]);
+    named(&found, "service shop/web", "NoMatchingPods", "no replica");
+    assert!(found.to_string().contains("kubectl -n shop scale deployment web --replicas=1"), "{found}");
+}
+
+#[test]
+fn an_ingress_that_is_left_to_others_is_named_until_one_serves_it() {
+    let mut scene = Scene::well();
+    let class = |name: &str, controller: &str| json!({"metadata": {"name": name}, "spec": {"controller": controller}});
+    scene.0["classes"] =
+        json!([class("landfall", "landfall.dev/ingress"), class("public", "traefik.io/ingress-controller")]);
+    scene.0["ingresses"][0]["spec"]["ingressClassName"] = json!("public");
+    assert_eq!(says(&scene.look(&[])), Vec::<String>::new(), "it has an address");
+    scene.0["ingresses"][0]["status"] = json!({});
+    let found = scene.look(&[]);
+    named(&found, "ingress shop/web", "ClassNotServed", "nobody has served it");
+    assert!(!found.fails() && found.to_string().contains("set it to landfall"), "{found}");
+}

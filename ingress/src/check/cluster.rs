@@ -11,9 +11,10 @@ use landfall_ingress_model::checkup::Facts;
 use landfall_ingress_model::compiler::{Built, Compiler};
 use landfall_ingress_model::input::Input;
 use landfall_ingress_model::settings::{Origin, Publish, Settings};
-use landfall_model::{Change, ObjectKey};
+use landfall_model::{Change, ObjectKey, Problem};
 use landfall_shared::look::Look;
 
+use crate::acme;
 use crate::cli::{Cli, Command, ModelArgs, ServeArgs};
 use crate::control::unix_now;
 use crate::inputs::BY_HAND;
@@ -34,6 +35,8 @@ pub(crate) struct Seen {
     pub(crate) built: Built,
     /// How it was told to read things.
     pub(crate) settings: Settings,
+    /// What is wrong with certificates that are ordered.
+    pub(crate) ordered: Vec<Problem>,
 }
 
 /// Reads everything, at once.
@@ -78,7 +81,10 @@ pub(crate) async fn read(look: &Look, namespace: Option<&str>, given: &ModelArgs
     let flags = started.and_then(|(_, flags)| flags);
     let publish = flags.as_ref().and_then(|flags| flags.publish_service.clone());
     let model = flags.as_ref().map_or(given, |flags| &flags.model);
-    let settings = model.settings(Origin::Cluster, publish.clone().map_or(Publish::Nothing, Publish::Service));
+    let mut settings = model.settings(Origin::Cluster, publish.clone().map_or(Publish::Nothing, Publish::Service));
+    if let Some(flags) = &flags {
+        settings.asking = flags.acme.asking();
+    }
     facts.publish_service = publish;
     let mut compiler = Compiler::new(settings.clone());
     compiler.apply([
@@ -88,9 +94,15 @@ pub(crate) async fn read(look: &Look, namespace: Option<&str>, given: &ModelArgs
         Input::EndpointSlice(Change::Replace(slices.unwrap_or_default())),
         Input::Endpoints(Change::Replace(endpoints.unwrap_or_default())),
     ]);
-    compiler.apply(secrets.map(|secrets| Input::Secret(Change::Replace(secrets))));
+    compiler.apply(secrets.clone().map(|secrets| Input::Secret(Change::Replace(secrets))));
     let built = by_name(look, &mut compiler, &settings, facts.reads_secrets).await?;
-    Ok(Seen { facts, compiler, built, settings })
+    let ordered = match (flags, secrets) {
+        (Some(flags), Some(secrets)) => {
+            acme::problems(look, &facts.namespace, &flags, built.asked.clone(), secrets).await?
+        }
+        _ => Vec::new(),
+    };
+    Ok(Seen { facts, compiler, built, settings, ordered })
 }
 
 /// Gets the `ConfigMap` of the options, and what Ingresses and options name.

@@ -21,6 +21,7 @@ pub mod crd;
 pub mod duty;
 pub mod election;
 mod metallb;
+pub mod moved;
 pub mod node;
 pub mod plan;
 pub mod pool;

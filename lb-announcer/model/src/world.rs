@@ -226,6 +226,11 @@ impl World {
         self.announced.all()
     }
 
+    /// Who announces this address of the Service, as the speakers say.
+    pub fn announcer(&self, service: &ObjectKey, ip: IpAddr) -> Option<&Announcing> {
+        self.announced.of(service, ip)
+    }
+
     /// Whether the Service was given the address and no node has announced it since, so that it may be exchanged.
     pub fn unannounced(&self) -> BTreeSet<(ObjectKey, IpAddr)> {
         self.announced.unannounced(&self.services)

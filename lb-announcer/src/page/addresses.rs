@@ -220,7 +220,7 @@ fn address(
         nodes,
         interfaces,
         macs,
-        last: facts.moves.of(ip),
+        last: page.moves.get(&ip).cloned().or_else(|| facts.moves.of(ip)),
         contested_by: view.contested.get(&ip).map(|(mac, _)| mac.to_string()),
         problems,
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client};
 use landfall_lb_model::crd::{ConfigurationState, IPAddressPool, ServiceL2Status};
+use landfall_lb_model::moved::{self, MOVES, Moves};
 use landfall_lb_model::plan::TakenBy;
 use landfall_lb_model::silence::SILENT;
 use landfall_lb_model::speakers::{INTERFACES, STATE_PREFIX, UNHEARD};
@@ -48,11 +49,20 @@ pub(super) struct State {
     pub(super) missing: bool,
 }
 
+/// How a Service is announced.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Announced {
+    /// On which interfaces.
+    pub(super) interfaces: BTreeSet<Name>,
+    /// Its addresses that are, and how they came here.
+    pub(super) moves: Moves,
+}
+
 /// What is to be told.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Seen {
-    /// The Services that this node announces, and where.
-    pub(super) announced: BTreeMap<ObjectKey, BTreeSet<Name>>,
+    /// The Services that this node announces.
+    pub(super) announced: BTreeMap<ObjectKey, Announced>,
     /// Addresses of each pool that something on the network uses, as this node found.
     pub(super) taken: Arc<Taken>,
     /// What the speaker says of itself.
@@ -76,7 +86,7 @@ struct Work {
     /// The pod that what is written goes with.
     owner: Option<Value>,
     state: State,
-    announced: BTreeMap<ObjectKey, BTreeSet<Name>>,
+    announced: BTreeMap<ObjectKey, Announced>,
     taken: Taken,
     cleaned: bool,
 }
@@ -220,13 +230,13 @@ impl Work {
             delete(&self.statuses, &self.name_of(&key)).await?;
             self.announced.remove(&key);
         }
-        for (key, interfaces) in &seen.announced {
-            if self.announced.get(key) == Some(interfaces) {
+        for (key, announced) in &seen.announced {
+            if self.announced.get(key) == Some(announced) {
                 continue;
             }
-            let (object, status) = self.status_object(key, interfaces);
+            let (object, status) = self.status_object(key, announced);
             cluster::apply(&self.statuses, MANAGER, &self.with_owner(object), Some(status)).await?;
-            self.announced.insert(key.clone(), interfaces.clone());
+            self.announced.insert(key.clone(), announced.clone());
         }
         Ok(())
     }
@@ -235,16 +245,19 @@ impl Work {
         format!("l2-{:016x}", name_hash(&format!("{} {service}", self.node)))
     }
 
-    fn status_object(&self, service: &ObjectKey, interfaces: &BTreeSet<Name>) -> (Value, Value) {
+    fn status_object(&self, service: &ObjectKey, announced: &Announced) -> (Value, Value) {
         let (namespace, name) = (service.namespace(), service.name());
         let labels = json!({
             "metallb.io/node": &*self.node, "metallb.io/service-name": name, "metallb.io/service-namespace": namespace,
         });
         let object = json!({
             "apiVersion": API_VERSION, "kind": "ServiceL2Status",
-            "metadata": {"name": self.name_of(service), "labels": labels}, "spec": {},
+            "metadata": {
+                "name": self.name_of(service), "labels": labels, "annotations": {MOVES: moved::write(&announced.moves)},
+            },
+            "spec": {},
         });
-        let interfaces: Vec<Value> = interfaces.iter().map(|name| json!({"name": &**name})).collect();
+        let interfaces: Vec<Value> = announced.interfaces.iter().map(|name| json!({"name": &**name})).collect();
         let status = json!({
             "node": &*self.node, "serviceName": name, "serviceNamespace": namespace, "interfaces": interfaces,
         });

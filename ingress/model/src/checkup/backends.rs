@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Container, Pod, Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use landfall_model::checkup::ailing;
@@ -32,7 +33,7 @@ pub(super) fn judge(facts: &Facts, users: &BTreeMap<ObjectKey, Vec<PortChoice>>)
         looked_at += 1;
         let selected = selected(pods, key.namespace(), &selector);
         if selected.is_empty() {
-            problems.push(no_pods(key, &selector, pods));
+            problems.push(no_pods(facts, key, &selector, pods));
             continue;
         }
         problems.extend(not_ready(key, &selected));
@@ -63,7 +64,14 @@ pub(super) fn port<'a>(service: &'a Service, choice: &PortChoice) -> Option<&'a 
     })
 }
 
-fn no_pods(key: &ObjectKey, selector: &BTreeMap<String, String>, pods: &[Arc<Pod>]) -> Problem {
+fn no_pods(facts: &Facts, key: &ObjectKey, selector: &BTreeMap<String, String>, pods: &[Arc<Pod>]) -> Problem {
+    let about = ObjectRef::new("Service", key.clone());
+    if let Some(name) = idle(facts, key.namespace(), selector) {
+        let cause = format!("selects no pod, since deployment {}/{name} is to have no replica", key.namespace());
+        let remedy = format!("kubectl -n {} scale deployment {name} --replicas=1", key.namespace());
+        let problem = Problem::new(about, NO_MATCHING_PODS, cause).at("spec.selector", text(selector));
+        return problem.remedy(remedy);
+    }
     let here = pods.iter().filter(|pod| pod.metadata.namespace.as_deref() == Some(key.namespace()));
     let labels = here.filter_map(|pod| pod.metadata.labels.as_ref());
     // What pods have under the names that are asked for is most likely what was meant.
@@ -73,7 +81,7 @@ fn no_pods(key: &ObjectKey, selector: &BTreeMap<String, String>, pods: &[Arc<Pod
     let near: Vec<String> = near.into_iter().take(NAMED).collect();
     let hint = if near.is_empty() { String::new() } else { format!("; there are pods with {}", near.join(" and ")) };
     let cause = format!("selects no pod{hint}");
-    let problem = Problem::new(ObjectRef::new("Service", key.clone()), NO_MATCHING_PODS, cause);
+    let problem = Problem::new(about, NO_MATCHING_PODS, cause);
     let remedy = "make spec.selector equal to the labels in the template of the Deployment";
     problem.at("spec.selector", text(selector)).remedy(remedy)
 }
@@ -90,6 +98,16 @@ fn not_ready(key: &ObjectKey, selected: &[&Arc<Pod>]) -> Vec<Problem> {
         if all { problem } else { problem.warning() }
     };
     unwell.into_iter().take(NAMED).map(problem).collect()
+}
+
+/// A Deployment of the namespace whose pods would have these labels, and which is to have none.
+fn idle<'a>(facts: &'a Facts, namespace: &str, selector: &BTreeMap<String, String>) -> Option<&'a str> {
+    let is_idle = |object: &&Arc<Deployment>| {
+        let Some(spec) = object.spec.as_ref().filter(|spec| spec.replicas == Some(0)) else { return false };
+        let template = spec.template.metadata.as_ref();
+        object.metadata.namespace.as_deref() == Some(namespace) && template.is_some_and(|meta| has_all(meta, selector))
+    };
+    facts.deployments.iter().find(is_idle)?.metadata.name.as_deref()
 }
 
 fn target(key: &ObjectKey, port: &ServicePort, selected: &[&Arc<Pod>]) -> Option<Problem> {

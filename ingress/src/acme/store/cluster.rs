@@ -31,7 +31,13 @@ pub(in crate::acme) struct Cluster {
 
 impl Cluster {
     pub(in crate::acme) fn new(client: Client, namespace: String, lease: &str) -> Self {
-        Self { client, namespace, name: format!("{lease}-acme"), authority: format!("{lease}-ca") }
+        let name = Self::board_of(&namespace, lease).name().to_owned();
+        Self { client, namespace, name, authority: format!("{lease}-ca") }
+    }
+
+    /// The `ConfigMap` that all replicas watch, by their namespace and the name of their Lease.
+    pub(in crate::acme) fn board_of(namespace: &str, lease: &str) -> ObjectKey {
+        ObjectKey::new(namespace, format!("{lease}-acme"))
     }
 
     /// The `ConfigMap` that all replicas watch.

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use landfall_model::ObjectKey;
 
-use crate::crd::ServiceL2StatusStatus;
+use crate::crd::ServiceL2Status;
+use crate::moved::{self, Moves};
 use crate::plan::Plan;
 use crate::service::ServiceFacts;
 
@@ -36,6 +37,17 @@ pub struct Announcing {
     pub node: Arc<str>,
     /// The interfaces; empty: all of the node's.
     pub interfaces: Vec<Arc<str>>,
+    /// When the node's speaker wrote it down, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// The addresses that it announces, and how they came; empty where the speaker says nothing of that.
+    pub moves: Moves,
+}
+
+impl Announcing {
+    /// Since when the node announces this address of the Service; `None` where it doesn't.
+    pub fn since_ms(&self, ip: IpAddr) -> Option<u64> {
+        if self.moves.is_empty() { Some(self.since_ms) } else { self.moves.get(&ip).map(|moved| moved.since_ms) }
+    }
 }
 
 impl Announced {
@@ -43,13 +55,17 @@ impl Announced {
         self.now.clear();
     }
 
-    pub(super) fn set(&mut self, key: ObjectKey, status: Option<&ServiceL2StatusStatus>) {
+    pub(super) fn set(&mut self, key: ObjectKey, object: &ServiceL2Status) {
         // The object is made before its status is written.
-        match status.filter(|s| !s.service_name.is_empty()) {
+        match object.status.as_ref().filter(|s| !s.service_name.is_empty()) {
             Some(status) => {
                 let service = ObjectKey::new(status.service_namespace.as_str(), status.service_name.as_str());
                 let interfaces = status.interfaces.iter().map(|interface| interface.name.as_str().into()).collect();
-                self.now.insert(key, Announcing { service, node: status.node.as_str().into(), interfaces });
+                let made = object.metadata.creation_timestamp.as_ref().map(|time| time.0.as_millisecond());
+                let since_ms = made.and_then(|made| u64::try_from(made).ok()).unwrap_or_default();
+                let moves = moved::read(object.metadata.annotations.as_ref());
+                let node = status.node.as_str().into();
+                self.now.insert(key, Announcing { service, node, interfaces, since_ms, moves });
             }
             None => self.gone(&key),
         }
@@ -67,6 +83,13 @@ impl Announced {
     /// Who announces what right now.
     pub(super) fn all(&self) -> impl Iterator<Item = &Announcing> {
         self.now.values()
+    }
+
+    /// Who announces this address of the Service. A node without power leaves behind what it said, so the one that came
+    /// last is right.
+    pub(super) fn of(&self, service: &ObjectKey, ip: IpAddr) -> Option<&Announcing> {
+        let all = self.now.values().filter(|now| now.service == *service);
+        all.filter_map(|now| Some((now.since_ms(ip)?, now))).max_by_key(|(since, _)| *since).map(|(_, now)| now)
     }
 
     /// Takes note of what nodes announce right now.
