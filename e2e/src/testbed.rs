@@ -84,12 +84,27 @@ impl Testbed {
 
     /// `kubectl apply -f -` of `yaml`, for what names no namespace in `namespace`.
     pub fn apply(&self, namespace: &str, yaml: &str) -> Result<()> {
+        self.pipe(&["apply", "--namespace", namespace, "-f", "-"], yaml)
+    }
+
+    /// `kubectl apply -f -` of `yaml`, whose objects name their namespaces.
+    pub fn create(&self, yaml: &str) -> Result<()> {
+        self.pipe(&["apply", "-f", "-"], yaml)
+    }
+
+    /// `kubectl delete -f -` of `yaml`, whose objects name their namespaces; waits until they are gone.
+    pub fn delete(&self, yaml: &str) -> Result<()> {
+        self.pipe(&["delete", "--ignore-not-found", "--wait=true", "-f", "-"], yaml)
+    }
+
+    /// Runs kubectl with `yaml` as its input.
+    fn pipe(&self, arguments: &[&str], yaml: &str) -> Result<()> {
         let mut command = self.kubectl_command();
-        command.args(["apply", "--namespace", namespace, "-f", "-"]);
+        command.args(arguments);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         child.stdin.take().context("a pipe was asked for")?.write_all(yaml.as_bytes())?;
         let output = child.wait_with_output()?;
-        ensure!(output.status.success(), "kubectl apply: {}\n{yaml}", String::from_utf8_lossy(&output.stderr));
+        ensure!(output.status.success(), "kubectl {arguments:?}: {}\n{yaml}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     }
 
@@ -242,7 +257,8 @@ impl Testbed {
         Ok(())
     }
 
-    fn kubectl_command(&self) -> Command {
+    /// kubectl as the administrator, for what runs on.
+    pub fn kubectl_command(&self) -> Command {
         let mut command = Command::new(self.programs.join("kubectl"));
         // A cache in the home folder would be shared with the user's own clusters.
         command.arg("--kubeconfig").arg(self.kubeconfig()).arg("--cache-dir").arg(self.state.join("kubectl"));

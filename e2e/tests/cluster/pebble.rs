@@ -15,6 +15,9 @@ pub(crate) const ACME: &str = "192.168.77.100";
 /// The port of the DNS server.
 pub(crate) const NAMES: u16 = 8053;
 
+/// The host that the ACME server issues nothing for.
+pub(crate) const REFUSED: &str = "refused.faults.test";
+
 /// The ACME server and its DNS server, on the client.
 pub(crate) struct Pebble<'a> {
     testbed: &'a Testbed,
@@ -41,6 +44,7 @@ impl<'a> Pebble<'a> {
         let written = json!({"pebble": {
             "listenAddress": format!("{ACME}:14000"), "managementListenAddress": format!("{ACME}:15000"),
             "certificate": certificate, "privateKey": key, "keyAlgorithm": "ecdsa", "httpPort": 80, "tlsPort": 443,
+            "domainBlocklist": [REFUSED],
         }});
         std::fs::write(&settings, written.to_string())?;
         let log = folder.join("acme.log");
