@@ -2,7 +2,7 @@
 //! where to, since when, and how long that took.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -36,6 +36,8 @@ async fn the_page_shows_where_an_address_went() -> Result<()> {
 struct Forward {
     child: Child,
     port: u16,
+    /// Left open, since kubectl ends where nobody takes what it says of each connection.
+    _output: BufReader<ChildStdout>,
 }
 
 impl Drop for Forward {
@@ -52,9 +54,11 @@ impl Forward {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         // Forwarding from 127.0.0.1:40123 -> 10254
         let mut line = String::new();
-        BufReader::new(child.stdout.take().context("a pipe was asked for")?).read_line(&mut line)?;
+        let mut output = BufReader::new(child.stdout.take().context("a pipe was asked for")?);
+        output.read_line(&mut line)?;
         let port = line.split_once("127.0.0.1:").and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
-        Ok(Self { child, port: port.with_context(|| format!("kubectl port-forward {target} said {line:?}"))? })
+        let port = port.with_context(|| format!("kubectl port-forward {target} said {line:?}"))?;
+        Ok(Self { child, port, _output: output })
     }
 
     fn url(&self) -> String {
@@ -70,7 +74,8 @@ impl Forward {
 
 /// Where the browser says that it has the page open: it asks, and is answered once the power is cut.
 async fn asked(listener: &TcpListener) -> Result<TcpStream> {
-    let (mut stream, _) = listener.accept().await?;
+    let accepted = tokio::time::timeout(PATIENCE, listener.accept()).await;
+    let (mut stream, _) = accepted.context("the browser has not opened the page")??;
     let _ = stream.read(&mut [0; 4096]).await?;
     Ok(stream)
 }

@@ -102,7 +102,10 @@ impl<'a> Workloads<'a> {
     pub fn judge(&self) -> Findings {
         let mut findings = Findings::new();
         if !self.exists() {
-            findings.unknown("pods", format!("no {} is seen here: none is installed yet, or you may not list it", self.part));
+            findings.unknown(
+                "pods",
+                format!("no {} is seen here: none is installed yet, or you may not list it", self.part),
+            );
             return findings;
         }
         let mut problems = Vec::new();
