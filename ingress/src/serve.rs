@@ -107,10 +107,10 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let roots = Arc::new(Roots::default());
     let Source { batches, view } = origin.start(args, &model.publish)?;
 
-    let mut config = DataPlaneConfig::new(table.clone(), drain.clone(), Arc::new(traffic));
+    let defaults = DataPlaneConfig::new(table.clone(), drain.clone(), Arc::new(traffic));
+    let mut config = data_plane(defaults, args, origin.settings());
     config.challenges = challenges.clone();
     config.memory = memory.clone();
-    let config = data_plane(config, args, origin.settings());
     let balancers = config.balancers.clone();
     let plane = DataPlane::start(config)?;
     tracing::info!(http = ?plane.http(), https = ?plane.https(), "listening");
@@ -118,18 +118,17 @@ async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let awaited = view.clone();
     readiness.provider(move || awaited.awaited().into_iter().map(|kind| format!("the list of {kind}")).collect());
     let (shown, source_view, ready) = (board.clone(), view.clone(), readiness.clone());
-    let (in_force, shown_roots, shown_readiness) = (table.clone(), roots.clone(), readiness.clone());
-    let balanced = balancers.clone();
+    let (in_force, balanced, anchors, told) = (table.clone(), balancers.clone(), roots.clone(), readiness.clone());
     let admin = Admin::new(readiness, registry, move || shown.to_json(ready.is_ready(), &source_view, &memory))
         .debug("routes", move || debug::routes(&in_force.load(), &balanced))
-        .file("/ca.crt", CERTIFICATE, move || shown_roots.text());
+        .file("/ca.crt", CERTIFICATE, move || anchors.text());
     let (questions, asked) = tokio::sync::mpsc::channel(4);
     let admin = Page {
         table: table.clone(),
         balancers,
         board: board.clone(),
         source: view.clone(),
-        readiness: shown_readiness,
+        readiness: told,
         live,
         recent,
         questions,

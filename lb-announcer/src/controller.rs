@@ -444,8 +444,12 @@ pub(crate) fn taken_problems(world: &World, reported: &BTreeMap<IpAddr, (TakenBy
     problems.extend(report::reserved_problems(world, &reserved));
     problems
 }
-/// Who announces each address on which interfaces, and how it came there, as the speakers say.
-fn whereabouts(world: &World, planned: &Plan) -> (BTreeMap<IpAddr, (Name, Vec<Name>)>, BTreeMap<IpAddr, Move>) {
+
+/// By address, the node that announces it and the interfaces on which it does.
+type Announcers = BTreeMap<IpAddr, (Name, Vec<Name>)>;
+
+/// Who announces each address, and how it came there, as the speakers say.
+fn whereabouts(world: &World, planned: &Plan) -> (Announcers, BTreeMap<IpAddr, Move>) {
     let (mut announcers, mut moves) = (BTreeMap::new(), BTreeMap::new());
     for (key, ip) in planned.grants().flat_map(|(key, grant)| grant.ips.iter().map(move |ip| (key, *ip))) {
         let Some(now) = world.announcer(key, ip) else { continue };

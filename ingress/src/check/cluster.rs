@@ -44,21 +44,28 @@ pub(crate) struct Seen {
 /// Where an ingress is installed, its own flags decide, since what it serves is asked for; else the `given` ones.
 pub(crate) async fn read(look: &Look, namespace: Option<&str>, given: &ModelArgs) -> anyhow::Result<Seen> {
     let all = ListParams::default;
-    let (classes, ingresses, services, pods, namespaces) = futures::try_join!(
-        look.list(all()),
-        look.list(all()),
-        look.list(all()),
-        look.list(all()),
-        look.list::<Namespace>(all()),
-    )?;
-    let (policies, deployments, daemon_sets, slices, endpoints, secrets) = futures::try_join!(
-        look.list(all()),
-        look.list::<Deployment>(all()),
-        look.list::<DaemonSet>(all()),
-        look.list(all()),
-        look.list(all().labels(BY_HAND)),
-        look.list::<Secret>(all().fields("type=kubernetes.io/tls")),
-    )?;
+    // Boxed, since much is under way at once.
+    let lists = async {
+        futures::try_join!(
+            look.list(all()),
+            look.list(all()),
+            look.list(all()),
+            look.list(all()),
+            look.list::<Namespace>(all()),
+        )
+    };
+    let (classes, ingresses, services, pods, namespaces) = Box::pin(lists).await?;
+    let lists = async {
+        futures::try_join!(
+            look.list(all()),
+            look.list::<Deployment>(all()),
+            look.list::<DaemonSet>(all()),
+            look.list(all()),
+            look.list(all().labels(BY_HAND)),
+            look.list::<Secret>(all().fields("type=kubernetes.io/tls")),
+        )
+    };
+    let (policies, deployments, daemon_sets, slices, endpoints, secrets) = Box::pin(lists).await?;
     let mut facts = Facts {
         classes: classes.unwrap_or_default(),
         ingresses: ingresses.unwrap_or_default(),

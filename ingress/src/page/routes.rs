@@ -171,12 +171,12 @@ fn backend_now(
             let (balancer, now) = (balancers.known(backend), Instant::now());
             let endpoint = |address: &SocketAddr| {
                 let ejected = balancer.as_ref().and_then(|balancer| balancer.ejected_for(*address, now));
-                let stats = balancer.as_ref().and_then(|balancer| balancer.stats(*address));
+                let known = balancer.as_ref().and_then(|balancer| balancer.stats(*address));
                 Endpoint {
                     address: address.to_string(),
                     state: if ejected.is_some() { State::Ejected } else { State::Ready },
                     ejected_for_ms: ejected.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
-                    in_flight: stats.map_or(0, |stats| stats.in_flight()),
+                    in_flight: known.map_or(0, |stats| stats.in_flight()),
                 }
             };
             let shown = addresses.iter().take(ENDPOINTS).map(endpoint).collect();

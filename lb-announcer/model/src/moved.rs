@@ -47,9 +47,9 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_nonsense_is_nothing() {
         let moved = Moved { since_ms: 5, from: Some("n1".into()), cause: Some("failover".into()), took_ms: Some(205) };
-        let moves = Moves::from([([192, 0, 2, 1].into(), moved)]);
+        let told = Moves::from([([192, 0, 2, 1].into(), moved)]);
         let annotated = |text: String| BTreeMap::from([(MOVES.to_owned(), text)]);
-        assert_eq!(read(Some(&annotated(write(&moves)))), moves);
+        assert_eq!(read(Some(&annotated(write(&told)))), told);
         assert_eq!(read(Some(&annotated("{\"192.0.2.1\": 7}".into()))), Moves::new());
         assert_eq!(read(None), Moves::new());
     }

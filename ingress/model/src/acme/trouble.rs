@@ -67,9 +67,7 @@ impl Kind {
             Self::SelfCheck => &[5, 10, 20, 40, MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE],
             // Providers count writes: deSEC takes 300 a day for a domain.
             Self::Dns => &[15, 30, MINUTE, 2 * MINUTE, 5 * MINUTE, 15 * MINUTE],
-            Self::Validation | Self::Caa => {
-                &[MINUTE, 10 * MINUTE, 40 * MINUTE, HOUR, 2 * HOUR, 6 * HOUR, 12 * HOUR]
-            }
+            Self::Validation | Self::Caa => &[MINUTE, 10 * MINUTE, 40 * MINUTE, HOUR, 2 * HOUR, 6 * HOUR, 12 * HOUR],
             Self::Refused => &[10 * MINUTE, HOUR, 3 * HOUR, 12 * HOUR, 24 * HOUR],
             // These ask nobody but us and the API server.
             Self::Storing | Self::Authority | Self::NotPermitted => &[5, 15, MINUTE, 5 * MINUTE, 10 * MINUTE],

@@ -58,7 +58,7 @@ impl World {
     fn announcements_changed(&mut self, change: Change<ServiceL2Status>) {
         each(change, |event| match event {
             Event::Clear => self.announced.clear(),
-            Event::Set(key, object) => self.announced.set(key, &object),
+            Event::Set(key, object) => self.announced.set(key, object),
             Event::Gone(key) => self.announced.gone(&key),
         });
         // Looked at once for all of them when a plan is made.
