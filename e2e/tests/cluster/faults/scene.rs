@@ -57,7 +57,7 @@ impl<'a> Scene<'a> {
         std::fs::write(folder.path().join("resolv.conf"), format!("nameserver {CLIENT}\n"))?;
         let corefile = folder.path().join("Corefile");
         let settings = format!(
-            ".:53 {{\n  bind {CLIENT}\n  hosts {} {{\n    fallthrough\n  }}\n  template ANY ANY {{\n    rcode NXDOMAIN\n  }}\n}}\n",
+            ".:53 {{\n  bind {CLIENT}\n  hosts {} {{\n    fallthrough\n  }}\n  template ANY ANY nowhere.faults.test {{\n    rcode NXDOMAIN\n  }}\n}}\n",
             hosts.display()
         );
         std::fs::write(&corefile, settings)?;
