@@ -22,13 +22,15 @@ use support::plane::{Plane, table, wait_for};
 const PATIENCE: Duration = Duration::from_secs(15);
 
 fn state(endpoints: &[SocketAddr]) -> Arc<BackendState> {
+    let mut endpoints = endpoints.to_vec();
+    endpoints.sort_unstable();
     Arc::new(BackendState {
         protocol: Protocol::Http,
         affinity: Affinity::None,
         balance: Balance::RoundRobin,
         hash_by: None,
         cookie: None,
-        target: Target::Endpoints(endpoints.into()),
+        target: Target::Endpoints(endpoints.as_slice().into()),
         unavailable: endpoints.is_empty().then(|| "it has no endpoint".into()),
     })
 }
