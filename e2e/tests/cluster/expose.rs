@@ -7,7 +7,7 @@ use landfall_e2e::testbed::{LANDFALL, Namespace, PATIENCE};
 use landfall_e2e::wait;
 use serde_json::Value;
 
-use crate::stage::Stage;
+use crate::stage::{Stage, play_and_restore};
 
 const APP: &str = include_str!("echo.yaml");
 const FRONT_DOOR: &str = include_str!("front-door.yaml");
@@ -17,12 +17,7 @@ const NODES: [&str; 3] = ["192.168.77.11", "192.168.77.12", "192.168.77.13"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_ports_of_the_nodes() -> Result<()> {
-    let stage = Stage::set().await?;
-    let namespace = stage.testbed.namespace(NAMESPACE)?;
-    let outcome = scenario(&stage, &namespace).await;
-    // The scenarios that follow find it as they expect it.
-    Stage::install(&stage.testbed, &["--wait", "--timeout", "120s"])?;
-    namespace.conclude(outcome)
+    play_and_restore(NAMESPACE, scenario).await
 }
 
 async fn scenario(stage: &Stage, namespace: &Namespace<'_>) -> Result<()> {

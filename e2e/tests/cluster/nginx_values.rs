@@ -10,7 +10,7 @@ use landfall_e2e::testbed::{Host, LANDFALL, Namespace, PATIENCE};
 use landfall_e2e::{tools, wait};
 use tokio::net::UdpSocket;
 
-use crate::stage::Stage;
+use crate::stage::{Stage, play_and_restore};
 
 const APP: &str = include_str!("echo.yaml");
 const ROUTES: &str = include_str!("nginx-routes.yaml");
@@ -18,12 +18,7 @@ const NAMESPACE: &str = "moved";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_values_file_of_ingress_nginx_is_taken_as_it_is() -> Result<()> {
-    let stage = Stage::set().await?;
-    let namespace = stage.testbed.namespace(NAMESPACE)?;
-    let outcome = scenario(&stage, &namespace).await;
-    // The scenarios that follow find it as they expect it.
-    Stage::install(&stage.testbed, &["--wait", "--timeout", "120s"])?;
-    namespace.conclude(outcome)
+    play_and_restore(NAMESPACE, scenario).await
 }
 
 async fn scenario(stage: &Stage, namespace: &Namespace<'_>) -> Result<()> {

@@ -26,6 +26,19 @@ pub(crate) async fn play(name: &str, scenario: impl AsyncFnOnce(&Stage, &Namespa
     namespace.conclude(outcome)
 }
 
+/// The same for a scenario that installs Landfall in another way; those that follow find it as they expect it.
+pub(crate) async fn play_and_restore(
+    name: &str,
+    scenario: impl AsyncFnOnce(&Stage, &Namespace<'_>) -> Result<()>,
+) -> Result<()> {
+    play(name, async |stage, namespace| {
+        let outcome = scenario(stage, namespace).await;
+        Stage::install(&stage.testbed, &["--wait", "--timeout", "120s"])?;
+        outcome
+    })
+    .await
+}
+
 impl Stage {
     /// Installs or upgrades Landfall from this checkout on nodes that are ready, and waits until the ingress has its
     /// address.

@@ -3,6 +3,7 @@
 mod connections;
 mod snippets;
 mod traces;
+mod values;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use super::annotations::respond::Rewrites;
 use super::annotations::upstream::{retry, tries, within};
 use super::annotations::value::{BodyLimit, body_size, boolean, duration, number, seconds};
 use super::annotations::{Read, Risk};
-use crate::access::{self, Access};
+use crate::access::Access;
 use crate::backend::Balance;
 use crate::policy::snippet::Snippet;
 use crate::policy::{
@@ -30,9 +31,13 @@ use crate::policy::{
     UnknownVariable,
 };
 use crate::reason;
-use crate::table::{ACME_CHALLENGE, Blocked, ConnectionRules, Dialect, StreamPolicy, TextPattern};
+use crate::table::{ACME_CHALLENGE, Blocked, ConnectionRules, Dialect, StreamPolicy};
 
 pub(crate) use traces::TraceOptions;
+
+use values::{
+    error_code, everybody, field, hsts_value, length, level, list, patterns, ranges, redirect_code, responses, types,
+};
 
 /// A year, as browsers want it for their preload lists.
 const HSTS_MAX_AGE: i64 = 31_536_000;
@@ -419,15 +424,6 @@ impl Options {
     }
 }
 
-/// What stands for a list of those who are kept out that can't be read.
-fn everybody() -> Box<[IpNet]> {
-    Box::from(["0.0.0.0/0", "::/0"].map(|net| net.parse().expect("a network")))
-}
-
-fn ranges(value: &str) -> Result<Box<[IpNet]>, Fault> {
-    access::ranges(value).map_err(|entry| Fault::Range(entry.to_owned()))
-}
-
 /// `gzip-types` and `brotli-types`, where nothing is said.
 const CODED_TYPES: &str = "application/atom+xml application/javascript application/x-javascript application/json \
      application/rss+xml application/vnd.ms-fontobject application/x-font-ttf application/x-web-app-manifest+json \
@@ -435,63 +431,6 @@ const CODED_TYPES: &str = "application/atom+xml application/javascript applicati
      text/x-component";
 
 const CONFIG_MAP: &str = "give NAMESPACE/NAME of a ConfigMap that exists";
-
-fn list(value: &str) -> Vec<Box<str>> {
-    value.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(Into::into).collect()
-}
-
-/// Media types, separated by blanks.
-fn types(value: &str) -> Box<[Box<str>]> {
-    value.split_ascii_whitespace().map(Into::into).collect()
-}
-
-fn level(value: &str, highest: u32) -> Result<u32, Fault> {
-    let level = u32::try_from(number(value)?).ok().filter(|level| (1..=highest).contains(level));
-    level.ok_or(Fault::Value("give a level from 1 to 9, or to 11 for brotli"))
-}
-
-/// `proxy_responses` of nginx, which takes the largest number for no limit.
-fn responses(value: &str) -> Result<Option<u32>, Fault> {
-    let number = value.parse().map_err(|_| Fault::Value("give a number of datagrams"))?;
-    Ok(Some(number).filter(|number: &u32| *number < i32::MAX.unsigned_abs()))
-}
-
-fn length(value: &str) -> Result<u64, Fault> {
-    u64::try_from(number(value)?).map_err(|_| Fault::Value("give a number of bytes"))
-}
-
-fn field(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
-    Some((name.parse().ok()?, HeaderValue::from_str(value).ok()?))
-}
-
-/// Texts separated by commas; with `~` in front a regular expression, with `~*` one without regard to letter case.
-fn patterns(value: &str) -> Result<Vec<TextPattern>, Fault> {
-    let fault = |_| Fault::Value("give texts or regular expressions separated by commas");
-    let pattern = |entry: Box<str>| match (entry.strip_prefix("~*"), entry.strip_prefix('~')) {
-        (Some(pattern), _) => Regex::new(&format!("(?i){pattern}")).map(TextPattern::Regex).map_err(fault),
-        (None, Some(pattern)) => Regex::new(pattern).map(TextPattern::Regex).map_err(fault),
-        (None, None) => Ok(TextPattern::Exact(entry)),
-    };
-    list(value).into_iter().map(pattern).collect()
-}
-
-fn redirect_code(value: &str) -> Result<StatusCode, Fault> {
-    match value {
-        "301" | "302" | "307" | "308" => StatusCode::from_bytes(value.as_bytes()).map_err(|_| Fault::Value("308")),
-        _ => Err(Fault::Value("use 301, 302, 307 or 308")),
-    }
-}
-
-fn error_code(value: &str) -> Result<StatusCode, Fault> {
-    let code = value.parse().ok().and_then(|code| StatusCode::from_u16(code).ok());
-    code.filter(|code| code.as_u16() >= 400).ok_or(Fault::Value("give a status from 400 up"))
-}
-
-fn hsts_value((age, subdomains, preload): (i64, bool, bool)) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
-    let subdomains = if subdomains { "; includeSubDomains" } else { "" };
-    let preload = if preload { "; preload" } else { "" };
-    HeaderValue::from_str(&format!("max-age={age}{subdomains}{preload}"))
-}
 
 fn problem(fault: Fault, key: &ObjectKey, name: &str, value: &str) -> Problem {
     let object = ObjectRef::new("ConfigMap", key.clone());
