@@ -46,6 +46,10 @@ struct Arguments {
     /// Runs the ingress once more, with pingora as its engine.
     #[arg(long)]
     pingora: bool,
+    /// Compares routes of ingress-nginx's class instead: a plain one, one with ten annotations, and one whose
+    /// authentication service has been asked.
+    #[arg(long)]
+    routes: bool,
     /// Runs another build of the ingress as well, to compare with.
     #[arg(long, value_name = "PROGRAM")]
     before: Option<std::path::PathBuf>,
@@ -67,6 +71,10 @@ const LOADS: &[Load] = &[
     Load { name: "1 MiB body over TLS", kind: Kind::Tls1, path: "/mib", clients: 16, budget: None },
 ];
 
+/// What routes are compared under.
+const ROUTES: &[Load] =
+    &[Load { name: "route, HTTP/1.1", kind: Kind::Http1, path: "/app/cart", clients: 64, budget: None }];
+
 /// Loads whose latencies are measured.
 const TIMED: [&str; 2] = ["HTTP/1.1 keep-alive", "HTTP/2 over TLS"];
 /// The part of nginx's rate at which latencies are measured.
@@ -83,11 +91,15 @@ async fn main() -> Result<()> {
     ensure!(arguments.rounds > 0, "--rounds must be at least 1");
     process::pin_this()?;
     let bench = Bench::new()?;
-    let proxies = bench.start_all(arguments.pingora, arguments.before.as_deref()).await?;
+    let (proxies, loads) = if arguments.routes {
+        (bench.start_routes().await?, ROUTES)
+    } else {
+        (bench.start_all(arguments.pingora, arguments.before.as_deref()).await?, LOADS)
+    };
     println!("{}", report::machine());
     let mut rows = Vec::new();
     let idle = proxies.iter().map(Proxy::memory).collect::<Result<Vec<_>>>()?;
-    for load in LOADS.iter().filter(|load| load.name.contains(&arguments.only)) {
+    for load in loads.iter().filter(|load| load.name.contains(&arguments.only)) {
         let rounds = under_load(load, &proxies, &bench.trust, &arguments).await?;
         rows.extend(load_rows(load, &rounds));
         if arguments.latencies && TIMED.contains(&load.name) {

@@ -20,6 +20,35 @@ pub(crate) const HOST: &str = "shop.localhost";
 pub(crate) const GRPC_PATH: &str = "/landfall.Echo/Say";
 /// Where WebSockets are taken, whose messages come back.
 pub(crate) const SOCKET_PATH: &str = "/socket";
+/// Routes of ingress-nginx's class that are compared, with their annotations; `@BACKEND@` is the backend's port.
+const ROUTES: [(&str, &str, &[&str]); 3] = [
+    ("plain", "/", &[]),
+    (
+        "ten annotations",
+        "/app(/|$)(.*)",
+        &[
+            r#"ssl-redirect: "true""#,
+            r#"force-ssl-redirect: "false""#,
+            r#"use-regex: "true""#,
+            "rewrite-target: /$2",
+            "backend-protocol: HTTP",
+            "proxy-body-size: 8m",
+            r#"proxy-connect-timeout: "10""#,
+            r#"proxy-read-timeout: "120""#,
+            r#"proxy-send-timeout: "120""#,
+            "whitelist-source-range: 10.0.0.0/8,127.0.0.0/8",
+        ],
+    ),
+    (
+        "asked once",
+        "/",
+        &[
+            "auth-url: http://127.0.0.1:@BACKEND@/auth",
+            "auth-cache-key: $http_user_agent",
+            "auth-cache-duration: 200 10m",
+        ],
+    ),
+];
 /// How long is waited for a program to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -104,15 +133,35 @@ impl Bench {
         }
         proxies.push(self.landfall("with its log", &program, &[])?);
         proxies.push(self.landfall("landfall", &program, &["--no-access-log"])?);
-        for Proxy { name, http, process, .. } in &proxies {
-            wait::until(PATIENCE, &format!("{name} to answer"), || async {
-                let answer = client::get(*http, HOST, "/").await?;
-                ensure!(answer.status == 200 && answer.body.len() == 1024, "{answer}");
-                Ok(())
-            })
-            .await
-            .with_context(|| process.log())?;
+        answering(&proxies, "/").await?;
+        Ok(proxies)
+    }
+
+    /// The ingress with one route each.
+    pub(crate) async fn start_routes(&self) -> Result<Vec<Proxy>> {
+        let program = tools::program("landfall-ingress")?;
+        let class = "---\napiVersion: networking.k8s.io/v1\nkind: IngressClass\nmetadata: {name: nginx}\n\
+                     spec: {controller: k8s.io/ingress-nginx}\n";
+        let mut proxies = Vec::new();
+        for (name, path, annotations) in ROUTES {
+            let prefix = "nginx.ingress.kubernetes.io/";
+            let port = self.backend.port().to_string();
+            let lines = annotations.iter().map(|one| format!("    {prefix}{}\n", one.replace("@BACKEND@", &port)));
+            let annotations: String = lines.collect();
+            let ingress = format!(
+                "---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: shop\n  annotations:\n{annotations}    example.com/a: b\n\
+                 spec:\n  ingressClassName: nginx\n  rules:\n  - host: {HOST}\n    http: {{paths: [{{path: \"{path}\", \
+                 pathType: ImplementationSpecific, backend: {{service: {{name: web, port: {{number: 80}}}}}}}}]}}\n"
+            );
+            let folder = self.file(&name.replace(' ', "-"));
+            std::fs::create_dir(&folder)?;
+            std::fs::write(
+                folder.join("shop.yaml"),
+                [class, &ingress, &manifests::service("web", &[self.backend])].concat(),
+            )?;
+            proxies.push(self.serve(name, &program, &["--no-access-log"], &folder)?);
         }
+        answering(&proxies, "/app/cart").await?;
         Ok(proxies)
     }
 
@@ -146,7 +195,6 @@ impl Bench {
     }
 
     fn landfall(&self, name: &'static str, program: &Path, arguments: &[&str]) -> Result<Proxy> {
-        let (http, https, admin) = (free()?, free()?, free()?);
         let paths = [("/", "web"), ("/landfall.Echo", "calls"), (SOCKET_PATH, "sockets")];
         let ingress = manifests::ingress("shop", HOST, &paths)
             .replace("  rules:", &format!("  tls: [{{hosts: [{HOST}], secretName: shop-tls}}]\n  rules:"));
@@ -155,8 +203,13 @@ impl Bench {
         let [web, sockets] =
             [("web", self.backend), ("sockets", self.calls)].map(|(name, addr)| manifests::service(name, &[addr]));
         self.manifests.write("shop.yaml", &(ingress + &web + &sockets + &calls))?;
+        self.serve(name, program, arguments, self.manifests.path())
+    }
+
+    fn serve(&self, name: &'static str, program: &Path, arguments: &[&str], manifests: &Path) -> Result<Proxy> {
+        let (http, https, admin) = (free()?, free()?, free()?);
         let mut command = Command::new(program);
-        command.args(["serve", "--workers", "1"]).args(arguments).arg("--manifests").arg(self.manifests.path());
+        command.args(["serve", "--workers", "1"]).args(arguments).arg("--manifests").arg(manifests);
         for (flag, addr) in [("--http", http), ("--https", https), ("--admin", admin)] {
             command.args([flag, &addr.to_string()]);
         }
@@ -183,6 +236,20 @@ impl Bench {
     fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
+}
+
+/// Waits until each answers.
+async fn answering(proxies: &[Proxy], path: &str) -> Result<()> {
+    for Proxy { name, http, process, .. } in proxies {
+        wait::until(PATIENCE, &format!("{name} to answer"), || async {
+            let answer = client::get(*http, HOST, path).await?;
+            ensure!(answer.status == 200 && answer.body.len() == 1024, "{answer}");
+            Ok(())
+        })
+        .await
+        .with_context(|| process.log())?;
+    }
+    Ok(())
 }
 
 fn nginx(folder: &Path, name: &str, config: &str, core: Core) -> Result<Process> {

@@ -1,4 +1,5 @@
-//! Asking the LAN by ARP who has an address, without claiming anything (RFC 5227, section 2.1.1).
+//! Asking the LAN by ARP who has an address, without claiming it: by probes (RFC 5227, section 2.1.1), and by the
+//! requests of an ordinary client.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -13,12 +14,11 @@ use crate::edge::arp::ArpSocket;
 use crate::edge::links::{Link, LinkWatch};
 use crate::edge::packet::Frames;
 
-/// How long answers are waited for after each round of questions; a LAN answers within milliseconds, a sleepy phone
-/// takes longer.
-const WAIT: Duration = Duration::from_millis(250);
-
-/// A frame may get lost.
-const ROUNDS: usize = 2;
+/// How long answers to probes are waited for; a LAN answers within milliseconds, a sleepy phone takes longer.
+const PROBED: Duration = Duration::from_millis(250);
+/// The same for requests, which come second, since a frame may get lost. A Linux that is a proxy takes up to 0.8 s
+/// (arp(7), `proxy_delay`).
+const REQUESTED: Duration = Duration::from_millis(850);
 
 /// Why nobody could be asked.
 #[derive(Debug, Error)]
@@ -40,7 +40,7 @@ pub(crate) async fn ask(addresses: &[Ipv4Addr]) -> Result<BTreeMap<Ipv4Addr, BTr
     let mut answers: BTreeMap<Ipv4Addr, BTreeSet<MacAddr>> = BTreeMap::new();
     let mut asked = false;
     for link in watch.links().iter().filter(|link| link.up && link.traits.broadcast && !link.traits.no_arp) {
-        let here: Vec<Ipv4Addr> = addresses.iter().copied().filter(|ip| is_on(link, *ip)).collect();
+        let here: Vec<Question> = addresses.iter().filter_map(|ip| Question::on(link, *ip)).collect();
         let Some(mac) = link.mac.filter(|_| !here.is_empty()) else { continue };
         asked = true;
         for (ip, macs) in ask_on(link.ifindex, mac, &here).await? {
@@ -50,15 +50,26 @@ pub(crate) async fn ask(addresses: &[Ipv4Addr]) -> Result<BTreeMap<Ipv4Addr, BTr
     if asked { Ok(answers) } else { Err(Trouble::NotOnLan) }
 }
 
-fn is_on(link: &Link, ip: Ipv4Addr) -> bool {
-    let shared = |net: &ipnet::IpNet| net.prefix_len() < 32 && net.contains(&IpAddr::V4(ip));
-    link.addresses.iter().any(shared)
+/// An address that is asked for, and this machine's own on that network.
+struct Question {
+    ip: Ipv4Addr,
+    own: Ipv4Addr,
+}
+
+impl Question {
+    fn on(link: &Link, ip: Ipv4Addr) -> Option<Self> {
+        let shared = |net: &&ipnet::IpNet| net.prefix_len() < 32 && net.contains(&IpAddr::V4(ip));
+        match link.addresses.iter().find(shared)?.addr() {
+            IpAddr::V4(own) => Some(Self { ip, own }),
+            IpAddr::V6(_) => None,
+        }
+    }
 }
 
 async fn ask_on(
     ifindex: u32,
     mac: MacAddr,
-    addresses: &[Ipv4Addr],
+    questions: &[Question],
 ) -> Result<BTreeMap<Ipv4Addr, BTreeSet<MacAddr>>, Trouble> {
     let socket = ArpSocket::open(ifindex, mac).map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => Trouble::NoRight,
@@ -66,15 +77,18 @@ async fn ask_on(
     })?;
     let mut answers: BTreeMap<Ipv4Addr, BTreeSet<MacAddr>> = BTreeMap::new();
     let mut frames = Frames::new();
-    for _ in 0..ROUNDS {
-        for ip in addresses {
-            socket.send_when_ready(&Arp::probe(mac, *ip).encode()).await?;
+    let probe = |question: &Question| Arp::probe(mac, question.ip);
+    let request = |question: &Question| Arp::request(mac, question.own, question.ip);
+    let rounds: [(&dyn Fn(&Question) -> Arp, Duration); 2] = [(&probe, PROBED), (&request, REQUESTED)];
+    for (frame, wait) in rounds {
+        for question in questions {
+            socket.send_when_ready(&frame(question).encode()).await?;
         }
-        let until = tokio::time::Instant::now() + WAIT;
+        let until = tokio::time::Instant::now() + wait;
         while let Ok(read) = tokio::time::timeout_at(until, socket.recv(&mut frames)).await {
             read?;
             let replies = frames.iter().filter_map(Arp::decode).filter(|arp| arp.operation == Operation::Reply);
-            for reply in replies.filter(|reply| addresses.contains(&reply.sender_ip)) {
+            for reply in replies.filter(|reply| questions.iter().any(|question| question.ip == reply.sender_ip)) {
                 answers.entry(reply.sender_ip).or_default().insert(reply.sender_mac);
             }
         }

@@ -1,8 +1,9 @@
 //! Leader election by a `coordination.k8s.io/v1` Lease, with client-go's rules.
 //!
 //! A candidate takes the lease when it is free, or when its record has not changed for the record's own duration as
-//! seen on the candidate's clock: clocks of nodes are never compared. Every write carries the resource version that
-//! was read, so of two candidates one fails.
+//! seen on the candidate's clock: clocks of nodes are never compared. It looks again at that very moment, where
+//! client-go may look a pause later. Every write carries the resource version that was read, so of two candidates one
+//! fails.
 //!
 //! **Invariant:** a leader calls itself one no longer than [`Timing::renew_deadline`] after the last renewal it
 //! began with success, and the others wait [`Timing::duration`] after they saw it. The first being shorter, two are
@@ -81,6 +82,7 @@ impl Elector {
             leads,
             observed: None,
             renewed: None,
+            free: None,
         };
         Self { leader, stop: Some(stop), task: tokio::spawn(candidate.run(stopped)) }
     }
@@ -116,6 +118,8 @@ struct Candidate {
     observed: Option<(Lease, Instant)>,
     /// When the last successful renewal began.
     renewed: Option<Instant>,
+    /// When the record that another holds has stood still for its duration, unless it changes before.
+    free: Option<Instant>,
 }
 
 impl Candidate {
@@ -135,6 +139,7 @@ impl Candidate {
     /// One try; returns the pause before the next.
     async fn step(&mut self) -> Duration {
         let began = Instant::now();
+        self.free = None;
         // A leader's try must end when its time does.
         let left = self.renewed.map_or(self.timing.renew_deadline, |renewed| {
             (renewed + self.timing.renew_deadline).saturating_duration_since(began)
@@ -154,7 +159,12 @@ impl Candidate {
             }
             Err(_) => tracing::debug!(lease = self.name, "no answer about the lease"),
         }
-        let Some(renewed) = self.renewed else { return self.jittered() };
+        let Some(renewed) = self.renewed else {
+            // Not a look later than the lease is free: until then nobody leads.
+            return self
+                .free
+                .map_or(self.jittered(), |free| self.jittered().min(free.saturating_duration_since(Instant::now())));
+        };
         let left = (renewed + self.timing.renew_deadline).saturating_duration_since(Instant::now());
         if left < TICK {
             self.renewed = None;
@@ -192,6 +202,7 @@ impl Candidate {
                 spec.and_then(|spec| spec.lease_duration_seconds).and_then(|seconds| u64::try_from(seconds).ok());
             let duration = duration.map_or(self.timing.duration, Duration::from_secs);
             if now < since + duration {
+                self.free = Some(since + duration);
                 return Ok(false);
             }
         }

@@ -2,6 +2,7 @@
 //! to say; here is what surrounds them.
 
 mod addresses;
+pub mod answers;
 mod nodes;
 mod proxy;
 mod reach;

@@ -140,6 +140,11 @@ impl Speakers {
         if runs { Presence::Ready } else { Presence::Absent }
     }
 
+    /// The networks that `node` is on, as its speaker says; none where no speaker has said.
+    pub fn networks(&self, node: &str) -> impl Iterator<Item = &Subnet> {
+        self.states.get(node).into_iter().flatten().filter(|subnet| !subnet.is_single())
+    }
+
     /// The subnets that the program itself sees on `node`.
     pub fn own_subnets(&self, node: &str) -> impl Iterator<Item = &Subnet> {
         self.own.get(node).into_iter().flatten()

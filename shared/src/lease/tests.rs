@@ -65,6 +65,24 @@ async fn a_leader_that_is_cut_off_steps_down_before_another_takes_over() {
     assert!(!*one.leader().borrow() && *two.leader().borrow());
 }
 
+/// The longest that nobody leads is the lease's duration and one look of the other, wherever in its turn it is.
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_is_killed_is_followed_after_the_duration_and_one_look() {
+    for turn in 0..24 {
+        let store = Store::default();
+        let (one, _) = candidate(&store, "one");
+        leads(&one).await;
+        tokio::time::sleep(Duration::from_millis(100 * turn)).await;
+        let (two, _) = candidate(&store, "two");
+        leads(&one).await;
+        tokio::time::sleep(Duration::from_millis(10_010)).await;
+        drop(one);
+        let took = leads(&two).await;
+        assert!(took <= Duration::from_millis(15_000 + 2_400 + 5), "turn {turn}: {took:?}");
+        assert!(took >= Duration::from_millis(15_000 - 2_000 - 10), "turn {turn}: {took:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_leader_outlives_a_short_outage_and_a_request_that_hangs() {
     let store = Store::default();

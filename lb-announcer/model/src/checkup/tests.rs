@@ -67,7 +67,7 @@ impl Scene {
         list.into_iter().map(read).collect()
     }
 
-    fn look(&self) -> Findings {
+    fn world(&self) -> (Facts, World) {
         let facts = Facts {
             namespace: NAMESPACE.to_owned(),
             own: self.list("own").pop(),
@@ -81,7 +81,7 @@ impl Scene {
             statuses: self.list("statuses"),
         };
         let rules = Rules { class: None, exclude: ExcludeLabel::Heed, speakers: facts.speaker_rule() };
-        let mut world = World::new(rules.clone());
+        let mut world = World::new(rules);
         world.apply(Input::Service(Change::Replace(facts.services.clone())));
         world.apply(Input::Node(Change::Replace(facts.nodes.clone())));
         world.apply(Input::EndpointSlice(Change::Replace(self.list("slices"))));
@@ -89,6 +89,14 @@ impl Scene {
         world.apply(Input::ConfigurationState(Change::Replace(facts.states.clone())));
         world.apply(Input::Pool(Change::Replace(self.list::<IPAddressPool>("pools"))));
         world.apply(Input::L2Advertisement(Change::Replace(self.list::<L2Advertisement>("adverts"))));
+        world.apply(Input::L2Status(Change::Replace(facts.statuses.clone())));
+        world.settle();
+        (facts, world)
+    }
+
+    fn look(&self) -> Findings {
+        let (facts, mut world) = self.world();
+        let rules = Rules { class: None, exclude: ExcludeLabel::Heed, speakers: facts.speaker_rule() };
         let mut findings = facts.platform(&rules);
         findings.extend(facts.parts());
         findings.extend(facts.addresses(&mut world, &[NAMESPACE.to_owned(), "metallb-system".to_owned()]));
@@ -239,4 +247,82 @@ fn before_speakers_run_the_usual_prefix_decides_what_is_outside() {
     let found = scene.look();
     assert!(!found.fails(), "a guess is only a warning: {found}");
     assert!(says(&found).iter().any(|line| line.contains("[PoolOutsideSubnets]")), "{found}");
+}
+
+/// The world of a scene, for what is heard on the LAN.
+fn heard(scene: &Scene, answers: &[(u8, &[u8])]) -> Vec<String> {
+    let (_, world) = scene.world();
+    let asked = answers::questions(&world, 256);
+    let mac = |n: &u8| pnet_base::MacAddr::new(2, 0, 0, 0, 0, *n);
+    let answers =
+        answers.iter().map(|(ip, macs)| ([192, 168, 10, *ip].into(), macs.iter().map(mac).collect())).collect();
+    answers::judge(&world, &answers, &asked).iter().map(|problem| format!("{problem} [{}]", problem.reason)).collect()
+}
+
+#[test]
+fn strangers_that_answer_are_told_apart() {
+    let scene = Scene::well();
+    let (_, world) = scene.world();
+    let asked = answers::questions(&world, 4);
+    assert_eq!(asked, (200..204).map(|n| std::net::Ipv4Addr::new(192, 168, 10, n)).collect::<Vec<_>>());
+    let nothing: &[&str] = &[];
+    let one = |parts: &'static [&'static str]| parts;
+    let rows: [(&[(u8, &[u8])], &[&str]); 8] = [
+        (&[], nothing),
+        // n1 announces it.
+        (&[(200, &[1])], nothing),
+        // It has just moved.
+        (&[(200, &[2])], nothing),
+        (&[(200, &[1, 2])], one(&["service shop/web", "02:00:00:00:00:02", "strictARP", "[AddressOnNode]"])),
+        (&[(200, &[1, 9])], one(&["service shop/web", "192.168.10.200", "02:00:00:00:00:09", "[AddressConflict]"])),
+        (&[(200, &[9])], one(&["service shop/web", "give that host another address", "[AddressConflict]"])),
+        (&[(205, &[9])], one(&["ipaddresspool landfall-system/lan", "192.168.10.205", "[AddressAnswers]"])),
+        (&[(205, &[3])], one(&["a node with MAC address 02:00:00:00:00:03", "[AddressAnswers]"])),
+    ];
+    for (answers, parts) in rows {
+        let said = heard(&scene, answers);
+        match parts {
+            [] => assert_eq!(said, Vec::<String>::new(), "{answers:?}"),
+            parts => {
+                assert_eq!(said.len(), 1, "{answers:?}: {said:?}");
+                assert!(parts.iter().all(|part| said[0].contains(part)), "{answers:?}: {said:?} lacks {parts:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_router_that_answers_for_everybody_is_named_once() {
+    let answers: Vec<(u8, &[u8])> =
+        (200..=210).map(|n| if n == 200 { (n, &[1, 9][..]) } else { (n, &[9][..]) }).collect();
+    let said = heard(&Scene::well(), &answers);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("turn proxy ARP off") && said[0].contains("02:00:00:00:00:09"), "{said:?}");
+    // It leaves a host alone that others answer for.
+    let said = heard(&Scene::well(), &answers[..10]);
+    assert!(said.iter().all(|line| !line.contains("[ProxyARP]")), "{said:?}");
+}
+
+#[test]
+fn a_node_outside_of_the_pools_network_is_told_by_what_its_speaker_says() {
+    let mut scene = Scene::well();
+    // A /16 that the usual prefix would take for several networks.
+    for n in 1..=3 {
+        scene.0["states"][n - 1]["metadata"]["annotations"][SUBNETS] = json!(format!("192.168.{n}.1{n}/16"));
+        scene.0["nodes"][n - 1]["status"]["addresses"][0]["address"] = json!(format!("192.168.{n}.1{n}"));
+    }
+    scene.0["pools"][0]["spec"]["addresses"] = json!(["192.168.10.200-192.168.10.210", "192.168.1.200-192.168.1.210"]);
+    assert_eq!(says(&scene.look()), Vec::<String>::new());
+    // One that only n1 is on.
+    scene.0["states"][0]["metadata"]["annotations"][SUBNETS] = json!("192.168.1.11/16,10.5.0.1/24");
+    scene.0["pools"][0]["spec"]["addresses"] = json!(["192.168.10.200-192.168.10.210"]);
+    let next =
+        json!({"metadata": {"name": "next", "namespace": NAMESPACE}, "spec": {"addresses": ["10.5.0.7-10.5.0.9"]}});
+    scene.0["pools"].as_array_mut().expect("a list").push(next);
+    let said = says(&scene.look());
+    let named = |node: &str| {
+        said.iter()
+            .any(|line| line.contains(&format!("node {node}")) && line.contains("pool next, which node n1 is in"))
+    };
+    assert!(named("n2") && named("n3") && said.len() == 2, "{said:?}");
 }

@@ -97,6 +97,12 @@ impl Arp {
         Self { sender_ip: Ipv4Addr::UNSPECIFIED, ..Self::gratuitous_request(mac, ip) }
     }
 
+    /// An ordinary request of the host `mac` with address `own` for `ip` (RFC 826). A router with proxy ARP may answer it
+    /// where it leaves a probe alone, as Linux does.
+    pub fn request(mac: MacAddr, own: Ipv4Addr, ip: Ipv4Addr) -> Self {
+        Self { sender_ip: own, ..Self::gratuitous_request(mac, ip) }
+    }
+
     /// An announcement as a request (RFC 5227 section 2.3), which every system takes.
     pub fn gratuitous_request(mac: MacAddr, ip: Ipv4Addr) -> Self {
         Self {

@@ -1,13 +1,14 @@
 //! What only `check` says: it needs no cluster to be true, and no network.
 
-use std::net::IpAddr;
+use std::fmt;
 
 use landfall_model::{ObjectKey, ObjectRef, Problem};
 
-use crate::address::{Family, Span};
+use crate::address::Family;
 use crate::node::NodeFacts;
 use crate::pool::Pool;
 use crate::reason;
+use crate::subnet::Subnet;
 use crate::world::World;
 
 /// Prefix lengths that networks of nodes mostly have.
@@ -38,37 +39,63 @@ impl World {
         all.map(problem).collect()
     }
 
-    /// Nodes that seem to be in another network than the pool, while others are in the same.
+    /// Nodes that are in another network than the pool, while others are in the same.
     fn outsiders(&self, pool: &Pool, family: Family, length: u32) -> Vec<Problem> {
         let announces = |node: &&NodeFacts| {
             let covering = self.adverts.iter().filter(|a| a.covers_pool(pool));
             covering.into_iter().any(|a| a.score(node).is_some())
         };
-        let of_family = |node: &NodeFacts| -> Vec<IpAddr> {
-            node.addresses.iter().copied().filter(|ip| Family::of(*ip) == family).collect()
-        };
-        let beside = |ip: &IpAddr| {
-            let network = Span::prefix(*ip, length);
-            network.is_some_and(|network| pool.spans.iter().any(|span| span.intersect(network).is_some()))
-        };
-        let nodes = self.nodes.values().filter(announces).filter(|node| !of_family(node).is_empty());
-        let (inside, outside): (Vec<_>, Vec<_>) = nodes.partition(|node| of_family(node).iter().any(beside));
-        let (Some(neighbour), Some(span)) = (inside.first(), pool.spans.iter().find(|s| s.family() == family)) else {
+        let networks = |node| Networks::of(self, node, family, length);
+        let nodes = self.nodes.values().filter(announces).map(|node| (node, networks(node)));
+        let (inside, outside): (Vec<_>, Vec<_>) =
+            nodes.filter(|(_, networks)| !networks.subnets.is_empty()).partition(|(_, networks)| networks.meet(pool));
+        let (Some((neighbour, _)), Some(span)) = (inside.first(), pool.spans.iter().find(|s| s.family() == family))
+        else {
             return Vec::new();
         };
-        let problem = |node: &NodeFacts| {
-            let own: Vec<String> = of_family(node).iter().map(IpAddr::to_string).collect();
+        let problem = |(node, networks): (&NodeFacts, Networks)| {
+            let prefix = if networks.guessed { format!("with the usual prefix of /{length} ") } else { String::new() };
             let cause = format!(
-                "with the usual prefix of /{length} the node is in another network than {span} of pool {}, which node {} \
-                 is in; it would be chosen to announce addresses that nobody there can reach",
+                "{prefix}the node is in another network than {span} of pool {}, which node {} is in; it would be chosen \
+                 to announce addresses that nobody there can reach",
                 pool.name(),
                 neighbour.name
             );
             let object = ObjectRef::new("Node", ObjectKey::cluster(node.name.clone()));
             let problem = Problem::new(object, reason::NODE_OUTSIDE_SUBNET, cause);
-            let problem = problem.at("status.addresses", own.join(", "));
+            let problem = problem.at("status.addresses", networks.to_string());
             problem.remedy("select the nodes of that network with nodeSelectors of the L2Advertisement").warning()
         };
         outside.into_iter().map(problem).collect()
+    }
+}
+
+/// The networks of one family that a node is on.
+struct Networks {
+    subnets: Vec<Subnet>,
+    /// No speaker has said how long their prefixes are.
+    guessed: bool,
+}
+
+impl Networks {
+    fn of(world: &World, node: &NodeFacts, family: Family, length: u32) -> Self {
+        let said = world.speakers.networks(&node.name).filter(|subnet| Family::of(subnet.ip) == family);
+        let subnets: Vec<Subnet> = said.copied().collect();
+        if !subnets.is_empty() {
+            return Self { subnets, guessed: false };
+        }
+        let own = node.addresses.iter().filter(|ip| Family::of(**ip) == family);
+        Self { subnets: own.filter_map(|ip| Subnet::new(*ip, length)).collect(), guessed: true }
+    }
+
+    fn meet(&self, pool: &Pool) -> bool {
+        self.subnets.iter().any(|subnet| pool.spans.iter().any(|span| span.intersect(subnet.span()).is_some()))
+    }
+}
+
+impl fmt::Display for Networks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.subnets.iter().map(|s| if self.guessed { s.ip.to_string() } else { s.to_string() });
+        f.write_str(&shown.collect::<Vec<_>>().join(", "))
     }
 }
