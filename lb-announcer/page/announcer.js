@@ -33,7 +33,7 @@ function overview(main, view) {
       fact("Addresses", number(counts.addresses), `${number(counts.announced)} announced${speaks ? `, ${number(counts.own)} from here` : ""}`),
       fact("Problems", number(counts.errors + counts.warnings), `${plural(counts.errors, "error")}, ${plural(counts.warnings, "warning")}`),
       fact("Role", now.role, now.allocates ? "allocates" : "announces what is allocated"),
-      speaks ? fact("Interfaces", el("span", { class: "mono" }, now.interfaces.map((one) => `${one.name} ${one.mac ?? ""}`).join(", ") || "none"), now.waitsForPort ? `waits for UDP port ${now.waitsForPort}` : "announced on") : null,
+      ...(speaks ? [fact("Interfaces", el("span", { class: "mono" }, now.interfaces.map((one) => `${one.name} ${one.mac ?? ""}`).join(", ") || "none"), now.waitsForPort ? `waits for UDP port ${now.waitsForPort}` : "announced on")] : []),
       fact("Objects from", el("span", { class: "mono" }, now.source.origin ?? "–"), now.source.disconnectedSince ? `can't be read since ${now.source.disconnectedSince}` : "being followed"));
     const all = counts.errors + counts.warnings;
     wrong.lastChild.replaceChildren(problems(now.problems), ...(all > now.problems.length ? [el("p", {}, el("a", { href: "#problems" }, `all ${number(all)} problems`))] : []));

@@ -14,6 +14,7 @@ mod errors;
 mod forwarding;
 mod limit;
 mod logging;
+mod manner;
 mod mirror;
 mod redirect;
 mod respond;
@@ -42,6 +43,7 @@ pub use errors::Errors;
 pub use forwarding::{Forwarding, scheme_of};
 pub use limit::{Limit, Limiter, Pace, Permit, Rate, TooMuch, Unlimited};
 pub use logging::{LogEscape, LogFormat, LogPiece, LogVariable, Logging};
+pub use manner::Manner;
 pub use mirror::Mirror;
 pub use redirect::{HttpsRedirect, Redirect};
 pub use respond::{Hsts, Replace, ResponseRules};
@@ -57,6 +59,8 @@ pub use words::Words;
 /// What a route asks for.
 #[derive(Clone, PartialEq, Debug)]
 pub struct RoutePolicy {
+    /// What it does of itself.
+    pub manner: Manner,
     /// Time to connect to an endpoint, TLS included.
     pub connect_timeout: Duration,
     /// Longest pause between two reads from the endpoint.
@@ -136,6 +140,7 @@ impl Default for RoutePolicy {
     /// ingress-nginx's defaults for the times and tries, since its users' applications are tuned to them.
     fn default() -> Self {
         Self {
+            manner: Manner::LANDFALL,
             connect_timeout: Duration::from_secs(5),
             read_timeout: Duration::from_mins(1),
             upgrade_idle: UPGRADE_IDLE,

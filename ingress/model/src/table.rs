@@ -15,9 +15,8 @@ use landfall_model::ObjectKey;
 use crate::backend::Backend;
 use crate::host::{HostName, HostPattern};
 use crate::path::CanonicalPath;
-use crate::policy::Logging;
-use crate::policy::ResponseRules;
 pub use crate::policy::{Collector, HttpsRedirect, RoutePolicy};
+use crate::policy::{Logging, Manner, ResponseRules};
 use crate::shared_map::SharedMap;
 use crate::tls::{Certificate, CertificateTable};
 
@@ -41,6 +40,16 @@ pub enum Dialect {
     Kubernetes,
     /// The specification and ingress-nginx's documented quirks.
     IngressNginx,
+}
+
+impl Dialect {
+    /// How its routes work where an Ingress says nothing.
+    pub fn manner(self) -> Manner {
+        match self {
+            Self::Kubernetes => Manner::LANDFALL,
+            Self::IngressNginx => Manner::INGRESS_NGINX,
+        }
+    }
 }
 
 /// The path part of a rule in the form it is matched.
@@ -102,7 +111,7 @@ pub enum Action {
 pub struct Route {
     /// Where it comes from.
     pub id: RouteId,
-    /// Whose rules it follows.
+    /// Whose rules it was made by; what it does of that stands in its policy.
     pub dialect: Dialect,
     /// What it does.
     pub action: Action,

@@ -23,7 +23,6 @@ use landfall_ingress_model::pipeline::{
     Connection, Decision, Forward, RequestHead, Trailers, Upgraded, decide, error_page, request_id, response_edits,
 };
 use landfall_ingress_model::policy::{Encodable, UpstreamTls};
-use landfall_ingress_model::table::Dialect;
 use tokio::time::Instant;
 
 use super::Shared;
@@ -182,8 +181,8 @@ async fn forward_to_end(
     record: &mut Record<'_>,
 ) -> Result<(), Failure> {
     let mut upload = Upload::new(request.body, forward.route.policy.max_body);
-    if forward.route.dialect == Dialect::IngressNginx && client.waits() {
-        // ingress-nginx asks for the body itself, and its backends don't learn that somebody waited for that.
+    if forward.route.policy.manner.asks_for_bodies && client.waits() {
+        // The backend does not learn that somebody waited for that.
         client.inform(StatusCode::CONTINUE, &Fields::default(), &HeaderEdits::default());
     }
     loop {
@@ -223,8 +222,8 @@ async fn pass_on(
     let policy = forward.route.policy.clone();
     let statuses = policy.retry.as_ref().is_some_and(|retry| !retry.statuses.is_empty());
     let simple = request.method.is_idempotent() && request.body == Length::None;
-    let as_nginx = simple && forward.route.dialect == Dialect::IngressNginx;
-    let repeatable = forward.on_error.is_some() || forward.mirror.is_some() || statuses || as_nginx;
+    let repeats = simple && policy.manner.repeats;
+    let repeatable = forward.on_error.is_some() || forward.mirror.is_some() || statuses || repeats;
     let mut attempts = Attempts::new(engine, request, forward, peer);
     let (mut upstream, head, clocked) = loop {
         let mut upstream = attempts.connect(record).await?;

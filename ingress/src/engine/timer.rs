@@ -11,15 +11,22 @@ use tokio::time::{Instant, Sleep, sleep_until};
 #[derive(Debug, Default)]
 pub(super) struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
+    /// Whom the runtime's timer wakes, as the place in memory of its task; 0 for nobody.
+    wakes: usize,
 }
 
 impl Timer {
     /// Ready from `deadline` on.
     pub(super) fn poll_until(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        let whom = cx.waker().data() as usize;
         if deadline < sleep.deadline() {
             sleep.as_mut().reset(deadline);
+        } else if self.wakes == whom && !sleep.is_elapsed() {
+            // It is set, and will wake the same task.
+            return Poll::Pending;
         }
+        self.wakes = whom;
         loop {
             ready!(sleep.as_mut().poll(cx));
             if deadline <= sleep.deadline() {
@@ -50,6 +57,7 @@ impl Timers {
             // It would keep the stream's task in memory in order to wake it.
             let _ = sleep.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         }
+        timer.wakes = 0;
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         if spare.len() < MOST_SPARE {
             spare.push(timer);

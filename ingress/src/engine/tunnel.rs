@@ -2,11 +2,12 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::task::{Context, Poll};
+use std::mem::MaybeUninit;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::timer::Timer;
@@ -99,7 +100,8 @@ impl Direction {
                 self.over = true;
                 return Poll::Ready(Ok(()));
             }
-            let filled = if self.flows { from.poll_fill_body(cx)? } else { from.poll_fill(cx)? };
+            let filled =
+                if self.flows { from.poll_fill_body(cx)? } else { self.relay(from, to, away.as_deref_mut(), cx)? };
             let Poll::Ready(read) = filled else {
                 self.flows = false;
                 // Whether or not all of it is sent by now, more is awaited.
@@ -108,6 +110,40 @@ impl Direction {
             };
             self.flows = read >= READ_SIZE;
         }
+    }
+
+    /// Reads once, and hands on what was read without keeping it anywhere: what a message is that waits for nothing.
+    fn relay<F, T>(
+        &mut self,
+        from: &mut Wire<F>,
+        to: &mut Wire<T>,
+        away: Option<&mut Away>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>>
+    where
+        F: AsyncRead + AsyncWrite + Unpin,
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut space = [MaybeUninit::uninit(); READ_SIZE];
+        let mut buffer = ReadBuf::uninit(&mut space);
+        ready!(from.poll_read_through(cx, &mut buffer))?;
+        let data = buffer.filled();
+        let share = match away {
+            None => data.len(),
+            // After a close frame nothing may come.
+            Some(away) => match away.share(data) {
+                None => return Poll::Ready(Ok(data.len())),
+                Some(share) => {
+                    away.passed(data.get(..share).unwrap_or(data));
+                    share
+                }
+            },
+        };
+        let (now, later) = data.split_at_checked(share).unwrap_or((data, &[]));
+        self.moved += now.len() as u64;
+        from.input.extend_from_slice(later);
+        to.offer(cx, now)?;
+        Poll::Ready(Ok(data.len()))
     }
 
     /// Moves what was read, or as much as may go before a close frame.

@@ -188,6 +188,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         &mut self.output
     }
 
+    /// Hands data to the connection if nothing waits before it; what it does not take at once waits. There must be room,
+    /// see [`Self::poll_room`].
+    pub(crate) fn offer(&mut self, cx: &mut Context<'_>, data: &[u8]) -> io::Result<()> {
+        let mut rest = data;
+        if !self.has_output()
+            && let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(cx, data)?
+        {
+            self.taken += written as u64;
+            rest = data.get(written..).unwrap_or_default();
+        }
+        self.output.extend_from_slice(rest);
+        Ok(())
+    }
+
     /// Puts data to what waits to be sent, and `tail` behind it. There must be room, see [`Self::poll_room`].
     pub(crate) fn push(&mut self, data: Bytes, tail: &'static [u8]) {
         if self.output.len() + data.len() + tail.len() <= GATHER {

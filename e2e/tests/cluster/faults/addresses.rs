@@ -213,7 +213,15 @@ pub(super) fn faults() -> Vec<Fault> {
         ),
         fault(
             "only one node is on the pool's network",
-            vec![has(Host::Node(1), "192.168.78.11/24"), pool("next", LANDFALL, "192.168.78.200-192.168.78.209")],
+            vec![
+                has(Host::Node(1), "192.168.78.11/24"),
+                pool("next", LANDFALL, "192.168.78.200-192.168.78.209"),
+                Create(
+                    json!({"apiVersion": "metallb.io/v1beta1", "kind": "L2Advertisement",
+                    "metadata": {"name": "next", "namespace": LANDFALL}, "spec": {"ipAddressPools": ["next"]}})
+                    .to_string(),
+                ),
+            ],
             ["node n", "nodeSelectors", "[NodeOutsideSubnet]"],
         ),
     ]

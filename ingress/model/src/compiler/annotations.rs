@@ -289,7 +289,7 @@ impl Annotations {
         path: Option<&PathSpec>,
         zone: u64,
     ) -> RoutePolicy {
-        let mut policy = RoutePolicy { https_redirect, ..RoutePolicy::default() };
+        let mut policy = RoutePolicy { manner: dialect.manner(), https_redirect, ..RoutePolicy::default() };
         self.upstream.apply(dialect, options, &mut policy);
         policy.access = options.access_of(dialect, self.access.as_ref());
         policy.redirect = self.redirect.redirect();

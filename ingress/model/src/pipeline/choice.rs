@@ -13,7 +13,7 @@ use super::steps::{NO_RULE, Step};
 use crate::backend::{Backend, BackendState, Target};
 use crate::fields::Fields;
 use crate::policy::{Canary, CookieAffinity, HashBy, key_of, name_of, push_hexadecimal};
-use crate::table::{Action, Dialect, Route, Table};
+use crate::table::{Action, Route, Table};
 
 impl Request<'_> {
     /// The backend; what no rule of a host has may be for the default backend of all.
@@ -65,10 +65,8 @@ impl Request<'_> {
         let head = self.facts.head;
         let Some(affinity) = main.and_then(|main| affinity_of(route, main, head.headers)) else {
             let facts = || self.template_facts(route, None, client);
-            let by = match route.dialect {
-                Dialect::Kubernetes => route.policy.hash_by.as_ref(),
-                Dialect::IngressNginx => state.hash_by.as_ref(),
-            };
+            let shares = route.policy.manner.shares_endpoints;
+            let by = if shares { state.hash_by.as_ref() } else { route.policy.hash_by.as_ref() };
             let key = |by: &HashBy| match (key_of(by.key.expand(&facts()).as_bytes()), by.subset) {
                 (key, 1) => Key::Hash(key),
                 (key, size) => Key::Subset(key, size),
@@ -123,10 +121,10 @@ impl Request<'_> {
     }
 }
 
-/// The cookie that keeps the clients of a route at the endpoints of its backend. In ingress-nginx it is the Service's,
-/// though only those who ask for it give it out.
+/// The cookie that keeps the clients of a route at the endpoints of its backend. Where it is the Service's, only those
+/// who ask for it give it out.
 fn affinity_of<'a>(route: &'a Route, state: &'a BackendState, headers: &Fields) -> Option<&'a Arc<CookieAffinity>> {
-    let of_service = state.cookie.as_ref().filter(|_| route.dialect == Dialect::IngressNginx);
+    let of_service = state.cookie.as_ref().filter(|_| route.policy.manner.shares_endpoints);
     let own = route.policy.affinity.as_ref();
     let known = || of_service.filter(|cookie| cookie.value(headers).is_some());
     own.and(of_service).or(own).or_else(known)

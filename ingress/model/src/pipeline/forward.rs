@@ -13,7 +13,7 @@ use crate::backend::{Backend, BackendState, Balance};
 use crate::fields::{Fields, HeaderEdits};
 use crate::policy::snippet::Effects;
 use crate::policy::{Facts, Permit, UpstreamTls};
-use crate::table::{Action, Dialect, Route};
+use crate::table::{Action, Route};
 
 /// A request that goes to a backend.
 #[derive(Clone)]
@@ -106,7 +106,7 @@ impl Forward {
     /// then ingress-nginx answers 404 itself.
     pub fn lacks_page(&self, status: StatusCode) -> bool {
         let Some(errors) = &self.route.policy.errors else { return false };
-        let is_rule = self.route.dialect == Dialect::IngressNginx && self.on_error.is_none();
+        let is_rule = self.route.policy.manner.misses_pages && self.on_error.is_none();
         is_rule && errors.intercepts && errors.replaces(status) && !self.is_replacement
     }
 

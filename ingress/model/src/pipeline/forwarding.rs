@@ -19,7 +19,7 @@ use super::tokens::{has_token, tokens};
 use super::{Connection, PipelineSettings, RequestHead, cookies};
 use crate::fields::{FieldValue, HeaderEdits, Names};
 use crate::policy::{Forwarding, scheme_of};
-use crate::table::{Dialect, Route};
+use crate::table::Route;
 
 /// Requests with this field are read by CGI-like backends as if a proxy were configured (httpoxy).
 const PROXY: HeaderName = HeaderName::from_static("proxy");
@@ -170,7 +170,7 @@ impl Facts<'_> {
     }
 
     /// Edits to the request: forwarding headers set, hop-by-hop fields removed, `Forwarded` left alone.
-    pub(super) fn request_edits(&self, dialect: Dialect) -> HeaderEdits {
+    pub(super) fn request_edits(&self) -> HeaderEdits {
         let mut edits =
             HeaderEdits { always: &NEVER_SENT, set: Vec::with_capacity(MOST_SET), ..HeaderEdits::default() };
         let headers = self.head.headers;
@@ -193,7 +193,7 @@ impl Facts<'_> {
         {
             edits.set.push((COOKIE, cookies));
         }
-        self.forwarding_fields(dialect, &mut edits);
+        self.forwarding_fields(&mut edits);
         edits
     }
 
@@ -214,7 +214,7 @@ impl Facts<'_> {
         field.map(|field| field.to_value()).or_else(|| HeaderValue::from_str(authority).ok())
     }
 
-    fn forwarding_fields(&self, dialect: Dialect, edits: &mut HeaderEdits) {
+    fn forwarding_fields(&self, edits: &mut HeaderEdits) {
         let authority = self.authority_value();
         let origin = self.origin(authority.clone());
         edits.set.extend(authority.map(|host| (HOST, host)));
@@ -223,7 +223,7 @@ impl Facts<'_> {
             None => edits.remove.push(X_FORWARDED_HOST),
         }
         let scheme = HeaderValue::from_static(if self.secure() { "https" } else { "http" });
-        if dialect == Dialect::IngressNginx {
+        if self.nginx.is_some() {
             let scheme = self.given(&X_FORWARDED_PROTO).map_or(scheme, |given| given.to_value());
             edits.set.push((X_FORWARDED_SCHEME, scheme.clone()));
             edits.set.push((X_SCHEME, scheme.clone()));

@@ -63,7 +63,7 @@ impl Request<'_> {
             return None;
         }
         let head = self.facts.head;
-        let mut edits = self.facts.request_edits(route.dialect);
+        let mut edits = self.facts.request_edits();
         let shown = [X_FORWARDED_FOR, X_REQUEST_ID, HOST, CONTENT_LENGTH];
         let dropped: Vec<HeaderName> =
             edits.set.iter().map(|(name, _)| name).filter(|name| !shown.contains(name)).cloned().collect();

@@ -11,7 +11,7 @@ use super::request::Request;
 use super::steps::Step;
 use crate::host::HostName;
 use crate::policy::{HttpsRedirect, decoded, escaped};
-use crate::table::{Dialect, HostLevels, Route, WwwRedirect};
+use crate::table::{HostLevels, Route, WwwRedirect};
 
 impl Request<'_> {
     /// `app-root`: whoever asks for the root is sent to the application.
@@ -78,7 +78,7 @@ impl Request<'_> {
             }
         };
         let place = match (self.host, self.facts.authority) {
-            (Some(_), Some(authority)) if route.dialect == Dialect::IngressNginx => {
+            (Some(_), Some(authority)) if route.policy.manner.verbatim => {
                 let port = match route.policy.https_redirect {
                     HttpsRedirect::IngressNginx { with_port: true, .. } => ":443",
                     _ => "",

@@ -20,7 +20,7 @@ use crate::fields::{Fields, HeaderEdits};
 use crate::path::CanonicalPath;
 use crate::policy::snippet::Verdict;
 use crate::policy::{Auth, ClientCertificates, Facts, Permit, RewriteTarget, TooMuch, decoded};
-use crate::table::{Action, Dialect, HostLevels, Match, Route, Table};
+use crate::table::{Action, HostLevels, Match, Route, Table};
 
 /// Why there is a 404.
 pub(super) const NO_RULE: &str = "no Ingress has a rule for this host and path";
@@ -144,11 +144,12 @@ impl Request<'_> {
         let route = found.route;
         let method = self.facts.head.method;
         self.live.begin(Stage::Method);
-        if route.dialect == Dialect::IngressNginx && (*method == Method::TRACE || *method == Method::CONNECT) {
+        let refuses = route.policy.manner.refuses_methods;
+        if refuses && (*method == Method::TRACE || *method == Method::CONNECT) {
             return Err(self.page(StatusCode::METHOD_NOT_ALLOWED, "this method is not allowed"));
         }
         let is_known = |byte: u8| byte.is_ascii_uppercase() || byte == b'_' || byte == b'-';
-        if route.dialect == Dialect::IngressNginx && !method.as_str().bytes().all(is_known) {
+        if refuses && !method.as_str().bytes().all(is_known) {
             return Err(self.page(StatusCode::BAD_REQUEST, "a method has upper-case letters only"));
         }
         self.live.begin(Stage::BodySize);
@@ -232,11 +233,11 @@ impl Request<'_> {
         let permit = self.limit(route, client)?;
         self.live.begin(Stage::Access);
         let auth = self.access(route, client, verdict)?;
-        let mut edits = self.facts.request_edits(route.dialect);
+        let mut edits = self.facts.request_edits();
         if let Some(sent) = self.sent {
             change_input(sent, self.facts.head.headers, &mut edits);
         }
-        if route.dialect == Dialect::IngressNginx && state.protocol != Protocol::H2c {
+        if route.policy.forwarding.is_some() && state.protocol != Protocol::H2c {
             edits.set.retain(|(name, _)| *name != TE);
         }
         if let Some(connection) = route.policy.connection {
@@ -412,7 +413,7 @@ impl Request<'_> {
         self.page(StatusCode::FORBIDDEN, "this address may not use this service")
     }
 
-    /// Path and query for the backend: in the dialect of ingress-nginx as they were sent, else in canonical form.
+    /// Path and query for the backend: as they were sent, or in the form in which paths are matched.
     fn target(&self, route: &Route, backend: &Backend, client: IpAddr, edits: &mut HeaderEdits) -> Step<String> {
         if let Some(rewrite) = route.policy.rewrite.as_ref().filter(|_| !self.is_stopped) {
             let facts = self.template_facts(route, Some(backend), client);
@@ -425,8 +426,7 @@ impl Request<'_> {
                 RewriteTarget::Elsewhere(place) => return Err(self.sent_to(StatusCode::FOUND, &with_query(place))),
                 RewriteTarget::Path(path, prefix) => {
                     edits.set.extend(prefix.map(|prefix| (X_FORWARDED_PREFIX, prefix)));
-                    if route.dialect == Dialect::Kubernetes {
-                        // What is forwarded has the form in which paths are matched.
+                    if !route.policy.manner.verbatim {
                         let path = CanonicalPath::parse(&path).map_or(path, |path| path.to_string());
                         return Ok(with_query(path));
                     }
@@ -434,18 +434,14 @@ impl Request<'_> {
                 }
             }
         }
-        Ok(match route.dialect {
-            Dialect::Kubernetes => self.canonical_target(),
-            Dialect::IngressNginx if self.is_rewritten => self.canonical_target(),
-            Dialect::IngressNginx => self.facts.head.target.to_owned(),
-        })
+        let as_sent = route.policy.manner.verbatim && !self.is_rewritten;
+        Ok(if as_sent { self.facts.head.target.to_owned() } else { self.canonical_target() })
     }
 }
 
-/// Whether ingress-nginx serves nothing of an Ingress, since it can't be served as it is written: then nothing else
-/// that it asks for counts.
+/// Whether nothing else counts that an Ingress asks for, since it can't be served as it is written.
 fn is_denied(route: &Route) -> bool {
-    route.dialect == Dialect::IngressNginx && matches!(route.action, Action::Unavailable(_))
+    route.policy.manner.refuses_early && matches!(route.action, Action::Unavailable(_))
 }
 
 /// Sets a field in place of what was to be set.

@@ -32,7 +32,7 @@ fn table(policy: RoutePolicy, dialect: Dialect) -> Table {
         id: RouteId { ingress: ObjectKey::new("shop", "web"), host, path: Some(path) },
         dialect,
         action: Action::Forward(Arc::new(Backend::new(key, Arc::new(state)))),
-        policy: Arc::new(policy),
+        policy: Arc::new(RoutePolicy { manner: dialect.manner(), ..policy }),
         written: Written::default(),
         attached: Attached::default(),
     });

@@ -65,7 +65,7 @@ impl<'a> HostLevels<'a> {
             let route = found.route;
             let text = route.written.text(route.id.path.as_ref());
             let is_closer = found.pattern.is_some() || text.trim_end_matches('/') == path.as_str();
-            route.dialect == Dialect::Kubernetes || (route.id.path.is_some() && is_closer)
+            !route.policy.manner.leaves_health_checks || (route.id.path.is_some() && is_closer)
         };
         !known && !self.find(path).is_some_and(rule)
     }
@@ -116,10 +116,8 @@ impl<'a> HostLevels<'a> {
     /// How TLS is spoken with the endpoints of a route.
     pub fn upstream_tls(&self, route: &'a Route) -> Option<&'a Arc<UpstreamTls>> {
         let own = route.policy.upstream_tls.as_ref();
-        match route.dialect {
-            Dialect::Kubernetes => own,
-            Dialect::IngressNginx => own.or_else(|| self.level_of(route)?.upstream_tls.as_ref()),
-        }
+        let of_host = || self.level_of(route)?.upstream_tls.as_ref();
+        if route.policy.manner.shares_endpoints { own.or_else(of_host) } else { own }
     }
 
     fn level_of(&self, route: &Route) -> Option<&'a HostRoutes> {

@@ -7,7 +7,6 @@ use std::time::Duration;
 use landfall_ingress_model::backend::{Balance, Protocol};
 use landfall_ingress_model::pipeline::Forward;
 use landfall_ingress_model::policy::{Retry, UpstreamTls};
-use landfall_ingress_model::table::Dialect;
 use tokio::time::Instant;
 
 use super::upload::Upload;
@@ -63,7 +62,7 @@ impl<'a> Attempts<'a> {
         Outbound {
             method: &self.request.method,
             target: &self.forward.target,
-            verbatim: self.forward.route.dialect == Dialect::IngressNginx,
+            verbatim: self.forward.route.policy.manner.verbatim,
             fields: &self.request.fields,
             edits: &self.forward.edits,
             body: match self.request.body {
@@ -161,13 +160,12 @@ impl<'a> Attempts<'a> {
             && record.tries < self.forward.route.policy.tries
     }
 
-    /// Whether the request may be sent again although an endpoint may have acted on it: as ingress-nginx does, where
-    /// the method allows it.
+    /// Whether the request may be sent again although an endpoint may have acted on it.
     fn takes_another(&self, wanted: impl Fn(&Retry) -> bool, record: &Record<'_>) -> bool {
         let route = &self.forward.route;
         let usual = Retry::default();
         let retry = route.policy.retry.as_deref().unwrap_or(&usual);
-        route.dialect == Dialect::IngressNginx
+        route.policy.manner.repeats
             && wanted(retry)
             && retry.allows(&self.request.method)
             && retry.within.is_none_or(|within| record.elapsed() < within)
@@ -190,9 +188,8 @@ impl<'a> Attempts<'a> {
 
     /// The endpoints of the backend.
     async fn balancer(&self) -> Result<Arc<Balancer>, Failure> {
-        // ingress-nginx takes a name without an address for a backend without endpoints.
-        let as_nginx = self.forward.route.dialect == Dialect::IngressNginx;
-        let status = |error: &ResolveError| if as_nginx { 503 } else { error.status() };
+        let forgives = self.forward.route.policy.manner.forgives_names;
+        let status = |error: &ResolveError| if forgives { 503 } else { error.status() };
         let found = self.engine.balancers.of(&self.forward.backend, &self.forward.state.target).await;
         found.map_err(|error| Failure::Unresolved(status(&error), error.to_string()))
     }
