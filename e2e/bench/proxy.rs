@@ -157,7 +157,7 @@ impl Bench {
             std::fs::create_dir(&folder)?;
             std::fs::write(
                 folder.join("shop.yaml"),
-                [class, &ingress, &manifests::service("web", &[self.backend])].concat(),
+                [class, &ingress, "---\n", &manifests::service("web", &[self.backend])].concat(),
             )?;
             proxies.push(self.serve(name, &program, &["--no-access-log"], &folder)?);
         }

@@ -83,7 +83,8 @@ impl Balancers {
     pub async fn of(&self, backend: &Arc<Backend>, target: &Target) -> Result<Arc<Balancer>, ResolveError> {
         let list = match target {
             Target::Endpoints(list) => List::Endpoints(list.clone()),
-            Target::Dns { name, port } => List::Name(self.resolver.resolve(name).await?, *port),
+            // Boxed, since few backends are names.
+            Target::Dns { name, port } => List::Name(Box::pin(self.resolver.resolve(name)).await?, *port),
         };
         Ok(self.balancer(backend, list))
     }

@@ -49,7 +49,6 @@ use crate::memory::{self, Account, Ledger, Refusal};
 use clock::Clock;
 use event::SharedObserver;
 pub(crate) use exchange::Opinions;
-use exchange::Peer;
 use upstream::{Pool, PoolLimits};
 use wire::Wire;
 
@@ -296,28 +295,16 @@ impl Engine {
         self.shared.load().memory.refuses(Refusal::Connection)
     }
 
-    /// Serves a client until its connection ends.
-    pub async fn serve(&self, stream: ClientStream, connection: Connection) {
+    /// Serves a client until its connection ends. What is returned has the size of what the client speaks: thousands of
+    /// connections are idle.
+    pub fn serve(&self, stream: ClientStream, connection: Connection) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         let shared = self.shared();
-        let mut wire = Wire::new(stream);
-        if wire.speaks_h2() {
-            if http1::preface(&shared, &mut wire).await {
-                self.serve_h2(&shared, wire, connection).await;
+        match &self.pingora {
+            Some(proxy) => speak(shared, stream, pingora::Exchanges::new(proxy, connection)),
+            None => {
+                let exchanges = http1::Exchanges::new(connection, shared.limits.requests);
+                speak(shared, stream, exchanges)
             }
-            return;
-        }
-        if let Some(proxy) = &self.pingora {
-            let mut exchanges = pingora::Exchanges::new(proxy, connection.clone());
-            let served = http1::serve(&shared, wire, &connection, &mut exchanges);
-            if let Some(wire) = Box::pin(served).await {
-                self.serve_h2(&shared, wire, connection).await;
-            }
-            return;
-        }
-        let peer = Peer::new(connection);
-        let mut exchanges = http1::Exchanges { peer: &peer, left: shared.limits.requests };
-        if let Some(wire) = http1::serve(&shared, wire, &peer.connection, &mut exchanges).await {
-            self.serve_h2(&shared, wire, peer.connection).await;
         }
     }
 
@@ -358,17 +345,18 @@ impl Engine {
     pub(crate) fn failed(&self, backend: &BackendKey, chosen: &Chosen) {
         self.shared.load().failed(backend, &chosen.balancer, chosen.pick.addr);
     }
+}
 
-    /// Boxed, so that HTTP/1 connections do not hold the space for it.
-    fn serve_h2<'a>(
-        &'a self,
-        shared: &'a Arc<Shared>,
-        wire: Wire<ClientStream>,
-        connection: Connection,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
-        match &self.pingora {
-            Some(proxy) => Box::pin(pingora::serve_h2(proxy, wire, connection)),
-            None => Box::pin(http2::serve(shared, wire, Peer::new(connection))),
-        }
+/// Serves a client in the version of HTTP that it chose in the TLS handshake, or that it begins with.
+fn speak<'a>(
+    shared: Arc<Shared>,
+    stream: ClientStream,
+    exchanges: impl http1::Carry + 'a,
+) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+    let wire = Wire::new(stream);
+    if wire.speaks_h2() {
+        Box::pin(http1::skip(shared, wire, exchanges))
+    } else {
+        Box::pin(http1::serve(shared, wire, exchanges))
     }
 }

@@ -61,16 +61,18 @@ impl Drain {
     }
 
     /// Returns once `wanted` or a later phase is reached. Two `Draining` phases count as the same.
-    pub async fn reached(&self, wanted: Phase) {
-        let mut phase = self.phase.clone();
-        // An ended sender has nothing more to say; the program is over then.
-        let _ = phase.wait_for(|now| rank(*now) >= rank(wanted)).await;
+    pub fn reached(&self, wanted: Phase) -> impl Future<Output = ()> + Send + use<> {
+        let (mut phase, wanted) = (self.phase.clone(), rank(wanted));
+        async move {
+            // An ended sender has nothing more to say; the program is over then.
+            let _ = phase.wait_for(|now| rank(*now) >= wanted).await;
+        }
     }
 
     /// Returns once nothing new is to be accepted.
-    pub async fn draining(&self) {
+    pub fn draining(&self) -> impl Future<Output = ()> + Send + use<> {
         let any = Instant::now();
-        self.reached(Phase::Draining { handover: any, deadline: any }).await;
+        self.reached(Phase::Draining { handover: any, deadline: any })
     }
 
     /// Until when newcomers are left without an answer, while that is in the future.

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::SystemTime;
 
@@ -18,6 +19,7 @@ use super::client::{Client, Http1Client, linger};
 use super::event::{Exchange, Scheme};
 use super::exchange::{Peer, Request, run};
 use super::framing::{Body, Head, RequestScanner, Violation};
+use super::http2;
 use super::timer::Timer;
 use super::wire::Wire;
 use crate::listener::ClientStream;
@@ -42,6 +44,9 @@ enum Read {
 
 /// Whatever carries the exchanges of a connection, one after the other.
 pub(super) trait Carry: Send {
+    /// The client's connection.
+    fn connection(&self) -> &Connection;
+
     /// One exchange; the connection, if another may follow.
     fn exchange(
         &mut self,
@@ -50,40 +55,65 @@ pub(super) trait Carry: Send {
         head: Head,
         timer: &mut Timer,
     ) -> impl Future<Output = Option<Wire<ClientStream>>> + Send;
+
+    /// The whole of a connection that speaks HTTP/2; its preface has come.
+    fn http2(self, engine: Arc<Shared>, wire: Wire<ClientStream>) -> impl Future<Output = ()> + Send;
 }
 
-/// Serves the connection until it ends. A client that speaks HTTP/2 is handed back.
-pub(super) async fn serve(
-    engine: &Shared,
+/// Serves the connection until it ends.
+///
+/// An idle connection holds this and nothing else, so whatever comes seldom, and each exchange, is boxed.
+#[expect(clippy::manual_async_fn, reason = "it would hold each argument twice, and there are thousands of these")]
+pub(super) fn serve(
+    engine: Arc<Shared>,
     mut wire: Wire<ClientStream>,
-    connection: &Connection,
-    carry: &mut impl Carry,
-) -> Option<Wire<ClientStream>> {
-    let mut first = true;
-    let mut timer = Timer::default();
-    // Made once, since each making and dropping of it takes a lock that all workers share.
-    let mut draining = Draining { future: std::pin::pin!(engine.drain.draining()), over: false };
-    loop {
-        if wire.input.is_empty() && !await_request(engine, &mut wire, first, &mut timer, &mut draining).await {
-            return None;
-        }
-        let head = match read_head(engine, &mut wire, first).await {
-            Read::Head(head) => head,
-            Read::Preface => return Some(wire),
-            Read::Nothing => return None,
-            Read::Refused(violation) => {
-                // Boxed, as is what ends the connection: an idle one does not hold the space for it.
-                Box::pin(refuse(engine, &mut wire, connection, &violation)).await;
-                return None;
+    mut carry: impl Carry,
+) -> impl Future<Output = ()> + Send {
+    async move {
+        let mut first = true;
+        let mut timer = Timer::default();
+        // Made once, since each making and dropping of it takes a lock that all workers share.
+        let mut draining = Draining { future: std::pin::pin!(engine.drain.draining()), over: false };
+        loop {
+            if wire.input.is_empty() && !await_request(&engine, &mut wire, first, &mut timer, &mut draining).await {
+                return;
             }
-        };
-        if engine.memory.refuses(Refusal::Request) {
-            Box::pin(refuse(engine, &mut wire, connection, &SHORT_OF_MEMORY)).await;
-            return None;
+            let read = match read_head(&engine, &mut wire, first) {
+                Ok(read) => read,
+                Err(rest) => rest.await,
+            };
+            let head = match read {
+                Read::Head(_) if engine.memory.refuses(Refusal::Request) => {
+                    return Box::pin(refuse(&engine, &mut wire, carry.connection(), &SHORT_OF_MEMORY)).await;
+                }
+                Read::Head(head) => head,
+                Read::Preface => return Box::pin(carry.http2(engine.clone(), wire)).await,
+                Read::Nothing => return,
+                Read::Refused(violation) => {
+                    return Box::pin(refuse(&engine, &mut wire, carry.connection(), &violation)).await;
+                }
+            };
+            match Box::pin(carry.exchange(&engine, wire, head, &mut timer)).await {
+                Some(kept) => wire = kept,
+                None => return,
+            }
+            wire.shrink();
+            first = false;
         }
-        wire = Box::pin(carry.exchange(engine, wire, head, &mut timer)).await?;
-        wire.shrink();
-        first = false;
+    }
+}
+
+/// Serves a connection whose client has chosen HTTP/2 before.
+#[expect(clippy::manual_async_fn, reason = "it would hold each argument twice, and there are thousands of these")]
+pub(super) fn skip(
+    engine: Arc<Shared>,
+    mut wire: Wire<ClientStream>,
+    carry: impl Carry,
+) -> impl Future<Output = ()> + Send {
+    async move {
+        if preface(&engine, &mut wire).await {
+            Box::pin(carry.http2(engine, wire)).await;
+        }
     }
 }
 
@@ -124,23 +154,21 @@ async fn await_request(
     .await
 }
 
-/// Reads one head that has begun, within the time limit.
-async fn read_head(engine: &Shared, wire: &mut Wire<ClientStream>, first: bool) -> Read {
-    let mut deadline = None;
+/// Reads a head that has begun. Most have come as a whole; otherwise returns what reads the rest.
+fn read_head<'a>(
+    engine: &'a Shared,
+    wire: &'a mut Wire<ClientStream>,
+    first: bool,
+) -> Result<Read, Pin<Box<impl Future<Output = Read> + 'a>>> {
     let mut scanner = RequestScanner::default();
+    let read = look(engine, wire, first, &mut scanner);
+    read.ok_or_else(|| Box::pin(read_rest(engine, wire, first, scanner)))
+}
+
+/// Reads the rest of a head, within the time limit.
+async fn read_rest(engine: &Shared, wire: &mut Wire<ClientStream>, first: bool, mut scanner: RequestScanner) -> Read {
+    let deadline = Instant::now() + engine.limits.head_timeout;
     loop {
-        let preface = first && engine.limits.http2 && is_preface(&wire.input);
-        match preface.then_some(wire.input.len() >= PREFACE.len()) {
-            Some(true) => return Read::Preface,
-            // The preface has come in pieces and may yet be whole.
-            Some(false) => {}
-            None => match scanner.scan(&wire.input, &engine.limits.head) {
-                Ok(Some(head)) => return Read::Head(head),
-                Ok(None) => {}
-                Err(violation) => return Read::Refused(violation),
-            },
-        }
-        let deadline = *deadline.get_or_insert_with(|| Instant::now() + engine.limits.head_timeout);
         match timeout_at(deadline, wire.fill()).await {
             Ok(Ok(1..)) => {}
             Ok(_) => return Read::Nothing,
@@ -149,11 +177,28 @@ async fn read_head(engine: &Shared, wire: &mut Wire<ClientStream>, first: bool) 
                 return Read::Refused(Violation::new(StatusCode::REQUEST_TIMEOUT, reason));
             }
         }
+        if let Some(read) = look(engine, wire, first, &mut scanner) {
+            return read;
+        }
+    }
+}
+
+/// What has come, if it is whole.
+fn look(engine: &Shared, wire: &Wire<ClientStream>, first: bool, scanner: &mut RequestScanner) -> Option<Read> {
+    let preface = first && engine.limits.http2 && is_preface(&wire.input);
+    match preface.then_some(wire.input.len() >= PREFACE.len()) {
+        Some(true) => Some(Read::Preface),
+        // The preface has come in pieces and may yet be whole.
+        Some(false) => None,
+        None => match scanner.scan(&wire.input, &engine.limits.head) {
+            Ok(head) => head.map(Read::Head),
+            Err(violation) => Some(Read::Refused(violation)),
+        },
     }
 }
 
 /// Waits for the whole preface of a client that has chosen HTTP/2 before; false where it doesn't come.
-pub(super) async fn preface(engine: &Shared, wire: &mut Wire<ClientStream>) -> bool {
+async fn preface(engine: &Shared, wire: &mut Wire<ClientStream>) -> bool {
     let wait = async {
         while wire.input.len() < PREFACE.len() && is_preface(&wire.input) {
             if !matches!(wire.fill().await, Ok(1..)) {
@@ -172,20 +217,30 @@ fn is_preface(input: &[u8]) -> bool {
 }
 
 /// Exchanges that this engine carries itself.
-pub(super) struct Exchanges<'a> {
-    pub(super) peer: &'a Peer,
+pub(super) struct Exchanges {
+    peer: Peer,
     /// Requests that the connection may still have.
-    pub(super) left: u32,
+    left: u32,
 }
 
-impl Carry for Exchanges<'_> {
-    async fn exchange(
+impl Exchanges {
+    pub(super) fn new(connection: Connection, left: u32) -> Self {
+        Self { peer: Peer::new(connection), left }
+    }
+}
+
+impl Carry for Exchanges {
+    fn connection(&self) -> &Connection {
+        &self.peer.connection
+    }
+
+    fn exchange(
         &mut self,
         engine: &Shared,
         mut wire: Wire<ClientStream>,
         mut head: Head,
         timer: &mut Timer,
-    ) -> Option<Wire<ClientStream>> {
+    ) -> impl Future<Output = Option<Wire<ClientStream>>> + Send {
         let bytes: Bytes = wire.input.split_to(head.length).freeze();
         let fields = head.fields(bytes);
         let Head { method, version, target, authority, body, .. } = head;
@@ -201,15 +256,21 @@ impl Carry for Exchanges<'_> {
             client.end();
         }
         let request = Request { method, version, target, authority, fields, body: length, violation: None };
-        run(engine, &request, &mut Client::Http1(&mut client), self.peer, timer).await;
-        if client.goes_on() {
-            return Some(client.wire);
+        async move {
+            run(engine, &request, &mut Client::Http1(&mut client), &self.peer, timer).await;
+            if client.goes_on() {
+                return Some(client.wire);
+            }
+            drop(request);
+            if client.is_answered() {
+                Box::pin(linger(&mut client.wire)).await;
+            }
+            None
         }
-        drop(request);
-        if client.is_answered() {
-            Box::pin(linger(&mut client.wire)).await;
-        }
-        None
+    }
+
+    fn http2(self, engine: Arc<Shared>, wire: Wire<ClientStream>) -> impl Future<Output = ()> + Send {
+        http2::serve(engine, wire, self.peer)
     }
 }
 

@@ -80,71 +80,76 @@ impl Drop for UnderWay {
 }
 
 /// Serves the connection until it ends.
-pub(super) async fn serve(engine: &Arc<Shared>, wire: Wire<ClientStream>, peer: Peer) {
+pub(super) fn serve(engine: Arc<Shared>, wire: Wire<ClientStream>, peer: Peer) -> impl Future<Output = ()> + Send {
+    let peer = Arc::new(peer);
     let patience = Arc::new(Patience::default());
     let stream = ClientIo::new(wire, patience.clone(), engine.limits.client_timeout);
-    let handshake = timeout(engine.limits.head_timeout, builder(&engine.limits).handshake::<_, Piece>(stream));
-    let Ok(Ok(mut connection)) = handshake.await else { return };
-    let peer = Arc::new(peer);
-    let load = Load::new(engine.memory.clone());
-    let mut intake = Intake::new(load.clone());
-    let under_way = Arc::new(AtomicUsize::new(0));
-    let mut draining = Box::pin(engine.drain.draining());
-    let mut leaving = false;
-    let mut left = engine.limits.requests;
-    let mut quiet_since = None;
-    let mut timer = Timer::default();
-    let timers = Timers::default();
-    loop {
-        let next = poll_fn(|cx: &mut Context<'_>| {
-            if !leaving && draining.as_mut().poll(cx).is_ready() {
+    // Boxed, so that an idle connection does not hold the space that its beginning took.
+    let handshake =
+        Box::pin(timeout(engine.limits.head_timeout, builder(&engine.limits).handshake::<_, Piece>(stream)));
+    async move {
+        let Ok(Ok(mut connection)) = handshake.await else { return };
+        let load = Load::new(engine.memory.clone());
+        let mut intake = Intake::new(load.clone());
+        let under_way = Arc::new(AtomicUsize::new(0));
+        let mut draining = Box::pin(engine.drain.draining());
+        let mut leaving = false;
+        let mut left = engine.limits.requests;
+        let mut quiet_since = None;
+        let mut timer = Timer::default();
+        let timers = Timers::default();
+        loop {
+            let next = poll_fn(|cx: &mut Context<'_>| {
+                if !leaving && draining.as_mut().poll(cx).is_ready() {
+                    leaving = true;
+                    connection.graceful_shutdown();
+                }
+                let accepted = intake.poll_accept(&mut connection, cx);
+                if patience.is_over() {
+                    connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                    let _ = connection.poll_closed(cx);
+                    return Poll::Ready(None);
+                }
+                if let Poll::Ready(next) = accepted {
+                    return Poll::Ready(next);
+                }
+                if under_way.load(Relaxed) > 0 {
+                    quiet_since = None;
+                    return Poll::Pending;
+                }
+                let since = *quiet_since.get_or_insert_with(Instant::now);
+                let limit = if leaving { GOODBYE } else { engine.limits.idle_timeout };
+                if timer.poll_until(since + limit, cx).is_pending() {
+                    return Poll::Pending;
+                }
+                if leaving {
+                    return Poll::Ready(None);
+                }
+                leaving = true;
+                quiet_since = None;
+                connection.graceful_shutdown();
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            });
+            let Some(Ok((request, mut respond))) = next.await else { return };
+            left = left.saturating_sub(1);
+            if left == 0 && !leaving {
                 leaving = true;
                 connection.graceful_shutdown();
             }
-            let accepted = intake.poll_accept(&mut connection, cx);
-            if patience.is_over() {
-                connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-                let _ = connection.poll_closed(cx);
-                return Poll::Ready(None);
+            if intake.refuses || engine.memory.refuses(Refusal::Stream) {
+                // The client may ask again, wherever and however often (RFC 9113 section 8.7).
+                respond.send_reset(Reason::REFUSED_STREAM);
+                continue;
             }
-            if let Poll::Ready(next) = accepted {
-                return Poll::Ready(next);
-            }
-            if under_way.load(Relaxed) > 0 {
-                quiet_since = None;
-                return Poll::Pending;
-            }
-            let since = *quiet_since.get_or_insert_with(Instant::now);
-            let limit = if leaving { GOODBYE } else { engine.limits.idle_timeout };
-            if timer.poll_until(since + limit, cx).is_pending() {
-                return Poll::Pending;
-            }
-            if leaving {
-                return Poll::Ready(None);
-            }
-            leaving = true;
-            quiet_since = None;
-            connection.graceful_shutdown();
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        });
-        let Some(Ok((request, mut respond))) = next.await else { return };
-        left = left.saturating_sub(1);
-        if left == 0 && !leaving {
-            leaving = true;
-            connection.graceful_shutdown();
+            // What is not needed of the head is gone before the next one is looked at.
+            let (parts, body) = request.into_parts();
+            let request = understand(parts, body.is_end_stream(), &engine.limits);
+            let client = Http2Client::new(body, respond, load.clone(), engine.clock.clone());
+            let stream =
+                Stream { head: load.head(request.size()), request, client, counted: UnderWay::new(&under_way) };
+            tokio::spawn(stream.serve(engine.clone(), peer.clone(), timers.clone()));
         }
-        if intake.refuses || engine.memory.refuses(Refusal::Stream) {
-            // The client may ask again, wherever and however often (RFC 9113 section 8.7).
-            respond.send_reset(Reason::REFUSED_STREAM);
-            continue;
-        }
-        // What is not needed of the head is gone before the next one is looked at.
-        let (parts, body) = request.into_parts();
-        let request = understand(parts, body.is_end_stream(), &engine.limits);
-        let client = Http2Client::new(body, respond, load.clone(), engine.clock.clone());
-        let stream = Stream { head: load.head(request.size()), request, client, counted: UnderWay::new(&under_way) };
-        tokio::spawn(stream.serve(engine.clone(), peer.clone(), timers.clone()));
     }
 }
 

@@ -48,6 +48,10 @@ impl<'a> Exchanges<'a> {
 }
 
 impl Carry for Exchanges<'_> {
+    fn connection(&self) -> &Connection {
+        &self.facts.connection
+    }
+
     async fn exchange(
         &mut self,
         _engine: &Shared,
@@ -73,6 +77,20 @@ impl Carry for Exchanges<'_> {
         }
         None
     }
+
+    async fn http2(self, _engine: Arc<Shared>, wire: Wire<ClientStream>) {
+        let connection = self.facts.connection.clone();
+        // The header is a dummy that the type asks for.
+        let Ok(dummy) = ResponseHeader::build_no_case(StatusCode::OK, Some(0)) else { return };
+        let digest = ProxyDigest::new(Box::new(dummy), Some(Box::new(connection.clone())));
+        let facts = Arc::new(ClientFacts { connection, digest: Some(Arc::new(digest)) });
+        let slot = Arc::new(Mutex::new(None));
+        self.proxy.serve_h2(H2Stream::new(wire, slot.clone(), facts)).await;
+        let returned = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut wire) = returned {
+            linger(&mut wire).await;
+        }
+    }
 }
 
 /// The head as pingora gets it. The target is left out, since nothing that pingora knows about it is used.
@@ -83,20 +101,6 @@ fn replay(input: &[u8], head: &Head) -> Bytes {
     bytes.put_slice(if head.version == Version::HTTP_10 { b" / HTTP/1.0\r\n" } else { b" / HTTP/1.1\r\n" });
     bytes.put_slice(fields);
     bytes.freeze()
-}
-
-/// Serves an HTTP/2 connection until it ends.
-pub(super) async fn serve_h2(proxy: &Proxy, wire: Wire<ClientStream>, connection: Connection) {
-    // The header is a dummy that the type asks for.
-    let Ok(dummy) = ResponseHeader::build_no_case(StatusCode::OK, Some(0)) else { return };
-    let digest = ProxyDigest::new(Box::new(dummy), Some(Box::new(connection.clone())));
-    let facts = Arc::new(ClientFacts { connection, digest: Some(Arc::new(digest)) });
-    let slot = Arc::new(Mutex::new(None));
-    proxy.serve_h2(H2Stream::new(wire, slot.clone(), facts)).await;
-    let returned = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(mut wire) = returned {
-        linger(&mut wire).await;
-    }
 }
 
 /// Pingora's form of the drain: true from the moment on when nothing new is accepted.

@@ -1,6 +1,7 @@
 //! From an accepted TCP connection to a stream that the engine can serve.
 
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,21 +95,37 @@ impl Acceptor {
             let mut admission = admission;
             let _opened = Opened::new(&this.gate.observer, scheme);
             // Boxed, so that an idle connection does not hold the space that its handshake took.
-            match Box::pin(this.prepare(tcp, peer, scheme, &mut admission)).await {
-                Ok(Some(Prepared { stream, connection, end: End::Here })) => {
-                    this.gate.engine.serve(stream, connection).await;
-                }
-                Ok(Some(Prepared { stream, connection, end: End::Endpoint(route) })) => {
-                    let passed = this.gate.engine.pass_through(stream, &connection, &route).await;
-                    if let Err(reason) = passed {
-                        tracing::debug!(client.addr = %connection.client, reason, "TLS is not passed through");
-                        this.gate.observer.rejected(scheme, Rejected::Passthrough, peer);
-                    }
-                }
-                Ok(None) => {}
-                Err(why) => this.gate.observer.rejected(scheme, why, peer),
+            if let Some(served) = Box::pin(this.begin(tcp, peer, scheme, &mut admission)).await {
+                served.await;
             }
         });
+    }
+
+    /// Prepares a connection; returns what is to be done with it then.
+    async fn begin<'a>(
+        &'a self,
+        tcp: TcpStream,
+        peer: SocketAddr,
+        scheme: Scheme,
+        admission: &mut Admission,
+    ) -> Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>> {
+        match self.prepare(tcp, peer, scheme, admission).await {
+            Ok(Some(Prepared { stream, connection, end: End::Here })) => {
+                Some(self.gate.engine.serve(stream, connection))
+            }
+            Ok(Some(Prepared { stream, connection, end: End::Endpoint(route) })) => Some(Box::pin(async move {
+                let passed = self.gate.engine.pass_through(stream, &connection, &route).await;
+                if let Err(reason) = passed {
+                    tracing::debug!(client.addr = %connection.client, reason, "TLS is not passed through");
+                    self.gate.observer.rejected(scheme, Rejected::Passthrough, peer);
+                }
+            })),
+            Ok(None) => None,
+            Err(why) => {
+                self.gate.observer.rejected(scheme, why, peer);
+                None
+            }
+        }
     }
 
     /// Everything before the first byte of HTTP. `None`: the client has left.

@@ -166,12 +166,17 @@ impl Pool {
         if let Some(found) = self.waiting(&origin, care, now) {
             return Ok(found.into_upstream(origin));
         }
+        // Boxed, so that requests on connections that have waited do not hold the space for it.
         if origin.protocol == Protocols::Http1 {
-            let stream = self.connector.connect(&origin, limit).await?;
-            return Ok(Upstream::Http1(Box::new(Http1Upstream::new(Wire::new(stream), origin))));
+            return Box::pin(self.connect(origin, limit)).await;
         }
-        // Boxed, so that requests over HTTP/1.1 do not hold the space for it.
         Box::pin(self.connect_shared(origin, care, limit)).await
+    }
+
+    /// Connects where HTTP/1.1 alone may be spoken.
+    async fn connect(&self, origin: Origin, limit: Duration) -> Result<Upstream, ConnectError> {
+        let stream = self.connector.connect(&origin, limit).await?;
+        Ok(Upstream::Http1(Box::new(Http1Upstream::new(Wire::new(stream), origin))))
     }
 
     /// Connects where HTTP/2 may be spoken.
