@@ -20,9 +20,11 @@ use http::{HeaderName, Method, StatusCode, Version};
 use landfall_ingress_model::backend::BackendKey;
 use landfall_ingress_model::fields::{Fields, HeaderEdits};
 use landfall_ingress_model::pipeline::{
-    Connection, Decision, Forward, RequestHead, Trailers, Upgraded, decide, error_page, request_id, response_edits,
+    Answer, Ask, Connection, Decision, Forward, RequestHead, Trailers, Upgraded, decide, error_page, request_id,
+    response_edits,
 };
 use landfall_ingress_model::policy::{Encodable, UpstreamTls};
+use landfall_ingress_model::table::Route;
 use tokio::time::Instant;
 
 use super::Shared;
@@ -146,13 +148,13 @@ pub(super) async fn run(engine: &Shared, request: &Request, client: &mut Client<
         let head = RequestHead { method, version: *version, target, authority: authority.as_deref(), headers };
         decide(&head, &peer.connection, &engine.table.load(), &engine.pipeline, &id, &record.live(engine))
     };
-    let decided = match decision {
-        Decision::Forward(forward) => Ok(forward),
-        Decision::Answer(page, route) => Err((page, route)),
-        Decision::Ask(ask) => Box::pin(authorize::authorize(engine, request, *ask, &id)).await,
+    let decided = match told(decision) {
+        Ok(decided) => decided,
+        Err(ask) => Box::pin(authorize::authorize(engine, request, *ask, &id)).await.map_err(Box::new),
     };
     let outcome = match decided {
-        Err((page, route)) => {
+        Err(here) => {
+            let (page, route) = *here;
             record.route = route;
             record.trace();
             answer(engine, request, client, &page, timer, &mut record).await
@@ -169,6 +171,18 @@ pub(super) async fn run(engine: &Shared, request: &Request, client: &mut Client<
     }
     record.tell(engine, client.sent());
 }
+
+/// What is decided at once; `Err` is what somebody has to be asked for. Small, since it is held as long as the request.
+fn told(decision: Decision) -> Result<Decided, Box<Ask>> {
+    match decision {
+        Decision::Forward(forward) => Ok(Ok(forward)),
+        Decision::Answer(page, route) => Ok(Err(Box::new((page, route)))),
+        Decision::Ask(ask) => Err(ask),
+    }
+}
+
+/// A request goes to a backend, or is answered here.
+type Decided = Result<Box<Forward>, Box<(Answer, Option<Arc<Route>>)>>;
 
 /// Forwards a request until somebody has answered it: its backend, or the one that answers in the place of errors.
 async fn forward_to_end(

@@ -125,22 +125,34 @@ impl<'t, 'c> Transfer<'t, 'c> {
     }
 
     /// Sends the request until the head of the response has come.
-    pub(super) async fn head(mut self, request: &Outbound<'_>, record: &mut Record<'_>) -> Result<AnswerHead, Failure> {
-        self.upstream.request(request)?;
-        let head = poll_fn(|cx| self.poll_head(cx)).await?;
-        record.answered();
-        if head.status == StatusCode::SWITCHING_PROTOCOLS && !self.forward.upgrade {
-            return Err(UpstreamError::Malformed(Malformed("the endpoint switches protocols unasked")).into());
+    pub(super) fn head(
+        mut self,
+        request: &Outbound<'_>,
+        record: &mut Record<'_>,
+    ) -> impl Future<Output = Result<AnswerHead, Failure>> + Send {
+        // Out here, since an `async fn` would hold all of this twice, and thousands of requests wait at a time.
+        let asked = self.upstream.request(request);
+        async move {
+            asked?;
+            let head = poll_fn(|cx| self.poll_head(cx)).await?;
+            record.answered();
+            if head.status == StatusCode::SWITCHING_PROTOCOLS && !self.forward.upgrade {
+                return Err(UpstreamError::Malformed(Malformed("the endpoint switches protocols unasked")).into());
+            }
+            Ok(head)
         }
-        Ok(head)
     }
 
     /// Passes the body of the response on, and what is left of the request's.
-    pub(super) async fn body(mut self, length: Length, mut encoder: Option<Box<Encoder>>) -> Result<(), Failure> {
+    pub(super) fn body(
+        mut self,
+        length: Length,
+        mut encoder: Option<Box<Encoder>>,
+    ) -> impl Future<Output = Result<(), Failure>> + Send {
         let mut over = matches!(length, Length::None | Length::Known(0));
         let pace = self.forward.route.policy.pace.filter(|_| !over);
         self.pacer = pace.map(|pace| Box::new(Pacer::new(pace, self.down_at)));
-        poll_fn(|cx| self.poll_body(&mut over, encoder.as_deref_mut(), cx)).await
+        async move { poll_fn(|cx| self.poll_body(&mut over, encoder.as_deref_mut(), cx)).await }
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<AnswerHead, Failure>> {
