@@ -299,13 +299,11 @@ impl Engine {
     /// connections are idle.
     pub fn serve(&self, stream: ClientStream, connection: Connection) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         let shared = self.shared();
-        match &self.pingora {
-            Some(proxy) => speak(shared, stream, pingora::Exchanges::new(proxy, connection)),
-            None => {
-                let exchanges = http1::Exchanges::new(connection, shared.limits.requests);
-                speak(shared, stream, exchanges)
-            }
+        if let Some(proxy) = &self.pingora {
+            return speak(shared, stream, pingora::Exchanges::new(proxy, connection));
         }
+        let exchanges = http1::Exchanges::new(connection, shared.limits.requests);
+        speak(shared, stream, exchanges)
     }
 
     /// Hands the bytes of a client to an endpoint of `route` as they are; says why where that can't be.

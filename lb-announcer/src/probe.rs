@@ -77,12 +77,14 @@ async fn ask_on(
     })?;
     let mut answers: BTreeMap<Ipv4Addr, BTreeSet<MacAddr>> = BTreeMap::new();
     let mut frames = Frames::new();
-    let probe = |question: &Question| Arp::probe(mac, question.ip);
-    let request = |question: &Question| Arp::request(mac, question.own, question.ip);
-    let rounds: [(&dyn Fn(&Question) -> Arp, Duration); 2] = [(&probe, PROBED), (&request, REQUESTED)];
-    for (frame, wait) in rounds {
+    for wait in [PROBED, REQUESTED] {
         for question in questions {
-            socket.send_when_ready(&frame(question).encode()).await?;
+            let frame = if wait == PROBED {
+                Arp::probe(mac, question.ip)
+            } else {
+                Arp::request(mac, question.own, question.ip)
+            };
+            socket.send_when_ready(&frame.encode()).await?;
         }
         let until = tokio::time::Instant::now() + wait;
         while let Ok(read) = tokio::time::timeout_at(until, socket.recv(&mut frames)).await {

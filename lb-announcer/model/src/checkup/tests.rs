@@ -249,8 +249,11 @@ fn before_speakers_run_the_usual_prefix_decides_what_is_outside() {
     assert!(says(&found).iter().any(|line| line.contains("[PoolOutsideSubnets]")), "{found}");
 }
 
-/// The world of a scene, for what is heard on the LAN.
-fn heard(scene: &Scene, answers: &[(u8, &[u8])]) -> Vec<String> {
+/// Last bytes of addresses that were asked for, each with last bytes of the MAC addresses that answered.
+type Answers<'a> = &'a [(u8, &'a [u8])];
+
+/// What is said of a scene where this is heard on the LAN.
+fn heard(scene: &Scene, answers: Answers<'_>) -> Vec<String> {
     let (_, world) = scene.world();
     let asked = answers::questions(&world, 256);
     let mac = |n: &u8| pnet_base::MacAddr::new(2, 0, 0, 0, 0, *n);
@@ -267,7 +270,7 @@ fn strangers_that_answer_are_told_apart() {
     assert_eq!(asked, (200..204).map(|n| std::net::Ipv4Addr::new(192, 168, 10, n)).collect::<Vec<_>>());
     let nothing: &[&str] = &[];
     let one = |parts: &'static [&'static str]| parts;
-    let rows: [(&[(u8, &[u8])], &[&str]); 8] = [
+    let rows: [(Answers<'_>, &[&str]); 8] = [
         (&[], nothing),
         // n1 announces it.
         (&[(200, &[1])], nothing),
