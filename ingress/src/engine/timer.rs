@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Made with the first wait, and left where it is when the deadline moves away, as it does with every step of nearly
@@ -26,8 +27,9 @@ impl Timer {
             // It is set, and will wake the same task.
             return Poll::Pending;
         }
-        self.wakes = whom;
         loop {
+            // A task that has used up its turn is woken at once, and nothing is set for later.
+            self.wakes = if has_budget_remaining() { whom } else { 0 };
             ready!(sleep.as_mut().poll(cx));
             if deadline <= sleep.deadline() {
                 return Poll::Ready(());
@@ -89,6 +91,21 @@ mod tests {
         assert_eq!(start.elapsed().as_secs(), 100);
         let past = poll_fn(|cx| Poll::Ready(timer.poll_until(after(50), cx))).await;
         assert!(past.is_ready());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_has_used_up_its_turn_is_woken_all_the_same() {
+        let (mut timer, start) = (Timer::default(), Instant::now());
+        let mut is_used_up = false;
+        let waited = poll_fn(|cx| {
+            while !is_used_up && has_budget_remaining() {
+                let _ = std::pin::pin!(tokio::task::coop::consume_budget()).poll(cx);
+            }
+            is_used_up = true;
+            timer.poll_until(start + Duration::from_secs(10), cx)
+        });
+        let in_time = tokio::time::timeout(Duration::from_mins(1), waited).await;
+        assert!(in_time.is_ok() && start.elapsed().as_secs() == 10, "{:?}", start.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
