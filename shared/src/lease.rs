@@ -161,9 +161,8 @@ impl Candidate {
         }
         let Some(renewed) = self.renewed else {
             // Not a look later than the lease is free: until then nobody leads.
-            return self
-                .free
-                .map_or(self.jittered(), |free| self.jittered().min(free.saturating_duration_since(Instant::now())));
+            let pause = self.jittered();
+            return self.free.map_or(pause, |free| pause.min(free.saturating_duration_since(Instant::now())));
         };
         let left = (renewed + self.timing.renew_deadline).saturating_duration_since(Instant::now());
         if left < TICK {

@@ -128,21 +128,12 @@ impl Direction {
         let mut buffer = ReadBuf::uninit(&mut space);
         ready!(from.poll_read_through(cx, &mut buffer))?;
         let data = buffer.filled();
-        let share = match away {
-            None => data.len(),
-            // After a close frame nothing may come.
-            Some(away) => match away.share(data) {
-                None => return Poll::Ready(Ok(data.len())),
-                Some(share) => {
-                    away.passed(data.get(..share).unwrap_or(data));
-                    share
-                }
-            },
-        };
+        let Some(share) = self.share(data, away) else { return Poll::Ready(Ok(data.len())) };
         let (now, later) = data.split_at_checked(share).unwrap_or((data, &[]));
-        self.moved += now.len() as u64;
         from.input.extend_from_slice(later);
-        to.offer(cx, now)?;
+        if !now.is_empty() {
+            to.offer(cx, now)?;
+        }
         Poll::Ready(Ok(data.len()))
     }
 
@@ -152,19 +143,21 @@ impl Direction {
         F: AsyncRead + AsyncWrite + Unpin,
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        let Some(away) = away else {
-            self.moved += from.input.len() as u64;
-            to.push(from.input.split().freeze(), b"");
-            return;
-        };
-        let Some(share) = away.share(&from.input) else {
-            // After a close frame nothing may come; what the endpoint still says is dropped.
-            from.input.clear();
-            return;
-        };
-        let data = from.input.split_to(share).freeze();
-        away.passed(&data);
-        self.moved += data.len() as u64;
-        to.push(data, b"");
+        match self.share(&from.input, away) {
+            Some(share) => to.push(from.input.split_to(share).freeze(), b""),
+            None => from.input.clear(),
+        }
+    }
+
+    /// How much of `data` goes on, which counts as moved. `None`: it is dropped, since after a close frame nothing may
+    /// come.
+    fn share(&mut self, data: &[u8], away: Option<&mut Away>) -> Option<usize> {
+        let mut share = data.len();
+        if let Some(away) = away {
+            share = away.share(data)?;
+            away.passed(data.get(..share).unwrap_or(data));
+        }
+        self.moved += share as u64;
+        Some(share)
     }
 }
