@@ -250,6 +250,12 @@ fn in_class_nginx_the_oldest_ingress_with_an_entry_decides_even_without_a_certif
     let built = build(&mut compiler, [wildcard, wide, age("first", 2, &own("gone"))]);
     assert_eq!(served(&built, "a.ex"), None);
     assert_eq!(served(&built, "z.ex"), Some(ObjectKey::new("shop", "wide")));
+    // Nor does a certificate for the names below it, whatever came first.
+    let secret = tls_secret("below", &certificate(&["*.a.ex"], 2026, 2027));
+    let below = ingress_of("nginx", "below", 5, "*.a.ex", &json!([{"hosts": ["*.a.ex"], "secretName": "below"}]));
+    let built = build(&mut compiler, [secret, below]);
+    assert_eq!(served(&built, "a.ex"), None);
+    assert_eq!(served(&built, "z.a.ex"), Some(ObjectKey::new("shop", "below")));
 }
 
 #[test]

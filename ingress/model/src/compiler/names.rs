@@ -10,7 +10,7 @@ use super::link::Claim;
 use super::notes::Contest;
 use super::tables::same;
 use super::{Compiler, Effects};
-use crate::host::{HostName, HostPattern};
+use crate::host::HostPattern;
 use crate::reason;
 use crate::table::Dialect;
 use crate::tls::{Certificate, CertificateTable};
@@ -173,29 +173,32 @@ impl CertificateTable {
     }
 
     fn set(&mut self, name: HostPattern, chosen: Chosen) {
-        let certificates = match &name {
-            HostPattern::Exact(_) => &mut self.exact,
-            HostPattern::Wildcard(_) => &mut self.wildcard,
+        let host = match name {
+            HostPattern::Exact(host) => host,
+            // Behind a wildcard there is nothing but the default, so nothing is closed; and the domain may be, by itself.
+            HostPattern::Wildcard(domain) => {
+                match chosen {
+                    Chosen::Certificate(certificate) => self.wildcard.insert(domain, certificate),
+                    Chosen::Nothing | Chosen::Closed => self.wildcard.remove(&domain),
+                };
+                return;
+            }
             HostPattern::Any => return,
         };
-        let (HostPattern::Exact(host) | HostPattern::Wildcard(host)) = name else { return };
-        let host: HostName = host;
-        let closed = matches!(chosen, Chosen::Closed);
-        if host.address().is_some() {
-            if matches!(chosen, Chosen::Certificate(_)) {
-                self.addresses.insert(host.clone());
-            } else {
-                self.addresses.remove(&host);
-            }
-        }
+        self.exact.remove(&host);
+        self.addresses.remove(&host);
+        self.closed.remove(&host);
         match chosen {
-            Chosen::Certificate(certificate) => certificates.insert(host.clone(), certificate),
-            Chosen::Nothing | Chosen::Closed => certificates.remove(&host),
-        };
-        if closed {
-            self.closed.insert(host);
-        } else {
-            self.closed.remove(&host);
+            Chosen::Certificate(certificate) => {
+                if host.address().is_some() {
+                    self.addresses.insert(host.clone());
+                }
+                self.exact.insert(host, certificate);
+            }
+            Chosen::Closed => {
+                self.closed.insert(host);
+            }
+            Chosen::Nothing => {}
         }
     }
 }
