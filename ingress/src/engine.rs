@@ -9,6 +9,7 @@ mod body;
 mod client;
 mod clock;
 mod coding;
+mod draining;
 mod event;
 mod exchange;
 mod framing;
@@ -197,7 +198,7 @@ pub struct Engine {
     shared: ArcSwap<Shared>,
     /// The limits where options say nothing.
     limits: EngineLimits,
-    pingora: Option<pingora::Proxy>,
+    pingora: Option<Arc<pingora::Proxy>>,
 }
 
 /// What all exchanges of a worker share that began under the same options about connections.
@@ -267,7 +268,7 @@ impl Engine {
             clock,
             memory,
         };
-        let pingora = (carrier == Carrier::Pingora).then(|| pingora::Proxy::new(config));
+        let pingora = (carrier == Carrier::Pingora).then(|| Arc::new(pingora::Proxy::new(config)));
         Ok(Self { shared: ArcSwap::from_pointee(shared), limits, pingora })
     }
 
@@ -297,10 +298,10 @@ impl Engine {
 
     /// Serves a client until its connection ends. What is returned has the size of what the client speaks: thousands of
     /// connections are idle.
-    pub fn serve(&self, stream: ClientStream, connection: Connection) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    pub fn serve(&self, stream: ClientStream, connection: Connection) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let shared = self.shared();
         if let Some(proxy) = &self.pingora {
-            return speak(shared, stream, pingora::Exchanges::new(proxy, connection));
+            return speak(shared, stream, pingora::Exchanges::new(proxy.clone(), connection));
         }
         let exchanges = http1::Exchanges::new(connection, shared.limits.requests);
         speak(shared, stream, exchanges)
@@ -346,11 +347,11 @@ impl Engine {
 }
 
 /// Serves a client in the version of HTTP that it chose in the TLS handshake, or that it begins with.
-fn speak<'a>(
+fn speak(
     shared: Arc<Shared>,
     stream: ClientStream,
-    exchanges: impl http1::Carry + 'a,
-) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+    exchanges: impl http1::Carry + 'static,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     let wire = Wire::new(stream);
     if wire.speaks_h2() {
         Box::pin(http1::skip(shared, wire, exchanges))

@@ -1,9 +1,12 @@
 //! Leaving without anybody noticing: first not ready, then no new work, then gone.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::OptionFuture;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 
 /// How far the program is on its way out. Phases only advance.
@@ -28,6 +31,8 @@ pub enum Phase {
 #[derive(Clone, Debug)]
 pub struct Drain {
     phase: watch::Receiver<Phase>,
+    /// Told when draining begins. Each connection waits for that, so it takes little memory.
+    begun: Arc<Notify>,
 }
 
 /// How long the phases last.
@@ -45,6 +50,7 @@ pub struct DrainTimes {
 #[derive(Debug)]
 pub struct Drainer {
     phase: watch::Sender<Phase>,
+    begun: Arc<Notify>,
     times: DrainTimes,
 }
 
@@ -52,12 +58,19 @@ impl Drain {
     /// A drain and the handle that starts it.
     pub fn new(times: DrainTimes) -> (Drainer, Self) {
         let (sender, receiver) = watch::channel(Phase::Running);
-        (Drainer { phase: sender, times }, Self { phase: receiver })
+        let begun = Arc::new(Notify::new());
+        (Drainer { phase: sender, begun: begun.clone(), times }, Self { phase: receiver, begun })
     }
 
     /// The phase now.
     pub fn phase(&self) -> Phase {
         *self.phase.borrow()
+    }
+
+    /// Whether nobody has asked the program to leave. Costs next to nothing.
+    pub fn is_running(&self) -> bool {
+        // Of what these receivers are clones, none has looked at a later phase.
+        matches!(self.phase.has_changed(), Ok(false))
     }
 
     /// Returns once `wanted` or a later phase is reached. Two `Draining` phases count as the same.
@@ -71,8 +84,10 @@ impl Drain {
 
     /// Returns once nothing new is to be accepted.
     pub fn draining(&self) -> impl Future<Output = ()> + Send + use<> {
-        let any = Instant::now();
-        self.reached(Phase::Draining { handover: any, deadline: any })
+        // Whoever is told before the phase is looked at is told of everything after it.
+        let told = self.begun.clone().notified_owned();
+        let is_over = matches!(self.phase(), Phase::Draining { .. } | Phase::Done);
+        OptionFuture::from((!is_over).then_some(told)).map(drop)
     }
 
     /// Until when newcomers are left without an answer, while that is in the future.
@@ -98,6 +113,14 @@ fn rank(phase: Phase) -> u8 {
     }
 }
 
+impl Drop for Drainer {
+    /// Nobody moves the phases on any more, so the program is over.
+    fn drop(&mut self) {
+        self.phase.send_replace(Phase::Done);
+        self.begun.notify_waiters();
+    }
+}
+
 impl Drainer {
     /// Waits for SIGTERM or SIGINT, then goes through the phases. A second signal ends at once.
     ///
@@ -114,7 +137,8 @@ impl Drainer {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        self.phase.send_replace(Phase::Done);
+        // Which is over with that.
+        drop(self);
         Ok(())
     }
 
@@ -128,6 +152,7 @@ impl Drainer {
         let deadline = now + timeout;
         tracing::info!(seconds = timeout.as_secs_f64(), "draining");
         self.phase.send_replace(Phase::Draining { handover: now + handover, deadline });
+        self.begun.notify_waiters();
         tokio::select! {
             () = idle => tracing::info!("drained"),
             () = sleep_until(deadline) => tracing::warn!("drain deadline reached, the rest is cut off"),

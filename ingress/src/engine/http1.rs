@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use super::Shared;
 use super::answer::{SHORT_OF_MEMORY, render, violation_page};
 use super::body::Length;
 use super::client::{Client, Http1Client, linger};
+use super::draining::Draining;
 use super::event::{Exchange, Scheme};
 use super::exchange::{Peer, Request, run};
 use super::framing::{Body, Head, RequestScanner, Violation};
@@ -42,19 +43,28 @@ enum Read {
     Refused(Violation),
 }
 
+/// What follows an exchange.
+pub(super) enum Next {
+    /// Another exchange may.
+    Again(Wire<ClientStream>),
+    /// The connection speaks HTTP/2.
+    Http2(Wire<ClientStream>),
+    Over,
+}
+
 /// Whatever carries the exchanges of a connection, one after the other.
 pub(super) trait Carry: Send {
     /// The client's connection.
     fn connection(&self) -> &Connection;
 
-    /// One exchange; the connection, if another may follow.
+    /// One exchange.
     fn exchange(
         &mut self,
         engine: &Shared,
         wire: Wire<ClientStream>,
         head: Head,
         timer: &mut Timer,
-    ) -> impl Future<Output = Option<Wire<ClientStream>>> + Send;
+    ) -> impl Future<Output = Next> + Send;
 
     /// The whole of a connection that speaks HTTP/2; its preface has come.
     fn http2(self, engine: Arc<Shared>, wire: Wire<ClientStream>) -> impl Future<Output = ()> + Send;
@@ -62,7 +72,7 @@ pub(super) trait Carry: Send {
 
 /// Serves the connection until it ends.
 ///
-/// An idle connection holds this and nothing else, so whatever comes seldom, and each exchange, is boxed.
+/// An idle connection holds this and nothing else, so everything that comes with a request is boxed.
 #[expect(clippy::manual_async_fn, reason = "it would hold each argument twice, and there are thousands of these")]
 pub(super) fn serve(
     engine: Arc<Shared>,
@@ -72,34 +82,21 @@ pub(super) fn serve(
     async move {
         let mut first = true;
         let mut timer = Timer::default();
-        // Made once, since each making and dropping of it takes a lock that all workers share.
-        let mut draining = Draining { future: std::pin::pin!(engine.drain.draining()), over: false };
-        loop {
+        let draining = std::pin::pin!(engine.drain.draining());
+        let mut draining = Draining::new(draining);
+        let wire = loop {
             if wire.input.is_empty() && !await_request(&engine, &mut wire, first, &mut timer, &mut draining).await {
                 return;
             }
-            let read = match read_head(&engine, &mut wire, first) {
-                Ok(read) => read,
-                Err(rest) => rest.await,
-            };
-            let head = match read {
-                Read::Head(_) if engine.memory.refuses(Refusal::Request) => {
-                    return Box::pin(refuse(&engine, &mut wire, carry.connection(), &SHORT_OF_MEMORY)).await;
-                }
-                Read::Head(head) => head,
-                Read::Preface => return Box::pin(carry.http2(engine.clone(), wire)).await,
-                Read::Nothing => return,
-                Read::Refused(violation) => {
-                    return Box::pin(refuse(&engine, &mut wire, carry.connection(), &violation)).await;
-                }
-            };
-            match Box::pin(carry.exchange(&engine, wire, head, &mut timer)).await {
-                Some(kept) => wire = kept,
-                None => return,
+            match turn(&engine, wire, &mut carry, first, &mut timer).await {
+                Next::Again(kept) => wire = kept,
+                Next::Http2(wire) => break wire,
+                Next::Over => return,
             }
             wire.shrink();
             first = false;
-        }
+        };
+        Box::pin(carry.http2(engine.clone(), wire)).await;
     }
 }
 
@@ -117,33 +114,20 @@ pub(super) fn skip(
     }
 }
 
-/// The news that the program is leaving, which may be asked for again when it has come.
-struct Draining<'a, F> {
-    future: Pin<&'a mut F>,
-    over: bool,
-}
-
-impl<F: Future<Output = ()>> Draining<'_, F> {
-    fn has_come(&mut self, cx: &mut Context<'_>) -> bool {
-        self.over = self.over || self.future.as_mut().poll(cx).is_ready();
-        self.over
-    }
-}
-
 /// Waits for the first bytes of a request; false where none come.
-async fn await_request(
+fn await_request(
     engine: &Shared,
     wire: &mut Wire<ClientStream>,
     first: bool,
     timer: &mut Timer,
     draining: &mut Draining<'_, impl Future<Output = ()>>,
-) -> bool {
+) -> impl Future<Output = bool> {
     let mut end = Instant::now() + engine.limits.idle_timeout;
-    poll_fn(|cx| {
+    poll_fn(move |cx| {
         if let Poll::Ready(read) = wire.poll_fill(cx) {
             return Poll::Ready(matches!(read, Ok(1..)));
         }
-        if draining.has_come(cx) {
+        if draining.has_come(&engine.drain, cx) {
             if !first {
                 return Poll::Ready(false);
             }
@@ -151,18 +135,46 @@ async fn await_request(
         }
         timer.poll_until(end, cx).map(|()| false)
     })
-    .await
 }
 
-/// Reads a head that has begun. Most have come as a whole; otherwise returns what reads the rest.
-fn read_head<'a>(
+/// What a request that has begun to come leads to. Most heads have come as a whole.
+fn turn<'a>(
     engine: &'a Shared,
-    wire: &'a mut Wire<ClientStream>,
+    wire: Wire<ClientStream>,
+    carry: &'a mut impl Carry,
     first: bool,
-) -> Result<Read, Pin<Box<impl Future<Output = Read> + 'a>>> {
+    timer: &'a mut Timer,
+) -> Pin<Box<dyn Future<Output = Next> + Send + 'a>> {
     let mut scanner = RequestScanner::default();
-    let read = look(engine, wire, first, &mut scanner);
-    read.ok_or_else(|| Box::pin(read_rest(engine, wire, first, scanner)))
+    match look(engine, &wire, first, &mut scanner) {
+        Some(Read::Head(head)) => Box::pin(carry.exchange(engine, wire, head, timer)),
+        read => Box::pin(turn_slowly(engine, wire, carry, first, timer, scanner, read)),
+    }
+}
+
+/// What a request leads to that comes in pieces or can't be served.
+async fn turn_slowly(
+    engine: &Shared,
+    mut wire: Wire<ClientStream>,
+    carry: &mut impl Carry,
+    first: bool,
+    timer: &mut Timer,
+    scanner: RequestScanner,
+    read: Option<Read>,
+) -> Next {
+    let read = match read {
+        Some(read) => read,
+        None => read_rest(engine, &mut wire, first, scanner).await,
+    };
+    match read {
+        Read::Head(head) => Box::pin(carry.exchange(engine, wire, head, timer)).await,
+        Read::Preface => Next::Http2(wire),
+        Read::Nothing => Next::Over,
+        Read::Refused(violation) => {
+            refuse(engine, &mut wire, carry.connection(), &violation).await;
+            Next::Over
+        }
+    }
 }
 
 /// Reads the rest of a head, within the time limit.
@@ -191,6 +203,7 @@ fn look(engine: &Shared, wire: &Wire<ClientStream>, first: bool, scanner: &mut R
         // The preface has come in pieces and may yet be whole.
         Some(false) => None,
         None => match scanner.scan(&wire.input, &engine.limits.head) {
+            Ok(Some(_)) if engine.memory.refuses(Refusal::Request) => Some(Read::Refused(SHORT_OF_MEMORY)),
             Ok(head) => head.map(Read::Head),
             Err(violation) => Some(Read::Refused(violation)),
         },
@@ -240,7 +253,7 @@ impl Carry for Exchanges {
         mut wire: Wire<ClientStream>,
         mut head: Head,
         timer: &mut Timer,
-    ) -> impl Future<Output = Option<Wire<ClientStream>>> + Send {
+    ) -> impl Future<Output = Next> + Send {
         let bytes: Bytes = wire.input.split_to(head.length).freeze();
         let fields = head.fields(bytes);
         let Head { method, version, target, authority, body, .. } = head;
@@ -259,13 +272,13 @@ impl Carry for Exchanges {
         async move {
             run(engine, &request, &mut Client::Http1(&mut client), &self.peer, timer).await;
             if client.goes_on() {
-                return Some(client.wire);
+                return Next::Again(client.wire);
             }
             drop(request);
             if client.is_answered() {
                 Box::pin(linger(&mut client.wire)).await;
             }
-            None
+            Next::Over
         }
     }
 

@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout};
 
 use super::body::Length;
 use super::client::{Client, Http2Client};
+use super::draining::Draining;
 use super::exchange::{Peer, Request, run};
 use super::framing::{Violation, parse_length};
 use super::load::{FIRST_WINDOW, HeadShare, Load, Piece};
@@ -92,7 +93,8 @@ pub(super) fn serve(engine: Arc<Shared>, wire: Wire<ClientStream>, peer: Peer) -
         let load = Load::new(engine.memory.clone());
         let mut intake = Intake::new(load.clone());
         let under_way = Arc::new(AtomicUsize::new(0));
-        let mut draining = Box::pin(engine.drain.draining());
+        let draining = std::pin::pin!(engine.drain.draining());
+        let mut draining = Draining::new(draining);
         let mut leaving = false;
         let mut left = engine.limits.requests;
         let mut quiet_since = None;
@@ -100,7 +102,7 @@ pub(super) fn serve(engine: Arc<Shared>, wire: Wire<ClientStream>, peer: Peer) -
         let timers = Timers::default();
         loop {
             let next = poll_fn(|cx: &mut Context<'_>| {
-                if !leaving && draining.as_mut().poll(cx).is_ready() {
+                if !leaving && draining.has_come(&engine.drain, cx) {
                     leaving = true;
                     connection.graceful_shutdown();
                 }

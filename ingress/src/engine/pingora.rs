@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use super::Shared;
 use super::client::linger;
 use super::framing::Head;
-use super::http1::Carry;
+use super::http1::{Carry, Next};
 use super::timer::Timer;
 use super::wire::Wire;
 use crate::listener::ClientStream;
@@ -35,19 +35,19 @@ struct ClientFacts {
 }
 
 /// Exchanges of an HTTP/1 connection, handed to pingora.
-pub(super) struct Exchanges<'a> {
-    proxy: &'a Proxy,
+pub(super) struct Exchanges {
+    proxy: Arc<Proxy>,
     facts: Arc<ClientFacts>,
     slot: Slot,
 }
 
-impl<'a> Exchanges<'a> {
-    pub(super) fn new(proxy: &'a Proxy, connection: Connection) -> Self {
+impl Exchanges {
+    pub(super) fn new(proxy: Arc<Proxy>, connection: Connection) -> Self {
         Self { proxy, facts: Arc::new(ClientFacts { connection, digest: None }), slot: Slot::default() }
     }
 }
 
-impl Carry for Exchanges<'_> {
+impl Carry for Exchanges {
     fn connection(&self) -> &Connection {
         &self.facts.connection
     }
@@ -58,7 +58,7 @@ impl Carry for Exchanges<'_> {
         mut wire: Wire<ClientStream>,
         head: Head,
         _timer: &mut Timer,
-    ) -> Option<Wire<ClientStream>> {
+    ) -> Next {
         let replay = replay(&wire.input, &head);
         wire.consume(head.length);
         let Head { version, target, authority, body, .. } = head;
@@ -66,16 +66,18 @@ impl Carry for Exchanges<'_> {
         let stream = ExchangeStream::new(wire, self.slot.clone(), replay, body, request, self.facts.clone());
         let reusable = self.proxy.exchange(Box::new(stream)).await;
         // Without it the connection is lost.
-        let Returned { mut wire, at_boundary, answered, kept } =
-            self.slot.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        wire.flush().await.ok()?;
+        let returned = self.slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Returned { mut wire, at_boundary, answered, kept }) = returned else { return Next::Over };
+        if wire.flush().await.is_err() {
+            return Next::Over;
+        }
         if at_boundary && (reusable || kept) && !wire.ended {
-            return Some(wire);
+            return Next::Again(wire);
         }
         if answered {
             linger(&mut wire).await;
         }
-        None
+        Next::Over
     }
 
     async fn http2(self, _engine: Arc<Shared>, wire: Wire<ClientStream>) {

@@ -23,7 +23,10 @@ const HANDOVER_SPREAD: Duration = Duration::from_millis(100);
 pub(super) struct Away {
     sent_head: HeadEnd,
     frames: Frames,
+    drain: Drain,
     wait: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+    /// Whom `wait` wakes, as the place in memory of its task; 0 for nobody.
+    wakes: usize,
     state: State,
 }
 
@@ -39,8 +42,9 @@ enum State {
 impl Away {
     /// For a connection whose client is about to get the head of its answer 101.
     pub(super) fn new(drain: Drain) -> Self {
-        let wait = Box::pin(moment(drain));
-        Self { sent_head: HeadEnd::default(), frames: Frames::default(), wait, state: State::Open }
+        let wait = Box::pin(moment(drain.clone()));
+        let (sent_head, frames) = (HeadEnd::default(), Frames::default());
+        Self { sent_head, frames, drain, wait, wakes: 0, state: State::Open }
     }
 
     /// For a connection whose client has got that head.
@@ -50,8 +54,16 @@ impl Away {
 
     /// Notes the time. The close frame, when it is time for it and the client expects a frame.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Option<&'static [u8]> {
-        if self.state == State::Open && self.wait.as_mut().poll(cx).is_ready() {
-            self.state = State::Due;
+        if self.state == State::Open {
+            let whom = cx.waker().data() as usize;
+            // The wait takes a lock that all workers share, so it is not gone on with for each message.
+            if self.wakes == whom && self.drain.is_running() {
+                return None;
+            }
+            self.wakes = whom;
+            if self.wait.as_mut().poll(cx).is_ready() {
+                self.state = State::Due;
+            }
         }
         let now = self.state == State::Due && self.sent_head.is_over() && self.frames.at_boundary();
         now.then_some(GOING_AWAY)

@@ -90,42 +90,41 @@ impl Acceptor {
         }
         // Where that can't be said, the kernel holds more of what nobody reads.
         let _ = SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT);
-        let this = self.clone();
+        let opened = Opened::new(self.gate.observer.clone(), scheme);
+        // Boxed, so that an idle connection does not hold the space that its handshake took.
+        let begun = Box::pin(self.clone().begin(tcp, peer, scheme, admission));
         tokio::spawn(async move {
-            let mut admission = admission;
-            let _opened = Opened::new(&this.gate.observer, scheme);
-            // Boxed, so that an idle connection does not hold the space that its handshake took.
-            if let Some(served) = Box::pin(this.begin(tcp, peer, scheme, &mut admission)).await {
+            if let Some((served, _admission)) = begun.await {
                 served.await;
             }
+            drop(opened);
         });
     }
 
-    /// Prepares a connection; returns what is to be done with it then.
-    async fn begin<'a>(
-        &'a self,
+    /// Prepares a connection; returns what is to be done with it then, and while it is counted.
+    async fn begin(
+        self: Arc<Self>,
         tcp: TcpStream,
         peer: SocketAddr,
         scheme: Scheme,
-        admission: &mut Admission,
-    ) -> Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>> {
-        match self.prepare(tcp, peer, scheme, admission).await {
-            Ok(Some(Prepared { stream, connection, end: End::Here })) => {
-                Some(self.gate.engine.serve(stream, connection))
-            }
-            Ok(Some(Prepared { stream, connection, end: End::Endpoint(route) })) => Some(Box::pin(async move {
+        mut admission: Admission,
+    ) -> Option<(Pin<Box<dyn Future<Output = ()> + Send>>, Admission)> {
+        let served = match self.prepare(tcp, peer, scheme, &mut admission).await {
+            Ok(Some(Prepared { stream, connection, end: End::Here })) => self.gate.engine.serve(stream, connection),
+            Ok(Some(Prepared { stream, connection, end: End::Endpoint(route) })) => Box::pin(async move {
                 let passed = self.gate.engine.pass_through(stream, &connection, &route).await;
                 if let Err(reason) = passed {
                     tracing::debug!(client.addr = %connection.client, reason, "TLS is not passed through");
                     self.gate.observer.rejected(scheme, Rejected::Passthrough, peer);
                 }
-            })),
-            Ok(None) => None,
+            }),
+            Ok(None) => return None,
             Err(why) => {
                 self.gate.observer.rejected(scheme, why, peer);
-                None
+                return None;
             }
-        }
+        };
+        Some((served, admission))
     }
 
     /// Everything before the first byte of HTTP. `None`: the client has left.
@@ -258,19 +257,19 @@ pub(super) async fn read_proxy_header(
 }
 
 /// Tells the observer of a connection's beginning and, however it comes, its end.
-struct Opened<'a> {
-    observer: &'a Arc<dyn Observer>,
+struct Opened {
+    observer: Arc<dyn Observer>,
     scheme: Scheme,
 }
 
-impl<'a> Opened<'a> {
-    fn new(observer: &'a Arc<dyn Observer>, scheme: Scheme) -> Self {
+impl Opened {
+    fn new(observer: Arc<dyn Observer>, scheme: Scheme) -> Self {
         observer.opened(scheme);
         Self { observer, scheme }
     }
 }
 
-impl Drop for Opened<'_> {
+impl Drop for Opened {
     fn drop(&mut self) {
         self.observer.closed(self.scheme);
     }
