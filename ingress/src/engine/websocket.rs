@@ -42,8 +42,13 @@ enum State {
 impl Away {
     /// For a connection whose client is about to get the head of its answer 101.
     pub(super) fn new(drain: Drain) -> Self {
-        let wait = Box::pin(moment(drain.clone()));
-        let (sent_head, frames) = (HeadEnd::default(), Frames::default());
+        let wait = moment(drain.clone());
+        Self::at(drain, wait)
+    }
+
+    /// Sends the client away once `wait` is over, which it never is before the drain begins.
+    fn at(drain: Drain, wait: impl Future<Output = ()> + Send + Sync + 'static) -> Self {
+        let (sent_head, frames, wait) = (HeadEnd::default(), Frames::default(), Box::pin(wait));
         Self { sent_head, frames, drain, wait, wakes: 0, state: State::Open }
     }
 

@@ -1,5 +1,6 @@
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
+use landfall_shared::drain::DrainTimes;
 use proptest::prelude::*;
 
 use super::*;
@@ -26,7 +27,9 @@ fn frame(length: usize, masked: bool) -> Vec<u8> {
 }
 
 fn away(wait: impl Future<Output = ()> + Send + Sync + 'static) -> Away {
-    Away { sent_head: HeadEnd::default(), frames: Frames::default(), wait: Box::pin(wait), state: State::Open }
+    // Whoever would move the phases on is gone, so the drain has begun.
+    let (_, drain) = Drain::new(DrainTimes::default());
+    Away::at(drain, wait)
 }
 
 fn poll(away: &mut Away) -> Option<&'static [u8]> {
@@ -83,4 +86,21 @@ proptest! {
             prop_assert_eq!(poll(&mut away).is_some(), ends.contains(&at), "after {} bytes", at);
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_drain_is_noticed_though_the_wait_for_it_is_not_gone_on_with() {
+    let timeout = Duration::from_secs(20);
+    let (drainer, drain) = Drain::new(DrainTimes { timeout, ..DrainTimes::default() });
+    let mut away = Away::behind_head(drain);
+    for _ in 0..3 {
+        let polled = std::future::poll_fn(|cx| Poll::Ready(away.poll(cx))).await;
+        assert_eq!(polled, None);
+    }
+    let start = Instant::now();
+    let drained = tokio::spawn(async move { drainer.run(std::future::pending()).await });
+    let frame = std::future::poll_fn(|cx| away.poll(cx).map_or(Poll::Pending, Poll::Ready)).await;
+    assert_eq!(frame, GOING_AWAY);
+    assert!(start.elapsed() >= timeout / 2 && start.elapsed() < timeout, "{:?}", start.elapsed());
+    drained.abort();
 }

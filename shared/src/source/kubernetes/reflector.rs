@@ -28,8 +28,9 @@ pub const WATCH_FORBIDDEN: Reason = Reason::new("WatchForbidden");
 /// The API server does not serve a kind the program needs.
 pub const KIND_NOT_SERVED: Reason = Reason::new("KindNotServed");
 
-/// Objects per page of a list, as client-go has it.
-const PAGE: u32 = 500;
+/// Objects per page of a list. The API server makes a page of so many in less than half of the time that it takes for ten
+/// of 500, as client-go has them, and a page of Ingresses is 4 MB.
+const PAGE: u32 = 5_000;
 
 /// A watch that ends sooner than this was refused rather than used up.
 const SHORT_WATCH: Duration = Duration::from_secs(1);
