@@ -134,19 +134,29 @@ impl From<UpstreamError> for Failure {
     }
 }
 
+/// The parts of one exchange.
+struct Parts<'a, 'c> {
+    engine: &'a Shared,
+    request: &'a Request,
+    client: &'a mut Client<'c>,
+    peer: &'a Peer,
+    timer: &'a mut Timer,
+    record: Record<'a>,
+}
+
 /// Carries one exchange out.
 pub(super) async fn run(engine: &Shared, request: &Request, client: &mut Client<'_>, peer: &Peer, timer: &mut Timer) {
     let headers = &request.fields;
     let _counted = engine.memory.exchange(request.size());
     let id = request_id(headers, rand::random());
-    let mut record = Record::new(request, peer, &id);
+    let mut parts = Parts { engine, request, client, peer, timer, record: Record::new(request, peer, &id) };
     let decision = if let Some(violation) = request.violation {
-        record.error = Some(violation.reason.to_owned());
+        parts.record.error = Some(violation.reason.to_owned());
         Decision::Answer(error_page(violation.status, violation.reason, headers, &id), None)
     } else {
         let Request { method, version, target, authority, .. } = request;
         let head = RequestHead { method, version: *version, target, authority: authority.as_deref(), headers };
-        decide(&head, &peer.connection, &engine.table.load(), &engine.pipeline, &id, &record.live(engine))
+        decide(&head, &peer.connection, &engine.table.load(), &engine.pipeline, &id, &parts.record.live(engine))
     };
     let decided = match told(decision) {
         Ok(decided) => decided,
@@ -155,21 +165,21 @@ pub(super) async fn run(engine: &Shared, request: &Request, client: &mut Client<
     let outcome = match decided {
         Err(here) => {
             let (page, route) = *here;
-            record.route = route;
-            record.trace();
-            answer(engine, request, client, &page, timer, &mut record).await
+            parts.record.route = route;
+            parts.record.trace();
+            answer(engine, request, parts.client, &page, parts.timer, &mut parts.record).await
         }
         Ok(mut forward) => {
-            record.take(&forward);
-            record.trace_to(&mut forward);
-            forward_to_end(engine, request, forward, client, peer, timer, &mut record).await
+            parts.record.take(&forward);
+            parts.record.trace_to(&mut forward);
+            forward_to_end(&mut parts, forward).await
         }
     };
     if let Err(failure) = outcome {
-        record.fail(&failure);
-        client.cut_off();
+        parts.record.fail(&failure);
+        parts.client.cut_off();
     }
-    record.tell(engine, client.sent());
+    parts.record.tell(engine, parts.client.sent());
 }
 
 /// What is decided at once; `Err` is what somebody has to be asked for. Small, since it is held as long as the request.
@@ -185,33 +195,26 @@ fn told(decision: Decision) -> Result<Decided, Box<Ask>> {
 type Decided = Result<Box<Forward>, Box<(Answer, Option<Arc<Route>>)>>;
 
 /// Forwards a request until somebody has answered it: its backend, or the one that answers in the place of errors.
-async fn forward_to_end(
-    engine: &Shared,
-    request: &Request,
-    mut forward: Box<Forward>,
-    client: &mut Client<'_>,
-    peer: &Peer,
-    timer: &mut Timer,
-    record: &mut Record<'_>,
-) -> Result<(), Failure> {
-    let mut upload = Upload::new(request.body, forward.route.policy.max_body);
-    if forward.route.policy.manner.asks_for_bodies && client.waits() {
+async fn forward_to_end(parts: &mut Parts<'_, '_>, mut forward: Box<Forward>) -> Result<(), Failure> {
+    let mut upload = Upload::new(parts.request.body, forward.route.policy.max_body);
+    if forward.route.policy.manner.asks_for_bodies && parts.client.waits() {
         // The backend does not learn that somebody waited for that.
-        client.inform(StatusCode::CONTINUE, &Fields::default(), &HeaderEdits::default());
+        parts.client.inform(StatusCode::CONTINUE, &Fields::default(), &HeaderEdits::default());
     }
     loop {
         if forward.is_bodiless {
             upload = Upload::new(Length::None, None);
         }
-        match pass_on(engine, request, &mut forward, &mut upload, client, peer, timer, record).await {
+        match pass_on(parts, &mut forward, &mut upload).await {
             Ok(None) => return Ok(()),
             Ok(Some(mut instead)) => {
                 instead.is_bodiless |= !upload.is_repeatable();
                 forward = instead;
             }
             Err(failure) => {
-                let page = failure.page().filter(|_| !client.has_answer());
+                let page = failure.page().filter(|_| !parts.client.has_answer());
                 let Some(mut instead) = page.and_then(|(status, _)| forward.instead_of(status, true)) else {
+                    let Parts { engine, request, client, timer, record, .. } = parts;
                     return reply::fail(engine, request, &forward, client, failure, timer, record).await;
                 };
                 instead.is_bodiless = true;
@@ -222,48 +225,53 @@ async fn forward_to_end(
 }
 
 /// Passes a request to an endpoint and its response to the client; or says what happens to the request instead.
-#[expect(clippy::too_many_arguments, reason = "each is another part of one exchange")]
 async fn pass_on(
-    engine: &Shared,
-    request: &Request,
+    parts: &mut Parts<'_, '_>,
     forward: &mut Forward,
     upload: &mut Upload,
-    client: &mut Client<'_>,
-    peer: &Peer,
-    timer: &mut Timer,
-    record: &mut Record<'_>,
 ) -> Result<Option<Box<Forward>>, Failure> {
     let policy = forward.route.policy.clone();
     let statuses = policy.retry.as_ref().is_some_and(|retry| !retry.statuses.is_empty());
-    let simple = request.method.is_idempotent() && request.body == Length::None;
+    let simple = parts.request.method.is_idempotent() && parts.request.body == Length::None;
     let repeats = simple && policy.manner.repeats;
     let repeatable = forward.on_error.is_some() || forward.mirror.is_some() || statuses || repeats;
-    let mut attempts = Attempts::new(engine, request, forward, peer);
+    let mut attempts = Attempts::new(parts.engine, parts.request, forward, parts.peer);
     let (mut upstream, head, clocked) = loop {
-        let mut upstream = attempts.connect(record).await?;
+        let mut upstream = attempts.connect(&mut parts.record).await?;
         upload.begin(repeatable || Attempts::may_repeat(&upstream));
-        let begun = if upstream.is_reused() { record.attempt() } else { Instant::now() };
-        let transfer = Transfer::new(engine, request, forward, client, &mut upstream, upload, timer, begun);
-        let sent = transfer.head(&attempts.outbound(), record).await;
-        record.received = upload.received();
+        let begun = if upstream.is_reused() { parts.record.attempt() } else { Instant::now() };
+        let transfer = Transfer::new(
+            parts.engine,
+            parts.request,
+            forward,
+            parts.client,
+            &mut upstream,
+            upload,
+            parts.timer,
+            begun,
+        );
+        let sent = transfer.head(&attempts.outbound(), &mut parts.record).await;
+        parts.record.received = upload.received();
         match sent {
             // An answer that is as bad as none.
-            Ok(head) if statuses && attempts.repeats(head.status, upload, record) => {
-                attempts.timed().end(record);
+            Ok(head) if statuses && attempts.repeats(head.status, upload, &parts.record) => {
+                attempts.timed().end(&parts.record);
             }
             Ok(head) => break (upstream, head, attempts.timed()),
-            Err(Failure::Upstream(error)) if attempts.again(&upstream, &error, upload, record) => {}
-            Err(Failure::UpstreamTimedOut) if attempts.after_timeout(upload, record) => attempts.timed().end(record),
+            Err(Failure::Upstream(error)) if attempts.again(&upstream, &error, upload, &parts.record) => {}
+            Err(Failure::UpstreamTimedOut) if attempts.after_timeout(upload, &parts.record) => {
+                attempts.timed().end(&parts.record);
+            }
             Err(failure) => {
-                attempts.timed().end(record);
+                attempts.timed().end(&parts.record);
                 return Err(failure);
             }
         }
     };
     if let Some(copy) = forward.mirror.take() {
         let with_body = policy.mirror.as_ref().is_some_and(|mirror| mirror.with_body);
-        let body = if with_body && request.body != Length::None { upload.whole_body() } else { None };
-        Services::of(engine).copy(*copy, body);
+        let body = if with_body && parts.request.body != Length::None { upload.whole_body() } else { None };
+        Services::of(parts.engine).copy(*copy, body);
     }
     if let Some(instead) = forward.instead_of(head.status, false) {
         return Ok(Some(instead));
@@ -271,20 +279,22 @@ async fn pass_on(
     if forward.lacks_page(head.status) {
         return Err(Failure::NoPage);
     }
-    record.status = head.status.as_u16();
+    parts.record.status = head.status.as_u16();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        return Box::pin(switch(engine, forward, client, upstream, &head, timer)).await.map(|()| None);
+        return Box::pin(switch(parts.engine, forward, parts.client, upstream, &head, parts.timer))
+            .await
+            .map(|()| None);
     }
     let AnswerHead { status, fields, declared, body } = &head;
-    let body = if request.method == Method::HEAD { Length::None } else { *body };
+    let body = if parts.request.method == Method::HEAD { Length::None } else { *body };
     let trailers = if matches!(body, Length::None | Length::Known(_)) { Trailers::Drop } else { Trailers::Pass };
     let mut edits = response_edits(*status, fields, Upgraded::No, trailers);
     forward.respond(*status, fields, &mut edits);
     let coding = match &policy.compression {
         Some(compression) if !matches!(body, Length::None | Length::Known(0)) => compression.choose(
             &Encodable {
-                version: request.version,
-                request: &request.fields,
+                version: parts.request.version,
+                request: &parts.request.fields,
                 status: *status,
                 response: fields,
                 length: *declared,
@@ -294,36 +304,30 @@ async fn pass_on(
         _ => None,
     };
     let (declared, sent) = if coding.is_some() { (None, Length::Unknown) } else { (*declared, body) };
-    reply::begin(engine, client, &Reply { status: *status, fields, edits: &edits, declared, body: sent })?;
-    let since = record.heard();
-    let transfer = Transfer::new(engine, request, forward, client, &mut upstream, upload, timer, since);
+    reply::begin(parts.engine, parts.client, &Reply { status: *status, fields, edits: &edits, declared, body: sent })?;
+    let since = parts.record.heard();
+    let transfer =
+        Transfer::new(parts.engine, parts.request, forward, parts.client, &mut upstream, upload, parts.timer, since);
     let passed = transfer.body(body, coding.map(|coding| Box::new(Encoder::new(coding)))).await;
-    record.received = upload.received();
-    clocked.end(record);
+    parts.record.received = upload.received();
+    clocked.end(&parts.record);
     passed?;
-    keep(engine, request, forward, peer, upstream, &head.fields, record.end());
+    keep(parts, forward, upstream, &head.fields);
     Ok(None)
 }
 
 /// Keeps a connection for its next request, if there may be one.
-fn keep(
-    engine: &Shared,
-    request: &Request,
-    forward: &Forward,
-    peer: &Peer,
-    upstream: Upstream,
-    response: &Fields,
-    now: Instant,
-) {
+fn keep(parts: &mut Parts<'_, '_>, forward: &Forward, upstream: Upstream, response: &Fields) {
+    let now = parts.record.end();
     let Upstream::Http1(upstream) = upstream else { return };
     let own = upstream.is_own()
-        || authenticates_connection(&request.fields, &AUTHORIZATION)
+        || authenticates_connection(&parts.request.fields, &AUTHORIZATION)
         || authenticates_connection(response, &WWW_AUTHENTICATE);
     let Some(idle) = upstream.into_idle(now) else { return };
     if own {
-        peer.keep_own(forward.backend.key.clone(), idle);
+        parts.peer.keep_own(forward.backend.key.clone(), idle);
     } else {
-        engine.pool.put(idle);
+        parts.engine.pool.put(idle);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The differences between both carriers that are meant to be there, each by name.
 
 use super::message::{Framing, Message};
-use super::script::Exchange;
+use super::script::{End, Exchange};
 use super::seen::{Finish, Seen};
 
 /// A difference.
@@ -23,8 +23,11 @@ fn is_bad_gateway(seen: &Seen) -> bool {
     seen.last().is_some_and(|last| last.status() == 502)
 }
 
-/// A difference that is seldom met; more often than in one of a thousand exchanges it would be a fault.
-pub(crate) const ENDED: &str = "a kept connection ends under a request that may not be sent again";
+const ENDED: &str = "a kept connection ends under a request that may not be sent again";
+const LEFT: &str = "a client leaves in the moment in which its request is passed on";
+
+/// Differences that are seldom met; more often than in one of a thousand exchanges they would be faults.
+pub(crate) const RARE: [&str; 2] = [ENDED, LEFT];
 
 /// All of them.
 pub(crate) const KNOWN: &[Known] = &[
@@ -117,7 +120,9 @@ pub(crate) const KNOWN: &[Known] = &[
         is_usual: false,
         settle: |exchange, ours, theirs| {
             let is_head = exchange.method == "HEAD" && exchange.has("request of HTTP/1.0");
-            if is_head && ours.finish == Finish::Open && theirs.finish == Finish::Closed {
+            let says = |seen: &Seen| seen.last().and_then(|last| last.field("connection")).map(str::to_owned);
+            let differs = says(ours).as_deref() == Some("keep-alive") && says(theirs).as_deref() == Some("close");
+            if is_head && differs && theirs.finish == Finish::Closed {
                 ours.finish = Finish::Closed;
                 for (ours, theirs) in pairs(ours, theirs) {
                     ours.remove("connection");
@@ -173,10 +178,14 @@ pub(crate) const KNOWN: &[Known] = &[
         name: "pingora does not look at trailers",
         is_usual: false,
         settle: |exchange, ours, theirs| {
-            let broken = exchange.has("broken chunk in the answer");
-            let (Some(left), Some(right)) = (ours.last(), theirs.last()) else { return };
-            let cut = !left.whole && right.whole && right.framing == Framing::Chunked;
-            if broken && cut && right.body.starts_with(&left.body) {
+            let broken = exchange.has("broken chunk in the answer") && ours.finish == Finish::Closed;
+            let Some(right) = theirs.last().filter(|right| right.whole) else { return };
+            let is_part = match ours.last() {
+                Some(left) => !left.whole && right.body.starts_with(&left.body),
+                // Of HTTP/2, where the reset of the stream overtakes the whole of it.
+                None => right.first.starts_with("HTTP/2 "),
+            };
+            if broken && is_part {
                 *theirs = ours.clone();
             }
         },
@@ -214,8 +223,19 @@ pub(crate) const KNOWN: &[Known] = &[
         settle: |exchange, ours, theirs| {
             let unseen = |seen: &Seen| seen.backend.is_empty() && is_bad_gateway(seen);
             let is_repeatable = matches!(exchange.method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "TRACE");
-            if exchange.reaches && !is_repeatable && unseen(ours) != unseen(theirs) {
+            if !is_repeatable && unseen(ours) != unseen(theirs) {
                 *theirs = ours.clone();
+            }
+        },
+    },
+    // RFC 9113 section 8.7: a stream that is reset may have been looked at or not, so one backend has seen the request
+    // and the other has not.
+    Known {
+        name: LEFT,
+        is_usual: false,
+        settle: |exchange, ours, theirs| {
+            if exchange.end == End::Gone && ours.backend.is_empty() != theirs.backend.is_empty() {
+                theirs.backend.clone_from(&ours.backend);
             }
         },
     },

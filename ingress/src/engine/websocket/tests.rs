@@ -98,9 +98,9 @@ async fn the_drain_is_noticed_though_the_wait_for_it_is_not_gone_on_with() {
         assert_eq!(polled, None);
     }
     let start = Instant::now();
-    let drained = tokio::spawn(async move { drainer.run(std::future::pending()).await });
+    let leaving = tokio::spawn(async move { drainer.run(std::future::pending()).await });
     let frame = std::future::poll_fn(|cx| away.poll(cx).map_or(Poll::Pending, Poll::Ready)).await;
     assert_eq!(frame, GOING_AWAY);
     assert!(start.elapsed() >= timeout / 2 && start.elapsed() < timeout, "{:?}", start.elapsed());
-    drained.abort();
+    leaving.abort();
 }
