@@ -45,15 +45,18 @@ async fn by_http(stage: &Stage, ingress: IpAddr) -> Result<()> {
         let answer = stage.get_until(ingress, 80, (host, "/nowhere"), |answer| answer.status == 200).await?;
         ensure!(answer.backend().starts_with("landfall-default-backend-"), "the default backend for {host}: {answer}");
     }
-    let status = stage
-        .testbed
-        .run_on(Host::Client, move || async move {
+    // A replica from before may have the connection while it leaves, and knows nothing of the class.
+    wait::until(PATIENCE, "proxy-body-size to be heeded", || async {
+        let asked = stage.testbed.run_on(Host::Client, move || async move {
             let mut client = Client::http1((ingress, 80).into()).await?;
             let request = Request::post("/app/x").body(client::whole("x".repeat(2000)))?;
             Ok(client.send("moved.test", request).await?.status)
-        })
-        .await?;
-    ensure!(status == 413, "proxy-body-size: {status}");
+        });
+        let status = asked.await?;
+        ensure!(status == 413, "{status}");
+        Ok(())
+    })
+    .await?;
     Ok(())
 }
 

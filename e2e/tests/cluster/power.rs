@@ -56,9 +56,9 @@ async fn without_the_api_server(stage: &Stage, namespace: &Namespace<'_>) -> Res
         };
         let (answered, ()) = tokio::join!(client, wait);
         let (answered, failed) = answered?;
-        let asked = answered.len() + failed;
-        figures::print(&format!("API server dead for {outage:?}: {failed} of {asked} requests to an address failed"));
-        ensure!(failed == 0, "{failed} of {asked} failed");
+        let (count, asked) = (failed.len(), answered.len() + failed.len());
+        figures::print(&format!("API server dead for {outage:?}: {count} of {asked} requests to an address failed"));
+        ensure!(failed.is_empty(), "{count} of {asked} failed: {failed:?}");
         let gap = cut(stage, address, owner).await?;
         let gap_ms = gap.as_secs_f64() * 1000.0;
         figures::print(&format!("and then a node's power is cut: {gap_ms:.0} ms without an answer"));
@@ -124,19 +124,30 @@ async fn cut(stage: &Stage, address: IpAddr, owner: Host) -> Result<Duration> {
 }
 
 /// When each answer came, in order, and how many requests had none.
-async fn watch(address: IpAddr, timeout: Duration, over: Arc<AtomicBool>) -> Result<(Vec<Instant>, usize)> {
+async fn watch(address: IpAddr, timeout: Duration, over: Arc<AtomicBool>) -> Result<(Vec<Instant>, Vec<String>)> {
     let mut requests = tokio::task::JoinSet::new();
     let mut clock = tokio::time::interval(EVERY);
+    let begun = Instant::now();
     while !over.load(Ordering::Relaxed) {
         clock.tick().await;
         requests.spawn(async move {
-            let asked = tokio::time::timeout(timeout, client::get((address, 80).into(), "app.test", "/"));
-            matches!(asked.await, Ok(Ok(answer)) if answer.status == 200).then(Instant::now)
+            let since = begun.elapsed();
+            let why = match tokio::time::timeout(timeout, client::get((address, 80).into(), "app.test", "/")).await {
+                Ok(Ok(answer)) if answer.status == 200 => return Ok(Instant::now()),
+                Ok(Ok(answer)) => answer.status.to_string(),
+                Ok(Err(error)) => format!("{error:#}"),
+                Err(_) => format!("nothing within {timeout:?}"),
+            };
+            Err(format!("after {since:.3?}: {why}"))
         });
     }
-    let outcomes = requests.join_all().await;
-    let failed = outcomes.iter().filter(|outcome| outcome.is_none()).count();
-    let mut answered: Vec<_> = outcomes.into_iter().flatten().collect();
+    let (mut answered, mut failed) = (Vec::new(), Vec::new());
+    for outcome in requests.join_all().await {
+        match outcome {
+            Ok(at) => answered.push(at),
+            Err(why) => failed.push(why),
+        }
+    }
     answered.sort_unstable();
     Ok((answered, failed))
 }
