@@ -120,7 +120,7 @@ fn await_request(
     wire: &mut Wire<ClientStream>,
     first: bool,
     timer: &mut Timer,
-    draining: &mut Draining<'_, impl Future<Output = ()>>,
+    draining: &mut Draining<&mut impl Future<Output = ()>>,
 ) -> impl Future<Output = bool> {
     let mut end = Instant::now() + engine.limits.idle_timeout;
     poll_fn(move |cx| {

@@ -5,12 +5,13 @@
 //! which clients connect again. What the client answers goes to the endpoint and ends it there too.
 
 use std::fmt;
-use std::pin::Pin;
 use std::task::Context;
 use std::time::Duration;
 
 use landfall_shared::drain::{Drain, Phase};
 use tokio::time::{Instant, sleep};
+
+use super::draining::Draining;
 
 /// An unmasked close frame with status 1001.
 const GOING_AWAY: &[u8] = &[0x88, 2, 0x03, 0xe9];
@@ -24,9 +25,7 @@ pub(super) struct Away {
     sent_head: HeadEnd,
     frames: Frames,
     drain: Drain,
-    wait: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
-    /// Whom `wait` wakes, as the place in memory of its task; 0 for nobody.
-    wakes: usize,
+    wait: Draining<Box<dyn Future<Output = ()> + Send + Sync>>,
     state: State,
 }
 
@@ -48,8 +47,8 @@ impl Away {
 
     /// Sends the client away once `wait` is over, which it never is before the drain begins.
     fn at(drain: Drain, wait: impl Future<Output = ()> + Send + Sync + 'static) -> Self {
-        let (sent_head, frames, wait) = (HeadEnd::default(), Frames::default(), Box::pin(wait));
-        Self { sent_head, frames, drain, wait, wakes: 0, state: State::Open }
+        let (sent_head, frames) = (HeadEnd::default(), Frames::default());
+        Self { sent_head, frames, drain, wait: Draining::new(Box::pin(wait)), state: State::Open }
     }
 
     /// For a connection whose client has got that head.
@@ -59,16 +58,8 @@ impl Away {
 
     /// Notes the time. The close frame, when it is time for it and the client expects a frame.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Option<&'static [u8]> {
-        if self.state == State::Open {
-            let whom = cx.waker().data() as usize;
-            // The wait takes a lock that all workers share, so it is not gone on with for each message.
-            if self.wakes == whom && self.drain.is_running() {
-                return None;
-            }
-            self.wakes = whom;
-            if self.wait.as_mut().poll(cx).is_ready() {
-                self.state = State::Due;
-            }
+        if self.state == State::Open && self.wait.has_come(&self.drain, cx) {
+            self.state = State::Due;
         }
         let now = self.state == State::Due && self.sent_head.is_over() && self.frames.at_boundary();
         now.then_some(GOING_AWAY)
